@@ -1,0 +1,3 @@
+pub mod wire;
+pub mod sql;
+pub mod tenant;

@@ -1,0 +1,85 @@
+//! The lexer: may this statement leave something behind in the session?
+//!
+//! Promises: wrong only on the safe side. A statement that changes session state, or ties the
+//! session to its server, is flagged wherever it hides: behind comments, in a message of many
+//! statements, in any case, next to any kind of quotes. What no lexer can see (a function that
+//! calls `set_config`) is kept inside its tenant by the scrub at the handover (`server::switch`).
+//!
+//! It reads a stream: a statement of 1 GiB is never gathered. Pure.
+//!
+//! <https://www.postgresql.org/docs/current/sql-syntax-lexical.html>
+
+mod lexer;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use lexer::Lexer;
+
+/// Why a statement was flagged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flag {
+    /// `SET`, but not `SET LOCAL`, `SET TRANSACTION` or `SET CONSTRAINTS`.
+    Set,
+    /// `RESET`.
+    Reset,
+    /// `DISCARD`.
+    Discard,
+    /// `PREPARE`.
+    Prepare,
+    /// `LISTEN`.
+    Listen,
+    /// `DECLARE ... WITH HOLD`.
+    HoldCursor,
+    /// A temporary table, view or sequence, or anything in `pg_temp`.
+    Temporary,
+    /// `LOAD`: a library cannot be unloaded.
+    Load,
+    /// `DO`: what it runs is not visible.
+    Do,
+    /// `CALL`: what it runs is not visible.
+    Call,
+    /// `set_config(...)`.
+    SetConfig,
+    /// The view `pg_settings`, which can be updated.
+    PgSettings,
+    /// A session-level advisory lock.
+    AdvisoryLock,
+    /// `dblink...`: a connection inside the server that nothing closes.
+    Dblink,
+    /// `U&"..."`, which can spell any of the names above.
+    UnicodeIdentifier,
+    /// A dollar quote with a tag longer than PostgreSQL's identifiers.
+    LongDollarTag,
+}
+
+impl Flag {
+    /// The statement's name, for the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Set => "SET",
+            Self::Reset => "RESET",
+            Self::Discard => "DISCARD",
+            Self::Prepare => "PREPARE",
+            Self::Listen => "LISTEN",
+            Self::HoldCursor => "DECLARE WITH HOLD",
+            Self::Temporary => "temporary object",
+            Self::Load => "LOAD",
+            Self::Do => "DO",
+            Self::Call => "CALL",
+            Self::SetConfig => "set_config",
+            Self::PgSettings => "pg_settings",
+            Self::AdvisoryLock => "advisory lock",
+            Self::Dblink => "dblink",
+            Self::UnicodeIdentifier => "Unicode-escaped identifier",
+            Self::LongDollarTag => "long dollar-quote tag",
+        }
+    }
+
+    /// Whether a scrub can undo what the statement may have done.
+    #[must_use]
+    pub const fn can_be_scrubbed(self) -> bool {
+        !matches!(self, Self::Load | Self::Dblink)
+    }
+}

@@ -1,0 +1,155 @@
+use proptest::prelude::*;
+
+use super::{Flag, Lexer};
+
+fn flag(sql: &str) -> Option<Flag> {
+    let mut lexer = Lexer::new();
+    lexer.feed(sql.as_bytes());
+    lexer.finish()
+}
+
+/// Every statement here changes session state or ties the session to its server.
+const FLAGGED: &[(&str, Flag)] = &[
+    ("SET search_path TO x", Flag::Set),
+    ("set search_path=x", Flag::Set),
+    (" \n\t/* c */ -- d\n SeT x = 1", Flag::Set),
+    ("/* /* nested */ */ set x = 1", Flag::Set),
+    ("--\rset x = 1", Flag::Set),
+    ("select 1; set x = 1", Flag::Set),
+    ("select 1;;set x = 1", Flag::Set),
+    ("SET SESSION x = 1", Flag::Set),
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Flag::Set),
+    ("SET TIME ZONE 'UTC'", Flag::Set),
+    ("SET ROLE x", Flag::Set),
+    ("SET NAMES 'utf8'", Flag::Set),
+    ("SET \"search_path\" TO x", Flag::Set),
+    ("SET local.x = 1", Flag::Set),
+    ("SET LOCAL . x = 1", Flag::Set),
+    ("SET transaction . x = 1", Flag::Set),
+    ("SET local /* c */ . /* d */ x = 1", Flag::Set),
+    ("set", Flag::Set),
+    ("select 'a;b'; set x = 1", Flag::Set),
+    ("select E'a\\'; -- '; set x = 1", Flag::Set),
+    ("select 'a\\'; set x = 1 --'", Flag::Set),
+    ("select E'a'\n'b\\''; set x = 1", Flag::Set),
+    ("select $$ ' $$; set x = 1", Flag::Set),
+    ("select $a$ $$ $a $b$ $a$; set x = 1", Flag::Set),
+    ("select $1; set x = 1", Flag::Set),
+    ("select \"a\"\";'\"; set x = 1", Flag::Set),
+    ("select a$b$c; set x = 1 -- $b$", Flag::Set),
+    ("RESET x", Flag::Reset),
+    ("reset all", Flag::Reset),
+    ("DISCARD ALL", Flag::Discard),
+    ("PREPARE p AS SELECT 1", Flag::Prepare),
+    ("LISTEN c", Flag::Listen),
+    ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Flag::HoldCursor),
+    ("CREATE TEMP TABLE t (a int)", Flag::Temporary),
+    ("create local temporary table t ()", Flag::Temporary),
+    ("CREATE OR REPLACE TEMP VIEW v AS SELECT 1", Flag::Temporary),
+    ("SELECT 1 AS a INTO TEMP t", Flag::Temporary),
+    ("SELECT 1 AS a INTO LOCAL TEMP t", Flag::Temporary),
+    ("explain analyze create temp table t as select 1", Flag::Temporary),
+    ("CREATE TABLE pg_temp.t (a int)", Flag::Temporary),
+    ("CREATE TABLE \"pg_temp\".t (a int)", Flag::Temporary),
+    ("LOAD 'auto_explain'", Flag::Load),
+    ("DO $$ begin end $$", Flag::Do),
+    ("do 'begin end'", Flag::Do),
+    ("CALL p()", Flag::Call),
+    ("SELECT set_config('a.b', 'c', false)", Flag::SetConfig),
+    ("select pg_catalog . SET_CONFIG($1, $2, $3)", Flag::SetConfig),
+    ("select \"set_config\"('a.b', 'c', false)", Flag::SetConfig),
+    ("with x as (select set_config('a.b','c',false)) select 1", Flag::SetConfig),
+    ("copy (select set_config('a.b','c',false)) to stdout", Flag::SetConfig),
+    ("UPDATE pg_settings SET setting = 'x' WHERE name = 'y'", Flag::PgSettings),
+    ("select pg_advisory_lock(1)", Flag::AdvisoryLock),
+    ("select pg_try_advisory_lock_shared(1)", Flag::AdvisoryLock),
+    ("select dblink_connect('x')", Flag::Dblink),
+    ("select U&\"set\\005fconfig\"('a.b','c',false)", Flag::UnicodeIdentifier),
+    ("select u&\"x\"", Flag::UnicodeIdentifier),
+];
+
+/// None of these outlives its transaction.
+const PLAIN: &[&str] = &[
+    "",
+    ";",
+    "SELECT abalance FROM pgbench_accounts WHERE aid = 1;",
+    "UPDATE t SET a = 1",
+    "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2",
+    "SET LOCAL search_path TO x",
+    "set local \"app.tenant\" to 'x'",
+    "BEGIN; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; COMMIT",
+    "SET CONSTRAINTS ALL DEFERRED",
+    "select 'set x = 1; set_config('",
+    "select $$; set x = 1 $$",
+    "select $tag$; set x = 1; $tag $tag$",
+    "-- set x = 1",
+    "/* ; set x = 1 */ select 1",
+    "select E'\\'; set x = 1'",
+    "select temp from weather",
+    "INSERT INTO temp VALUES (1)",
+    "with hold as (select 1) select * from hold",
+    "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1",
+    "select pg_advisory_xact_lock(1)",
+    "ALTER TABLE t ALTER a SET DEFAULT 1",
+    "ALTER ROLE x SET search_path TO y",
+    "NOTIFY c",
+    "EXECUTE p",
+    "select U&'set\\005fconfig'",
+    "select n'x', b'1', x'1F'",
+    "select a-b/c, $1::int, 1e5",
+    "create table temperature (temp int)",
+];
+
+#[test]
+fn whatever_outlives_its_transaction_is_flagged() {
+    for (sql, want) in FLAGGED {
+        assert_eq!(flag(sql), Some(*want), "{sql}");
+    }
+}
+
+#[test]
+fn everyday_statements_are_not_flagged() {
+    for sql in PLAIN {
+        assert_eq!(flag(sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn it_does_not_matter_where_a_text_is_cut() {
+    let all = FLAGGED.iter().map(|(sql, _)| *sql).chain(PLAIN.iter().copied());
+    for sql in all {
+        for cut in 0..=sql.len() {
+            let (a, b) = sql.as_bytes().split_at(cut);
+            let mut lexer = Lexer::new();
+            lexer.feed(a);
+            lexer.feed(b);
+            assert_eq!(lexer.finish(), flag(sql), "{sql} cut at {cut}");
+        }
+        let mut lexer = Lexer::new();
+        sql.bytes().for_each(|byte| lexer.feed(&[byte]));
+        assert_eq!(lexer.finish(), flag(sql), "{sql} byte by byte");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_lexer_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut lexer = Lexer::new();
+        lexer.feed(&bytes);
+        let _ = lexer.finish();
+    }
+
+    /// A statement behind any closed quote or comment is still seen.
+    #[test]
+    fn nothing_hides_a_set(text in "[a-z;$'\"\\\\ -]{0,20}", kind in 0..5usize) {
+        let hidden = match kind {
+            0 => format!("'{}'", text.replace('\'', "''")),
+            1 => format!("\"{}\"", text.replace('"', "\"\"")),
+            2 => format!("$q${text}$q$"),
+            3 => format!("/*{}*/ 1", text.replace(['*', '/'], "")),
+            _ => format!("e'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")),
+        };
+        let sql = format!("select {hidden}; set x = 1");
+        prop_assert!(flag(&sql).is_some(), "{}", sql);
+    }
+}

@@ -1,0 +1,179 @@
+//! Session state as a value: a role and an ordered map of settings.
+
+use std::collections::BTreeMap;
+
+use super::quote;
+
+/// A setting's name: dotted identifiers, kept in lower case because PostgreSQL ignores the case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GucName(Box<str>);
+
+/// A text that cannot be the name of a setting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid configuration parameter name {0:?}")]
+pub struct InvalidGucName(pub String);
+
+impl GucName {
+    /// Reads a name: ASCII letters, digits, `_` and `$`, in parts joined by dots.
+    ///
+    /// # Errors
+    /// [`InvalidGucName`] for anything else; PostgreSQL knows no such setting.
+    pub fn new(name: &str) -> Result<Self, InvalidGucName> {
+        let part = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+        };
+        if name.len() <= 127 && name.split('.').all(part) {
+            Ok(Self(name.to_ascii_lowercase().into()))
+        } else {
+            Err(InvalidGucName(name.to_owned()))
+        }
+    }
+
+    /// The name in lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Settings whose text is a list of identifiers: `SET x TO 'a, b'` would make them *one*.
+    ///
+    /// The list of `pg_dump` (`variable_is_guc_list_quote`); it is closed for extensions.
+    fn is_identifier_list(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "search_path" | "temp_tablespaces" | "local_preload_libraries" | "session_preload_libraries"
+        )
+    }
+}
+
+impl std::fmt::Display for GucName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a setting is set to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// The text as a start-up packet would carry it, in the server's encoding.
+    Text(Box<[u8]>),
+    /// A list of names, each taken as it is written: `search_path` from the configuration.
+    Names(Box<[String]>),
+}
+
+/// Role and settings that a server must be in before a client's statement may run on it.
+///
+/// The tenant's baseline lies under the client's own settings: [`SessionState::overlay`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct SessionState {
+    role: Option<String>,
+    settings: BTreeMap<GucName, Value>,
+}
+
+impl SessionState {
+    /// Sets the role; `None` is the login role.
+    #[must_use]
+    pub fn with_role(mut self, role: Option<String>) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// Sets one setting.
+    #[must_use]
+    pub fn with(mut self, name: GucName, value: Value) -> Self {
+        self.settings.insert(name, value);
+        self
+    }
+
+    /// The role, if it is not the login role.
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
+    }
+
+    /// The value of a setting, if this state sets it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.settings.iter().find(|(n, _)| n.as_str() == name).map(|(_, v)| v)
+    }
+
+    /// The settings in order of their names.
+    pub fn settings(&self) -> impl Iterator<Item = (&GucName, &Value)> {
+        self.settings.iter()
+    }
+
+    /// This state under `own`: where both set something, `own` wins.
+    #[must_use]
+    pub fn overlay(&self, own: &Self) -> Self {
+        let mut both = self.clone();
+        both.role = own.role.clone().or(both.role);
+        both.settings.extend(own.settings.clone());
+        both
+    }
+
+    /// The statements that lead from a neutral session to this state; the role comes last,
+    /// because the login role may set what the tenant's role may not.
+    #[must_use]
+    pub fn statements(&self) -> Vec<String> {
+        self.statements_from(&Self::default())
+    }
+
+    /// The statements that lead from `before` to this state.
+    #[must_use]
+    pub fn statements_from(&self, before: &Self) -> Vec<String> {
+        let mut statements = Vec::new();
+        for name in before.settings.keys().filter(|name| !self.settings.contains_key(name)) {
+            let mut sql = String::from("SET ");
+            quote::guc(name.as_str(), &mut sql);
+            sql.push_str(" TO DEFAULT");
+            statements.push(sql);
+        }
+        let differs = |(name, value): &(&GucName, &Value)| before.settings.get(name) != Some(value);
+        statements.extend(self.settings.iter().filter(differs).map(|(n, v)| assignment(n, v)));
+        match (&before.role, &self.role) {
+            (before, after) if before == after => {}
+            (_, Some(role)) => {
+                let mut sql = String::from("SET role TO ");
+                quote::literal(role.as_bytes(), &mut sql);
+                statements.push(sql);
+            }
+            (_, None) => statements.push("RESET role".to_owned()),
+        }
+        statements
+    }
+}
+
+fn assignment(name: &GucName, value: &Value) -> String {
+    let mut sql = String::new();
+    match value {
+        Value::Text(text) if name.is_identifier_list() => {
+            sql.push_str("SELECT pg_catalog.set_config(");
+            quote::literal(name.as_str().as_bytes(), &mut sql);
+            sql.push_str(", ");
+            quote::literal(text, &mut sql);
+            sql.push_str(", false)");
+        }
+        Value::Text(text) => {
+            sql.push_str("SET ");
+            quote::guc(name.as_str(), &mut sql);
+            sql.push_str(" TO ");
+            quote::literal(text, &mut sql);
+        }
+        Value::Names(names) => {
+            sql.push_str("SET ");
+            quote::guc(name.as_str(), &mut sql);
+            sql.push_str(" TO ");
+            for (at, name) in names.iter().enumerate() {
+                if at > 0 {
+                    sql.push_str(", ");
+                }
+                quote::literal(name.as_bytes(), &mut sql);
+            }
+            if names.is_empty() {
+                sql.push_str("''");
+            }
+        }
+    }
+    sql
+}

@@ -1,0 +1,176 @@
+//! Builders: each appends one whole message to a buffer.
+//!
+//! Backend messages are encoded by `pgwire`, which has their shapes; frontend messages by
+//! `postgres-protocol` or, where they stand on the hot path, by hand.
+
+use bytes::{BufMut, BytesMut};
+use pgwire::messages::Message;
+use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
+use pgwire::messages::startup::{
+    Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
+};
+
+use super::backend::TransactionStatus;
+use super::startup::ProtocolVersion;
+
+fn put(message: &impl Message, out: &mut BytesMut) {
+    message.encode(out).expect("the messages built here have no fallible part");
+}
+
+/// `AuthenticationSASL` with the one mechanism the pooler offers.
+pub fn authentication_sasl(mechanism: &str, out: &mut BytesMut) {
+    put(&Authentication::SASL(vec![mechanism.to_owned()]), out);
+}
+
+/// `AuthenticationSASLContinue`.
+pub fn authentication_sasl_continue(data: String, out: &mut BytesMut) {
+    put(&Authentication::SASLContinue(data.into()), out);
+}
+
+/// `AuthenticationSASLFinal`.
+pub fn authentication_sasl_final(data: String, out: &mut BytesMut) {
+    put(&Authentication::SASLFinal(data.into()), out);
+}
+
+/// `AuthenticationMD5Password`.
+pub fn authentication_md5(salt: [u8; 4], out: &mut BytesMut) {
+    put(&Authentication::MD5Password(salt.to_vec()), out);
+}
+
+/// `AuthenticationOk`.
+pub fn authentication_ok(out: &mut BytesMut) {
+    put(&Authentication::Ok, out);
+}
+
+/// `ParameterStatus`; the value goes out byte by byte as the server spelled it.
+pub fn parameter_status(name: &str, value: &[u8], out: &mut BytesMut) {
+    match std::str::from_utf8(value) {
+        Ok(value) => put(&ParameterStatus::new(name.to_owned(), value.to_owned()), out),
+        Err(_) => {
+            let len = 4 + name.len() + value.len() + 2;
+            out.put_u8(super::backend::tag::PARAMETER_STATUS);
+            out.put_u32(u32::try_from(len).expect("a status came in one buffer"));
+            out.put_slice(name.as_bytes());
+            out.put_u8(0);
+            out.put_slice(value);
+            out.put_u8(0);
+        }
+    }
+}
+
+/// `BackendKeyData` with a key of 4 bytes (protocol 3.0) or more (3.2).
+pub fn backend_key_data(pid: i32, key: &[u8], out: &mut BytesMut) {
+    let secret_key = match <[u8; 4]>::try_from(key) {
+        Ok(key) => SecretKey::I32(i32::from_be_bytes(key)),
+        Err(_) => SecretKey::Bytes(key.to_vec().into()),
+    };
+    put(&BackendKeyData::new(pid, secret_key), out);
+}
+
+/// `NegotiateProtocolVersion`: the newest version spoken here and the `_pq_.` options nobody knows.
+pub fn negotiate_protocol(newest: ProtocolVersion, unknown: Vec<String>, out: &mut BytesMut) {
+    put(&NegotiateProtocolVersion::new(newest.number(), unknown), out);
+}
+
+/// `ReadyForQuery`.
+pub fn ready_for_query(status: TransactionStatus, out: &mut BytesMut) {
+    use pgwire::messages::response::TransactionStatus as Status;
+    let status = match status {
+        TransactionStatus::Idle => Status::Idle,
+        TransactionStatus::InBlock => Status::Transaction,
+        TransactionStatus::Failed => Status::Error,
+    };
+    put(&ReadyForQuery::new(status), out);
+}
+
+/// `ErrorResponse` from fields in PostgreSQL's order (`S`, `V`, `C`, `M`, `D`, `H`).
+pub fn error_response(fields: Vec<(u8, String)>, out: &mut BytesMut) {
+    // A NUL inside a text would end the field early and let the rest pass for another field.
+    let clean = |(code, text): (u8, String)| (code, text.replace('\0', " "));
+    put(&ErrorResponse::new(fields.into_iter().map(clean).collect()), out);
+}
+
+/// `Query` (`Q`).
+pub fn query(sql: &str, out: &mut BytesMut) {
+    framed(b'Q', out, |out| put_cstr(sql, out));
+}
+
+/// `Parse`, `Bind` and `Execute` of the unnamed statement, without parameters and without `Sync`.
+pub fn unnamed_statement(sql: &str, out: &mut BytesMut) {
+    framed(b'P', out, |out| {
+        out.put_u8(0);
+        put_cstr(sql, out);
+        out.put_u16(0);
+    });
+    // Bind: portal "", statement "", no formats, no parameters, no result formats.
+    out.put_slice(b"B\x00\x00\x00\x0c\0\0\0\0\0\0\0\0");
+    // Execute: portal "", no row limit.
+    out.put_slice(b"E\x00\x00\x00\x09\0\0\0\0\0");
+}
+
+/// `Close` of the unnamed statement.
+pub fn close_unnamed_statement(out: &mut BytesMut) {
+    out.put_slice(b"C\x00\x00\x00\x06S\0");
+}
+
+/// `Flush` (`H`).
+pub const FLUSH: &[u8] = b"H\x00\x00\x00\x04";
+/// `Terminate` (`X`).
+pub const TERMINATE: &[u8] = b"X\x00\x00\x00\x04";
+/// `SSLRequest`.
+pub const SSL_REQUEST: &[u8] = b"\x00\x00\x00\x08\x04\xd2\x16\x2f";
+
+/// `StartupMessage` for a connection to PostgreSQL, protocol 3.0.
+///
+/// # Errors
+/// When a name or value holds a NUL byte.
+pub fn startup(parameters: &[(&str, &str)], out: &mut BytesMut) -> std::io::Result<()> {
+    postgres_protocol::message::frontend::startup_message(parameters.iter().copied(), out)
+}
+
+/// `PasswordMessage`.
+///
+/// # Errors
+/// When the password holds a NUL byte.
+pub fn password(password: &[u8], out: &mut BytesMut) -> std::io::Result<()> {
+    postgres_protocol::message::frontend::password_message(password, out)
+}
+
+/// `SASLInitialResponse`.
+///
+/// # Errors
+/// When the mechanism holds a NUL byte.
+pub fn sasl_initial(mechanism: &str, data: &[u8], out: &mut BytesMut) -> std::io::Result<()> {
+    postgres_protocol::message::frontend::sasl_initial_response(mechanism, data, out)
+}
+
+/// `SASLResponse`.
+///
+/// # Errors
+/// When the data is longer than a message can be.
+pub fn sasl_response(data: &[u8], out: &mut BytesMut) -> std::io::Result<()> {
+    postgres_protocol::message::frontend::sasl_response(data, out)
+}
+
+/// `CancelRequest` with the key PostgreSQL gave, whatever its length.
+pub fn cancel_request(pid: i32, key: &[u8], out: &mut BytesMut) {
+    out.put_u32(u32::try_from(12 + key.len()).expect("a key has at most 256 bytes"));
+    out.put_i32(80_877_102);
+    out.put_i32(pid);
+    out.put_slice(key);
+}
+
+fn framed(tag: u8, out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
+    out.put_u8(tag);
+    let start = out.len();
+    out.put_u32(0);
+    body(out);
+    let len = u32::try_from(out.len() - start).expect("the pooler's own statements are short");
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+fn put_cstr(text: &str, out: &mut BytesMut) {
+    debug_assert!(!text.contains('\0'), "quoting lets no NUL through");
+    out.put_slice(text.as_bytes());
+    out.put_u8(0);
+}
