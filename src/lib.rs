@@ -1,3 +1,6 @@
 pub mod wire;
 pub mod sql;
 pub mod tenant;
+pub mod config;
+pub mod stats;
+pub mod flow;

@@ -78,6 +78,12 @@ impl WildcardPattern {
         !self.text.contains('*')
     }
 
+    /// How specific the pattern is; an exact name is more specific than any pattern.
+    #[must_use]
+    pub fn fit_rank(&self) -> usize {
+        if self.is_exact() { usize::MAX } else { self.text.len() - 1 }
+    }
+
     /// Whether `name` fits, and how well: the number of bytes that are not the `*`.
     #[must_use]
     pub fn fit(&self, name: &str) -> Option<usize> {

@@ -1,0 +1,318 @@
+//! From the text of a file to a checked [`Config`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+use toml::{Table, Value};
+
+use super::fault::{ConfigError, Faults};
+use super::read::{Context, Section};
+use super::rules::Rules;
+use super::{
+    Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls, Tenancy, Unknown,
+    tls, users,
+};
+use crate::tenant::{GucName, NamePattern, Source, WildcardPattern};
+
+/// PgBouncer's port, which everybody expects a pooler on.
+const PORT: u16 = 6432;
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every fault in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+            path: path.display().to_string(),
+            source,
+        })?;
+        let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        Self::parse(&text, directory)
+    }
+
+    /// Checks a text; relative paths in it start at `directory`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every fault in it.
+    pub fn parse(text: &str, directory: PathBuf) -> Result<Self, ConfigError> {
+        let table: Table = text.parse()?;
+        let context = Context { faults: Faults::default(), directory };
+        let config = read(&Section::root(&table, &context), &table);
+        context.faults.into_result(config)
+    }
+}
+
+fn read(root: &Section<'_>, table: &Table) -> Config {
+    let general = general(root.section("general"));
+    let tls_section = root.section("tls");
+    let client_tls = tls::client(tls_section.section("client"));
+    let server_tls = tls::server(tls_section.section("server"));
+    tls_section.finish();
+    let users = users::read(root.section("auth"), &root.section("users"));
+    let class_section = root.section("classes");
+    let classes = classes(&class_section);
+    let tenants = tenants(&root.section("tenants"));
+    let tenancy_section = root.section("tenancy");
+    let rules = Rules::read(&tenancy_section).located("tenancy".to_owned(), None);
+    let all = || tenants.iter().chain([&rules]).chain(classes.values());
+    let neutral: BTreeSet<GucName> = all().flat_map(Rules::setting_names).cloned().collect();
+    let clusters = clusters(&root.section("clusters"), &server_tls, &neutral);
+    for layer in all() {
+        check_names(layer, &clusters, &classes, root);
+    }
+    let tenancy = tenancy(tenancy_section, rules, &clusters);
+    let known = ["general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters"];
+    for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+        root.fault(key, format!("unknown section; known are {}", known.join(", ")));
+    }
+    Config { general, client_tls, clusters, users, tenancy, tenants, classes }
+}
+
+fn general(section: Section<'_>) -> General {
+    let general = General {
+        listen: listen(&section),
+        pool_mode: users::pool_mode(&section).unwrap_or(PoolMode::Transaction),
+        max_client_conn: section.count("max_client_conn", 1).unwrap_or(10_000),
+        workers: workers(&section),
+        scrub: section
+            .get("scrub", "tenant or client", |value| match value.as_str()? {
+                "tenant" => Some(Scrub::Tenant),
+                "client" => Some(Scrub::Client),
+                _ => None,
+            })
+            .unwrap_or(Scrub::Tenant),
+        shutdown_timeout: section.duration("shutdown_timeout").unwrap_or(Duration::from_secs(30)),
+    };
+    section.finish();
+    general
+}
+
+fn workers(section: &Section<'_>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = section.get("workers", "a number from 1 to 64, or \"auto\"", |value| match value {
+        Value::String(text) => (text == "auto").then_some(cores),
+        Value::Integer(n) => usize::try_from(*n).ok().filter(|n| (1..=64).contains(n)),
+        _ => None,
+    });
+    workers.unwrap_or(1)
+}
+
+fn listen(section: &Section<'_>) -> Vec<Listen> {
+    let Some(value) = section.value("listen") else {
+        let address = ListenAddress::Tcp(([127, 0, 0, 1], PORT).into());
+        return vec![Listen { address, tenant: None }];
+    };
+    let entries = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let port = entries.iter().find_map(|e| tcp(e.as_str().or_else(|| e.get("address")?.as_str())?));
+    let port = port.map_or(PORT, |address| address.port());
+    let mut listen = Vec::new();
+    for entry in entries {
+        let (text, tenant) = match entry {
+            Value::String(text) => (Some(text.as_str()), None),
+            Value::Table(table) => {
+                for key in table.keys().filter(|k| !matches!(k.as_str(), "address" | "tenant")) {
+                    section.fault("listen", format!("unknown key {key:?}; known are address, tenant"));
+                }
+                (table.get("address").and_then(Value::as_str), table.get("tenant").and_then(Value::as_str))
+            }
+            _ => (None, None),
+        };
+        match text.and_then(|text| address(text, port)) {
+            Some(address) => listen.push(Listen { address, tenant: tenant.map(str::to_owned) }),
+            None => section.fault(
+                "listen",
+                format!("expected \"host:port\", \"unix:/directory\" or {{ address, tenant }}, got {entry}"),
+            ),
+        }
+    }
+    if listen.is_empty() {
+        section.fault("listen", "no usable address");
+    }
+    listen
+}
+
+fn tcp(text: &str) -> Option<std::net::SocketAddr> {
+    if text.starts_with("unix:") { None } else { text.to_socket_addrs().ok()?.next() }
+}
+
+fn address(text: &str, port: u16) -> Option<ListenAddress> {
+    let Some(path) = text.strip_prefix("unix:") else { return tcp(text).map(ListenAddress::Tcp) };
+    let path = Path::new(path);
+    if !path.is_absolute() {
+        return None;
+    }
+    // A directory, as PgBouncer's unix_socket_dir; or the socket itself, by the name libpq looks for.
+    let is_socket = path.file_name()?.to_str()?.starts_with(".s.PGSQL.");
+    let socket = if is_socket { path.to_owned() } else { path.join(format!(".s.PGSQL.{port}")) };
+    Some(ListenAddress::Unix(socket))
+}
+
+fn classes(section: &Section<'_>) -> BTreeMap<String, Rules> {
+    let mut classes = BTreeMap::new();
+    for (name, class) in section.children() {
+        let rules = Rules::quotas(&class).located(section.at(name), None);
+        class.finish();
+        classes.insert(name.to_owned(), rules);
+    }
+    classes
+}
+
+fn tenants(section: &Section<'_>) -> Vec<Rules> {
+    let mut tenants = Vec::new();
+    for (name, tenant) in section.children() {
+        let pattern = WildcardPattern::new(name);
+        if pattern.is_none() {
+            section.fault(name, "a pattern has at most one \"*\"");
+        }
+        let rules = Rules::read(&tenant).with_state(&tenant).located(section.at(name), pattern);
+        tenant.finish();
+        tenants.push(rules);
+    }
+    let rank = |rules: &Rules| rules.pattern.as_ref().map_or(0, WildcardPattern::fit_rank);
+    tenants.sort_by_key(|rules| std::cmp::Reverse(rank(rules)));
+    tenants
+}
+
+fn clusters(
+    section: &Section<'_>,
+    tls: &ServerTls,
+    neutral: &BTreeSet<GucName>,
+) -> BTreeMap<String, Arc<Cluster>> {
+    let mut clusters = BTreeMap::new();
+    for (name, cluster) in section.children() {
+        let required = |key: &'static str| {
+            cluster.string(key).unwrap_or_else(|| {
+                cluster.fault(key, "required");
+                String::new()
+            })
+        };
+        let port = cluster.get("port", "a port from 1 to 65535", |value| {
+            u16::try_from(value.as_integer()?).ok().filter(|port| *port > 0)
+        });
+        let user = required("user");
+        let seconds = Duration::from_secs;
+        let read = Cluster {
+            name: name.to_owned(),
+            host: cluster.string("host").unwrap_or_else(|| "127.0.0.1".to_owned()),
+            port: port.unwrap_or(5432),
+            database: cluster.string("database").unwrap_or_else(|| user.clone()),
+            user,
+            password: cluster.password(),
+            tls: tls.clone(),
+            max_server_connections: cluster.count("max_server_connections", 1).unwrap_or(20),
+            server_idle_timeout: cluster.duration("server_idle_timeout").unwrap_or(seconds(600)),
+            server_lifetime: cluster.duration("server_lifetime").unwrap_or(seconds(3600)),
+            server_connect_timeout: cluster.duration("server_connect_timeout").unwrap_or(seconds(15)),
+            neutral: neutral.iter().cloned().collect(),
+        };
+        cluster.finish();
+        clusters.insert(name.to_owned(), Arc::new(read));
+    }
+    if clusters.is_empty() {
+        section.fault("main", "no cluster is configured: there is no PostgreSQL to connect to");
+    }
+    clusters
+}
+
+fn check_names(
+    layer: &Rules,
+    clusters: &BTreeMap<String, Arc<Cluster>>,
+    classes: &BTreeMap<String, Rules>,
+    root: &Section<'_>,
+) {
+    let add = |key: &str, problem: String| {
+        root.context.faults.add(format!("{}.{key}", layer.path), problem);
+    };
+    match &layer.class {
+        Some(class) if !classes.contains_key(class) => add("class", format!("no class {class:?}")),
+        _ => {}
+    }
+    match &layer.cluster {
+        Some(name) if !clusters.contains_key(name) => add("cluster", format!("no cluster {name:?}")),
+        _ => {}
+    }
+}
+
+fn tenancy(
+    section: Section<'_>,
+    rules: Rules,
+    clusters: &BTreeMap<String, Arc<Cluster>>,
+) -> Tenancy {
+    let default = || vec!["options:app.tenant".to_owned()];
+    let written = section.strings("tenant_from").unwrap_or_else(default);
+    let sni_pattern = section.string("sni_pattern").and_then(|text| sni_pattern(&section, &text));
+    let sources = written.iter().filter_map(|text| source(&section, text, sni_pattern.as_ref()));
+    let tenant_from: Vec<Source> = sources.collect();
+    let pattern = section.string("name_pattern").unwrap_or_else(|| "[a-z0-9_-]{1,63}".to_owned());
+    let name_pattern = NamePattern::new(&pattern).unwrap_or_else(|error| {
+        section.fault("name_pattern", error.to_string());
+        NamePattern::new("").expect("an empty pattern compiles")
+    });
+    let unknown = section.get("unknown", "reject or template", |value| match value.as_str()? {
+        "reject" => Some(Unknown::Reject),
+        "template" => Some(Unknown::Template),
+        _ => None,
+    });
+    let default_tenant = section.string("default_tenant").filter(|tenant| !tenant.is_empty());
+    if clusters.len() > 1 && rules.cluster.is_none() {
+        section.fault("cluster", "required when there is more than one cluster");
+    }
+    section.finish();
+    Tenancy {
+        tenant_from,
+        tenant_from_text: written,
+        name_pattern,
+        unknown: unknown.unwrap_or(Unknown::Reject),
+        default_tenant,
+        shared_databases: clusters.values().map(|cluster| cluster.database.clone()).collect(),
+        rules,
+    }
+}
+
+fn sni_pattern(section: &Section<'_>, text: &str) -> Option<Regex> {
+    match Regex::new(text) {
+        Ok(regex) if regex.capture_names().flatten().any(|name| name == "tenant") => Some(regex),
+        Ok(_) => {
+            section.fault("sni_pattern", "must have a group named tenant: (?<tenant>...)");
+            None
+        }
+        Err(error) => {
+            section.fault("sni_pattern", error.to_string());
+            None
+        }
+    }
+}
+
+fn source(section: &Section<'_>, text: &str, sni: Option<&Regex>) -> Option<Source> {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("options", guc) => match GucName::new(guc) {
+            Ok(guc) => Some(Source::Options { guc: guc.as_str().to_owned() }),
+            Err(error) => {
+                section.fault("tenant_from", format!("{text:?}: {error}"));
+                None
+            }
+        },
+        ("user", separator) if !separator.is_empty() => {
+            Some(Source::User { separator: separator.to_owned() })
+        }
+        ("database", "") => Some(Source::Database),
+        ("fixed", "") => Some(Source::Fixed),
+        ("sni", "") => {
+            if sni.is_none() {
+                let problem = "required for the source \"sni\", such as '^(?<tenant>[^.]+)\\.db\\.'";
+                section.fault("sni_pattern", problem);
+            }
+            sni.map(|pattern| Source::Sni { pattern: pattern.clone() })
+        }
+        _ => {
+            let known = "options:<setting>, user:<separator>, database, sni, fixed";
+            section.fault("tenant_from", format!("unknown source {text:?}; known are {known}"));
+            None
+        }
+    }
+}

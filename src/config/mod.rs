@@ -1,0 +1,175 @@
+//! The one TOML file: as written -> checked [`Config`].
+//!
+//! Promises: all faults are reported at once, each with its key path; an unknown key is a fault
+//! that names the nearest known one; a [`Config`] that exists is consistent, so nobody else checks.
+//! Key names are PgBouncer's where PgBouncer has the thing.
+//!
+//! Uses `tenant` for names and states. Reads the files the configuration names; opens no socket.
+
+mod fault;
+mod load;
+mod read;
+mod rules;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod units;
+mod userlist;
+mod users;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use fault::{ConfigError, Fault};
+pub use rules::{Availability, Explained, Quotas, Tenant};
+pub use secret::Secret;
+pub use tls::{ClientTls, ServerTls, TlsMode};
+pub use users::{AuthMethod, User, Users};
+
+use crate::tenant::{GucName, NamePattern, Source};
+use rules::Rules;
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// `[general]`.
+    pub general: General,
+    /// `[tls.client]`: towards clients.
+    pub client_tls: ClientTls,
+    /// `[clusters.<name>]`.
+    pub clusters: BTreeMap<String, Arc<Cluster>>,
+    /// `[auth]` and `[users.<name>]`.
+    pub users: Users,
+    /// `[tenancy]`.
+    pub tenancy: Tenancy,
+    /// `[tenants.<pattern>]`, the most specific first.
+    tenants: Vec<Rules>,
+    /// `[classes.<name>]`.
+    classes: BTreeMap<String, Rules>,
+}
+
+/// `[general]`.
+#[derive(Debug, Clone)]
+pub struct General {
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
+    /// Mode of users that name none.
+    pub pool_mode: PoolMode,
+    /// Clients of all tenants together.
+    pub max_client_conn: usize,
+    /// Threads that serve clients.
+    pub workers: usize,
+    /// At which handover a server is scrubbed.
+    pub scrub: Scrub,
+    /// How long SIGTERM lets transactions finish.
+    pub shutdown_timeout: Duration,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Its address.
+    pub address: ListenAddress,
+    /// The tenant it belongs to, for the source `fixed`.
+    pub tenant: Option<String>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `0.0.0.0:6432`
+    Tcp(SocketAddr),
+    /// `unix:/run/tenantry`, as the whole path of the socket.
+    Unix(PathBuf),
+}
+
+/// `pool_mode`: when a client gives its server back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    /// When it disconnects.
+    Session,
+    /// When its transaction ends.
+    Transaction,
+}
+
+impl PoolMode {
+    /// Reads PgBouncer's word for it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "session" => Some(Self::Session),
+            "transaction" => Some(Self::Transaction),
+            _ => None,
+        }
+    }
+}
+
+/// `general.scrub`: when a server is scrubbed although no tenant changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scrub {
+    /// Only when the tenant changes.
+    Tenant,
+    /// Whenever the client changes.
+    Client,
+}
+
+/// `[clusters.<name>]`: one PostgreSQL.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Host name, address, or directory of a unix socket (begins with `/`).
+    pub host: String,
+    /// TCP port, or the number in the socket's name.
+    pub port: u16,
+    /// Login role of tenants that have none of their own.
+    pub user: String,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// Database of tenants that have none of their own.
+    pub database: String,
+    /// `[tls.server]`: towards PostgreSQL.
+    pub tls: ServerTls,
+    /// Servers of all tenants and databases together, counted from before they are dialled.
+    pub max_server_connections: usize,
+    /// Close a server that nobody used for so long.
+    pub server_idle_timeout: Duration,
+    /// Close a server that is this old, once it is idle.
+    pub server_lifetime: Duration,
+    /// Give up dialling and logging in after this.
+    pub server_connect_timeout: Duration,
+    /// Settings that a new server is given in its start-up packet, so that RESET ALL is neutral.
+    pub neutral: Vec<GucName>,
+}
+
+/// `[tenancy]`: how a tenant is named and what tenants have in common.
+#[derive(Debug)]
+pub struct Tenancy {
+    /// Sources in their order.
+    pub tenant_from: Vec<Source>,
+    /// `tenant_from` as written, for hints.
+    pub tenant_from_text: Vec<String>,
+    /// What names may look like.
+    pub name_pattern: NamePattern,
+    /// Whether a name that is not listed may be a tenant.
+    pub unknown: Unknown,
+    /// The tenant of a client that names none.
+    pub default_tenant: Option<String>,
+    /// Databases that are shared: as a whole their names are no tenants.
+    pub shared_databases: Vec<String>,
+    /// What all tenants have in common.
+    rules: Rules,
+}
+
+/// `tenancy.unknown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// Only tenants listed by name exist.
+    Reject,
+    /// A name that fits a pattern under `[tenants]` is a tenant.
+    Template,
+}

@@ -1,0 +1,358 @@
+//! What a tenant is: rules in layers, the most specific first, resolved into a [`Tenant`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::read::Section;
+use super::secret::Secret;
+use super::{Cluster, Config, Unknown};
+use crate::tenant::{GucName, SessionState, TenantId, Value, WildcardPattern};
+
+/// One layer as written; what it does not set, the next layer does.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// Where it stands in the file, such as `tenants.acme`.
+    pub(super) path: String,
+    pub(super) pattern: Option<WildcardPattern>,
+    pub(super) class: Option<String>,
+    pub(super) cluster: Option<String>,
+    database: Option<String>,
+    user: Option<String>,
+    password: Option<Secret>,
+    schema: Option<String>,
+    search_path: Option<Vec<String>>,
+    role: Option<String>,
+    settings: Option<BTreeMap<GucName, String>>,
+    suspended: Option<bool>,
+    message: Option<String>,
+    max_client_connections: Option<usize>,
+    max_server_connections: Option<usize>,
+    max_waiting_clients: Option<usize>,
+    query_wait_timeout: Option<Duration>,
+}
+
+impl Rules {
+    /// Gives the layer its place in the file and, for a tenant, its pattern.
+    pub(super) fn located(mut self, path: String, pattern: Option<WildcardPattern>) -> Self {
+        self.path = path;
+        self.pattern = pattern;
+        self
+    }
+
+    /// Reads the keys that a class, a tenant and `[tenancy]` have in common.
+    pub(super) fn quotas(section: &Section<'_>) -> Self {
+        Self {
+            max_client_connections: section.count("max_client_connections", 1),
+            max_server_connections: section.count("max_server_connections", 1),
+            max_waiting_clients: section.count("max_waiting_clients", 0),
+            query_wait_timeout: section.duration("query_wait_timeout"),
+            ..Self::default()
+        }
+    }
+
+    /// Reads where a tenant lives and what its sessions look like.
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        Self {
+            class: section.string("class"),
+            cluster: section.string("cluster"),
+            database: template(section, "database"),
+            user: template(section, "user"),
+            password: section.password(),
+            schema: template(section, "schema"),
+            search_path: section.strings("search_path"),
+            role: template(section, "role"),
+            settings: settings(section),
+            ..Self::quotas(section)
+        }
+    }
+
+    /// Reads the keys that only a tenant has.
+    pub(super) fn with_state(mut self, section: &Section<'_>) -> Self {
+        self.suspended = section.get("state", "active or suspended", |v| match v.as_str()? {
+            "active" => Some(false),
+            "suspended" => Some(true),
+            _ => None,
+        });
+        self.message = section.string("message");
+        self
+    }
+
+    /// Names of the settings this layer gives to sessions.
+    pub(super) fn setting_names(&self) -> impl Iterator<Item = &GucName> {
+        self.settings.iter().flat_map(BTreeMap::keys)
+    }
+}
+
+fn template(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let text = section.string(key)?;
+    if text.is_empty() || text.contains('\0') {
+        section.fault(key, "must not be empty or hold a NUL byte");
+        return None;
+    }
+    Some(text)
+}
+
+fn settings(section: &Section<'_>) -> Option<BTreeMap<GucName, String>> {
+    let table = section.get("settings", "a table of strings", |value| value.as_table().cloned())?;
+    let mut settings = BTreeMap::new();
+    for (name, value) in table {
+        let text = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Float(_) => value.to_string(),
+            _ => {
+                section.fault("settings", format!("{name}: expected a string, number or boolean"));
+                continue;
+            }
+        };
+        match GucName::new(&name) {
+            Ok(guc) if matches!(guc.as_str(), "role" | "session_authorization" | "search_path") => {
+                section.fault("settings", format!("{name}: use the key of that name, if there is one"));
+            }
+            Ok(guc) => drop(settings.insert(guc, text)),
+            Err(error) => section.fault("settings", error.to_string()),
+        }
+    }
+    Some(settings)
+}
+
+/// A tenant as the configuration has it: where it lives, its state, its quotas.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its name.
+    pub id: TenantId,
+    /// The PostgreSQL it lives in.
+    pub cluster: Arc<Cluster>,
+    /// Its database.
+    pub database: String,
+    /// The role the pooler logs in as.
+    pub user: String,
+    /// That role's password.
+    pub password: Option<Secret>,
+    /// The schema that must exist, if it lives in one.
+    pub schema: Option<String>,
+    /// Role and settings below every client's own.
+    pub baseline: SessionState,
+    /// Settings of the baseline that the operator named: a client may not start with another value.
+    pub fixed_settings: Vec<GucName>,
+    /// Its limits.
+    pub quotas: Quotas,
+    /// Whether it may connect.
+    pub availability: Availability,
+}
+
+/// `state` of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Availability {
+    /// It may.
+    Active,
+    /// It may not; clients are told why.
+    Suspended {
+        /// `message`, the operator's words.
+        message: Option<String>,
+    },
+}
+
+/// What a tenant may use; the names are those of the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quotas {
+    /// Clients connected at once; one more is refused.
+    pub max_client_connections: usize,
+    /// Servers lent at once; one more client waits.
+    pub max_server_connections: usize,
+    /// Clients waiting at once; one more is refused.
+    pub max_waiting_clients: usize,
+    /// Longest wait for a server.
+    pub query_wait_timeout: Duration,
+}
+
+/// An effective setting and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// The setting's name.
+    pub key: &'static str,
+    /// Its value, templates filled in.
+    pub value: String,
+    /// The path of the layer that set it, or `default`.
+    pub from: String,
+}
+
+/// The layers that apply to one tenant, and a record of who decided what.
+struct Layers<'a> {
+    layers: Vec<&'a Rules>,
+    id: &'a TenantId,
+    explained: Vec<Explained>,
+}
+
+impl<'a> Layers<'a> {
+    fn pick<T: 'a>(
+        &mut self,
+        key: &'static str,
+        get: impl Fn(&'a Rules) -> Option<&'a T>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<&'a T> {
+        let (value, from) = self.layers.iter().find_map(|l| Some((get(l)?, l.path.clone())))?;
+        self.explained.push(Explained { key, value: show(value), from });
+        Some(value)
+    }
+
+    fn text(
+        &mut self,
+        key: &'static str,
+        get: impl Fn(&'a Rules) -> Option<&'a String>,
+        default: Option<&str>,
+    ) -> Option<String> {
+        let id = self.id.clone();
+        let fill = |text: &String| text.replace("{tenant}", id.as_str());
+        match self.pick(key, get, fill) {
+            Some(text) => Some(text.replace("{tenant}", self.id.as_str())),
+            None => default.map(|value| self.default(key, value.to_owned(), |v| v.clone())),
+        }
+    }
+
+    fn quota<T: Clone + 'a>(
+        &mut self,
+        key: &'static str,
+        get: impl Fn(&'a Rules) -> Option<&'a T>,
+        default: T,
+        show: impl Fn(&T) -> String,
+    ) -> T {
+        match self.pick(key, get, &show) {
+            Some(value) => value.clone(),
+            None => self.default(key, default, show),
+        }
+    }
+
+    fn default<T>(&mut self, key: &'static str, value: T, show: impl Fn(&T) -> String) -> T {
+        self.explained.push(Explained { key, value: show(&value), from: "default".to_owned() });
+        value
+    }
+}
+
+impl Config {
+    /// The tenant of that name, if there is one.
+    #[must_use]
+    pub fn tenant(&self, id: &TenantId) -> Option<Tenant> {
+        self.explain(id).map(|(tenant, _)| tenant)
+    }
+
+    /// The tenant, and for every setting which layer decided it.
+    #[must_use]
+    pub fn explain(&self, id: &TenantId) -> Option<(Tenant, Vec<Explained>)> {
+        let mut layers = Layers { layers: self.layers(id)?, id, explained: Vec::new() };
+        layers.pick("class", |l| l.class.as_ref(), String::clone);
+        let only = self.clusters.keys().next().map(String::as_str);
+        let cluster = layers.text("cluster", |l| l.cluster.as_ref(), only)?;
+        let cluster = Arc::clone(self.clusters.get(&cluster)?);
+        let database = layers.text("database", |l| l.database.as_ref(), Some(&cluster.database))?;
+        let user = layers.text("user", |l| l.user.as_ref(), Some(&cluster.user))?;
+        let own_login = user != cluster.user;
+        let password = layers.pick("password", |l| l.password.as_ref(), |_| "***".to_owned());
+        let password = match password {
+            None if !own_login => cluster.password.clone(),
+            password => password.cloned(),
+        };
+        let schema = layers.text("schema", |l| l.schema.as_ref(), None);
+        let (baseline, fixed_settings) = baseline(&mut layers, schema.as_deref());
+        let quotas = quotas(&mut layers, &cluster);
+        let availability = availability(&mut layers);
+        let id = id.clone();
+        let tenant = Tenant {
+            id, cluster, database, user, password, schema, baseline, fixed_settings, quotas, availability,
+        };
+        Some((tenant, layers.explained))
+    }
+
+    /// The tenant's own entry, patterns it fits, each followed by its class, then `[tenancy]`.
+    fn layers(&self, id: &TenantId) -> Option<Vec<&Rules>> {
+        let fits = |rules: &&Rules| {
+            rules.pattern.as_ref().is_some_and(|pattern| pattern.fit(id.as_str()).is_some())
+        };
+        let own: Vec<&Rules> = self.tenants.iter().filter(fits).collect();
+        let listed = own.iter().any(|rules| rules.pattern.as_ref().is_some_and(WildcardPattern::is_exact));
+        let exists = match self.tenancy.unknown {
+            Unknown::Reject => listed,
+            Unknown::Template => !own.is_empty(),
+        };
+        if !exists {
+            return None;
+        }
+        let mut layers = Vec::new();
+        for rules in own.into_iter().chain([&self.tenancy.rules]) {
+            layers.push(rules);
+            layers.extend(rules.class.as_ref().and_then(|class| self.classes.get(class)));
+        }
+        Some(layers)
+    }
+}
+
+fn baseline(layers: &mut Layers<'_>, schema: Option<&str>) -> (SessionState, Vec<GucName>) {
+    let id = layers.id.clone();
+    let fill = |text: &String| text.replace("{tenant}", id.as_str());
+    let fill_all = |list: &Vec<String>| list.iter().map(fill).collect::<Vec<_>>();
+    let written = layers.pick("search_path", |l| l.search_path.as_ref(), |l| fill_all(l).join(", "));
+    let search_path = match (written, schema) {
+        (Some(list), _) => fill_all(list),
+        (None, Some(schema)) => vec![schema.to_owned()],
+        // PostgreSQL's own default: servers start with an empty path, see `Cluster::neutral`.
+        (None, None) => vec!["$user".to_owned(), "public".to_owned()],
+    };
+    let role = layers.text("role", |l| l.role.as_ref(), None);
+    let guc = GucName::new("search_path").expect("a name PostgreSQL has");
+    let mut state =
+        SessionState::default().with_role(role).with(guc, Value::Names(search_path.into()));
+    let mut fixed = Vec::new();
+    // Maps add up: a tenant's own settings lie over those of `[tenancy]`, name by name.
+    for layer in layers.layers.iter().rev() {
+        for (name, value) in layer.settings.iter().flatten() {
+            state = state.with(name.clone(), Value::Text(fill(value).into_bytes().into()));
+            fixed.push(name.clone());
+        }
+    }
+    let show = |map: &BTreeMap<GucName, String>| {
+        map.iter().map(|(n, v)| format!("{n} = {}", fill(v))).collect::<Vec<_>>().join(", ")
+    };
+    layers.pick("settings", |l| l.settings.as_ref(), show);
+    (state, fixed)
+}
+
+fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
+    let count = |n: &usize| n.to_string();
+    Quotas {
+        max_client_connections: layers.quota(
+            "max_client_connections",
+            |l| l.max_client_connections.as_ref(),
+            1000,
+            count,
+        ),
+        max_server_connections: layers.quota(
+            "max_server_connections",
+            |l| l.max_server_connections.as_ref(),
+            cluster.max_server_connections,
+            count,
+        ),
+        max_waiting_clients: layers.quota(
+            "max_waiting_clients",
+            |l| l.max_waiting_clients.as_ref(),
+            1000,
+            count,
+        ),
+        query_wait_timeout: layers.quota(
+            "query_wait_timeout",
+            |l| l.query_wait_timeout.as_ref(),
+            Duration::from_mins(2),
+            |d| format!("{d:?}"),
+        ),
+    }
+}
+
+fn availability(layers: &mut Layers<'_>) -> Availability {
+    let show = |suspended: &bool| if *suspended { "suspended" } else { "active" }.to_owned();
+    let suspended = layers.quota("state", |l| l.suspended.as_ref(), false, show);
+    let message = layers.pick("message", |l| l.message.as_ref(), String::clone);
+    if suspended {
+        Availability::Suspended { message: message.cloned() }
+    } else {
+        Availability::Active
+    }
+}

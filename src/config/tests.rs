@@ -1,0 +1,219 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Availability, Config, ConfigError, ListenAddress, PoolMode};
+use crate::tenant::TenantId;
+
+const BASE: &str = r#"
+[clusters.main]
+user = "saas"
+database = "saas"
+max_server_connections = 8
+[users.app]
+password = "pw"
+tenants = ["*"]
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, PathBuf::new())
+}
+
+fn with_base(text: &str) -> Config {
+    parse(&format!("{BASE}\n{text}")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn faults(text: &str) -> Vec<String> {
+    match parse(text) {
+        Err(ConfigError::Faults(list)) => {
+            list.into_iter().map(|f| format!("{}: {}", f.path, f.problem)).collect()
+        }
+        other => panic!("no faults but {other:?}"),
+    }
+}
+
+fn id(config: &Config, name: &str) -> TenantId {
+    config.tenancy.name_pattern.parse(name).unwrap()
+}
+
+#[test]
+fn all_faults_are_reported_at_once_with_their_paths() {
+    let text = r#"
+[general]
+max_client_con = 5
+pool_mode = "statement"
+workers = 0
+[clusters.main]
+port = 99999
+server_lifetime = "1 fortnight"
+[users.app]
+password = "a"
+password_file = "b"
+[tenancy]
+tenant_from = ["nowhere", "sni"]
+cluster = "other"
+[tenants."a*b*"]
+[tenants.acme]
+class = "gold"
+settings = { "a b" = "1" }
+[tenant.x]
+"#;
+    let got = faults(text);
+    for want in [
+        "general.max_client_con: unknown key; did you mean \"max_client_conn\"?",
+        "general.pool_mode: expected session or transaction, got \"statement\"",
+        "general.workers: expected a number from 1 to 64, or \"auto\", got 0",
+        "clusters.main.port: expected a port from 1 to 65535, got 99999",
+        "clusters.main.user: required",
+        "users.app.password_file: give password or password_file, not both",
+        "tenancy.cluster: no cluster \"other\"",
+        "tenants.acme.class: no class \"gold\"",
+        "tenants.\"a*b*\": a pattern has at most one \"*\"",
+        "tenants.acme.settings: invalid configuration parameter name \"a b\"",
+        "tenant: unknown section; known are general, tls, auth, users, classes, tenants, tenancy, clusters",
+    ] {
+        assert!(got.iter().any(|g| g == want), "missing {want}\nin {got:#?}");
+    }
+    assert!(got.iter().any(|g| g.starts_with("clusters.main.server_lifetime: expected a duration")));
+    assert!(got.iter().any(|g| g.starts_with("tenancy.tenant_from: unknown source \"nowhere\"")));
+    assert!(got.iter().any(|g| g.starts_with("tenancy.sni_pattern: required")));
+}
+
+#[test]
+fn a_text_that_is_not_toml_is_refused_with_its_line() {
+    let Err(error) = parse("[general\n") else { panic!("accepted") };
+    assert!(error.to_string().contains("line 1"), "{error}");
+}
+
+#[test]
+fn durations_are_read_with_their_units() {
+    for (text, want) in [
+        ("\"500ms\"", Duration::from_millis(500)),
+        ("\"30s\"", Duration::from_secs(30)),
+        ("\"10m\"", Duration::from_secs(600)),
+        ("\"1h\"", Duration::from_secs(3600)),
+        ("\"1d\"", Duration::from_secs(86_400)),
+        ("30", Duration::from_secs(30)),
+        ("0.5", Duration::from_millis(500)),
+    ] {
+        let config = with_base(&format!("[general]\nshutdown_timeout = {text}"));
+        assert_eq!(config.general.shutdown_timeout, want, "{text}");
+    }
+    for text in ["\"30\"", "\"s\"", "-1", "\"-1s\"", "1e300", "nan", "true", "\"1e9d\""] {
+        let got = faults(&format!("{BASE}\n[general]\nshutdown_timeout = {text}"));
+        assert!(got[0].starts_with("general.shutdown_timeout: expected a duration"), "{got:?}");
+    }
+}
+
+#[test]
+fn only_listed_tenants_exist_unless_a_template_makes_them() {
+    let config = with_base("[tenants.acme]\n[tenants.\"*\"]");
+    assert!(config.tenant(&id(&config, "acme")).is_some());
+    assert!(config.tenant(&id(&config, "umbra")).is_none());
+    let config = with_base("[tenancy]\nunknown = \"template\"\n[tenants.\"t-*\"]");
+    assert!(config.tenant(&id(&config, "t-1")).is_some());
+    assert!(config.tenant(&id(&config, "umbra")).is_none());
+}
+
+#[test]
+fn the_most_specific_layer_decides_and_says_so() {
+    let config = with_base(
+        r#"
+[tenancy]
+unknown = "template"
+schema = "{tenant}"
+settings = { "app.tenant" = "{tenant}", "work_mem" = "4MB" }
+[classes.free]
+max_server_connections = 2
+[classes.gold]
+max_server_connections = 6
+[tenants."*"]
+class = "free"
+max_waiting_clients = 7
+[tenants."big-*"]
+class = "gold"
+[tenants.acme]
+database = "acme_db"
+settings = { work_mem = "8MB" }
+"#,
+    );
+    let max = |name: &str| config.tenant(&id(&config, name)).unwrap().quotas.max_server_connections;
+    assert_eq!((max("small"), max("big-1"), max("acme")), (2, 6, 2));
+    let (tenant, explained) = config.explain(&id(&config, "acme")).unwrap();
+    assert_eq!(tenant.database, "acme_db");
+    assert_eq!(
+        tenant.baseline.statements(),
+        [
+            "SET \"app\".\"tenant\" TO E'acme'",
+            "SET \"search_path\" TO E'acme'",
+            "SET \"work_mem\" TO E'8MB'"
+        ]
+    );
+    let from = |key: &str| explained.iter().find(|e| e.key == key).unwrap().from.clone();
+    assert_eq!(from("database"), "tenants.acme");
+    assert_eq!(from("max_server_connections"), "classes.free");
+    assert_eq!(from("max_waiting_clients"), "tenants.\"*\"");
+    assert_eq!(from("schema"), "tenancy");
+    assert_eq!(from("query_wait_timeout"), "default");
+    let neutral: Vec<_> = config.clusters["main"].neutral.iter().map(ToString::to_string).collect();
+    assert_eq!(neutral, ["app.tenant", "work_mem"]);
+}
+
+#[test]
+fn a_tenant_can_have_its_own_login_and_be_suspended() {
+    let config = with_base(
+        r#"
+[tenants.umbra]
+user = "umbra_rw"
+password = "secret"
+role = "r_{tenant}"
+[tenants.oldco]
+state = "suspended"
+message = "contact billing"
+"#,
+    );
+    let umbra = config.tenant(&id(&config, "umbra")).unwrap();
+    assert_eq!((umbra.user.as_str(), umbra.baseline.role()), ("umbra_rw", Some("r_umbra")));
+    assert_eq!(umbra.password.unwrap().expose(), "secret");
+    let oldco = config.tenant(&id(&config, "oldco")).unwrap();
+    let message = Some("contact billing".to_owned());
+    assert_eq!(oldco.availability, Availability::Suspended { message });
+}
+
+#[test]
+fn listeners_are_tcp_unix_or_belong_to_a_tenant() {
+    let config = with_base(
+        r#"[general]
+listen = ["127.0.0.1:7000", "unix:/run/x", "unix:/run/.s.PGSQL.1", { address = "[::1]:7001", tenant = "acme" }]
+pool_mode = "session""#,
+    );
+    assert_eq!(config.general.pool_mode, PoolMode::Session);
+    let addresses: Vec<_> = config.general.listen.iter().map(|l| l.address.clone()).collect();
+    assert_eq!(addresses[1], ListenAddress::Unix("/run/x/.s.PGSQL.7000".into()));
+    assert_eq!(addresses[2], ListenAddress::Unix("/run/.s.PGSQL.1".into()));
+    assert_eq!(config.general.listen[3].tenant.as_deref(), Some("acme"));
+    let got = faults(&format!("{BASE}\n[general]\nlisten = [\"unix:relative\", 5]"));
+    assert_eq!(got.len(), 3, "{got:?}");
+}
+
+#[test]
+fn pgbouncers_userlist_is_read() {
+    let text = "; comment\n\"app\" \"pw\"\n\"o\"\"b\"\t\"md5x\" \"ignored\"\n\n";
+    let users = super::userlist::parse(text).unwrap();
+    assert_eq!(users[0].0, "app");
+    assert_eq!((users[1].0.as_str(), users[1].1.expose()), ("o\"b", "md5x"));
+    assert_eq!(super::userlist::parse("\"app\" \"pw\"\napp pw"), Err(2));
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let config = with_base("");
+    assert!(!format!("{config:?}").contains("\"pw\""));
+}
+
+#[test]
+fn variables_come_from_the_environment_or_are_faults() {
+    let config = with_base("[tenants.acme]\ndatabase = \"x${CARGO_PKG_NAME}y\"");
+    assert_eq!(config.tenant(&id(&config, "acme")).unwrap().database, "xtenantryy");
+    let got = faults(&format!("{BASE}\n[tenants.acme]\ndatabase = \"${{NO_SUCH_VARIABLE}}\""));
+    assert_eq!(got, ["tenants.acme.database: environment variable NO_SUCH_VARIABLE is not set"]);
+}

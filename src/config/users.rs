@@ -1,0 +1,149 @@
+//! `[auth]` and `[users.<name>]`: who may connect, and as which tenants.
+
+use std::collections::HashMap;
+
+use super::PoolMode;
+use super::read::Section;
+use super::secret::Secret;
+use super::userlist;
+use crate::tenant::{TenantId, WildcardPattern};
+
+/// `auth.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// SCRAM-SHA-256.
+    Scram,
+    /// md5, and SCRAM for users whose secret is a verifier.
+    Md5,
+    /// Nobody is asked; loopback and unix sockets only.
+    Trust,
+}
+
+/// Everybody who may connect.
+#[derive(Debug)]
+pub struct Users {
+    /// How they prove who they are.
+    pub method: AuthMethod,
+    /// `[users.<pattern>]`, the most specific first.
+    rules: Vec<UserRules>,
+    /// Secrets, from `[users.<name>]` or `auth.file`.
+    secrets: HashMap<String, Secret>,
+}
+
+#[derive(Debug)]
+struct UserRules {
+    pattern: WildcardPattern,
+    tenants: Vec<WildcardPattern>,
+    pool_mode: Option<PoolMode>,
+}
+
+/// What one user may do.
+#[derive(Debug, Clone, Copy)]
+pub struct User<'a> {
+    rules: &'a UserRules,
+}
+
+impl User<'_> {
+    /// Whether the user may connect as this tenant.
+    #[must_use]
+    pub fn may_claim(&self, tenant: &TenantId) -> bool {
+        self.rules.tenants.iter().any(|pattern| pattern.fit(tenant.as_str()).is_some())
+    }
+
+    /// The user's own `pool_mode`.
+    #[must_use]
+    pub fn pool_mode(&self) -> Option<PoolMode> {
+        self.rules.pool_mode
+    }
+}
+
+impl Users {
+    /// The secret of a user, if he has one.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.secrets.get(name)
+    }
+
+    /// All names and secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.secrets.iter().map(|(name, secret)| (name.as_str(), secret))
+    }
+
+    /// The rules for a user; `None` if no `[users]` entry fits.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<User<'_>> {
+        self.rules.iter().find(|rules| rules.pattern.fit(name).is_some()).map(|rules| User { rules })
+    }
+}
+
+pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
+    let expected = "scram-sha-256, md5 or trust";
+    let method = auth.get("type", expected, |value| match value.as_str()? {
+        "scram-sha-256" => Some(AuthMethod::Scram),
+        "md5" => Some(AuthMethod::Md5),
+        "trust" => Some(AuthMethod::Trust),
+        _ => None,
+    });
+    let method = method.unwrap_or(AuthMethod::Scram);
+    let mut secrets = HashMap::new();
+    if let Some(file) = auth.path("file") {
+        let text = auth.read_file("file", &file);
+        match text.as_deref().map(userlist::parse) {
+            Some(Ok(list)) => secrets.extend(list),
+            Some(Err(line)) => auth.fault("file", format!("line {line}: expected \"user\" \"secret\"")),
+            None => {}
+        }
+    }
+    auth.finish();
+    let mut rules = Vec::new();
+    for (name, section) in users.children() {
+        if let Some(password) = section.password() {
+            secrets.insert(name.to_owned(), password);
+        }
+        rules.extend(user(name, section));
+    }
+    if rules.is_empty() {
+        users.fault("\"*\"", "no user is configured: nobody may connect");
+    }
+    rules.sort_by_key(|rules| std::cmp::Reverse(rules.pattern.fit_rank()));
+    check_method(method, &secrets, users);
+    Users { method, rules, secrets }
+}
+
+fn user(name: &str, section: Section<'_>) -> Option<UserRules> {
+    let pattern = WildcardPattern::new(name);
+    if pattern.is_none() {
+        section.fault("", "a pattern has at most one \"*\"");
+    }
+    let mut tenants = Vec::new();
+    for text in section.strings("tenants").unwrap_or_default() {
+        match WildcardPattern::new(&text) {
+            Some(pattern) => tenants.push(pattern),
+            None => section.fault("tenants", format!("{text:?}: a pattern has at most one \"*\"")),
+        }
+    }
+    let pool_mode = pool_mode(&section);
+    section.finish();
+    Some(UserRules { pattern: pattern?, tenants, pool_mode })
+}
+
+pub(super) fn pool_mode(section: &Section<'_>) -> Option<PoolMode> {
+    section.get("pool_mode", "session or transaction", |v| PoolMode::parse(v.as_str()?))
+}
+
+fn check_method(method: AuthMethod, secrets: &HashMap<String, Secret>, users: &Section<'_>) {
+    if method != AuthMethod::Scram {
+        return;
+    }
+    for (name, secret) in secrets {
+        if is_md5(secret) {
+            let problem = "an md5 secret cannot be used with auth.type \"scram-sha-256\"";
+            users.fault(name, problem);
+        }
+    }
+}
+
+fn is_md5(secret: &Secret) -> bool {
+    let digits = secret.expose().strip_prefix("md5");
+    digits.is_some_and(|d| d.len() == 32 && d.bytes().all(|b| b.is_ascii_hexdigit()))
+}

@@ -1,0 +1,45 @@
+//! Counters of what the pooler did. Added to from anywhere, read as a whole.
+//!
+//! Promises: an increment is one relaxed atomic addition; nothing here waits or allocates.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What happened since the pooler started.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Checkouts: a server was lent to a client.
+    pub checkouts: Counter,
+    /// Checkouts that had to wait for a server.
+    pub waits: Counter,
+    /// Servers put into another session state.
+    pub switches: Counter,
+    /// Switches that began with a scrub.
+    pub scrubs: Counter,
+    /// Switches that cost a round trip: the client's first message did not fit into the buffer.
+    pub switch_round_trips: Counter,
+    /// Switches that PostgreSQL refused.
+    pub switch_failures: Counter,
+    /// Servers dialled.
+    pub dials: Counter,
+    /// Sessions pinned to their server.
+    pub pins: Counter,
+    /// Cancel requests passed on.
+    pub cancels: Counter,
+}
