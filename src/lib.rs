@@ -4,3 +4,5 @@ pub mod tenant;
 pub mod config;
 pub mod stats;
 pub mod flow;
+pub mod net;
+pub mod server;

@@ -208,7 +208,7 @@ fn clusters(
             server_idle_timeout: cluster.duration("server_idle_timeout").unwrap_or(seconds(600)),
             server_lifetime: cluster.duration("server_lifetime").unwrap_or(seconds(3600)),
             server_connect_timeout: cluster.duration("server_connect_timeout").unwrap_or(seconds(15)),
-            neutral: neutral.iter().cloned().collect(),
+            neutral: neutral.iter().filter(|name| name.is_custom()).cloned().collect(),
         };
         cluster.finish();
         clusters.insert(name.to_owned(), Arc::new(read));

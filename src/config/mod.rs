@@ -142,7 +142,8 @@ pub struct Cluster {
     pub server_lifetime: Duration,
     /// Give up dialling and logging in after this.
     pub server_connect_timeout: Duration,
-    /// Settings that a new server is given in its start-up packet, so that RESET ALL is neutral.
+    /// Custom settings that tenants have: a new server starts with them empty, so that a session
+    /// nobody has switched yet reads `''` and RESET returns there.
     pub neutral: Vec<GucName>,
 }
 

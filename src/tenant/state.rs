@@ -36,6 +36,12 @@ impl GucName {
         &self.0
     }
 
+    /// Whether PostgreSQL itself knows nothing of it: a name of two parts.
+    #[must_use]
+    pub fn is_custom(&self) -> bool {
+        self.0.contains('.')
+    }
+
     /// Settings whose text is a list of identifiers: `SET x TO 'a, b'` would make them *one*.
     ///
     /// The list of `pg_dump` (`variable_is_guc_list_quote`); it is closed for extensions.

@@ -1,0 +1,130 @@
+//! Listening sockets, TCP and unix.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+
+use super::stream::Stream;
+use crate::config::ListenAddress;
+
+/// Connections the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// One listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket; its file is removed when the listener goes.
+    Unix(UnixListener, SocketFile),
+}
+
+/// A socket's file, removed on drop.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It may have been removed by hand; nothing is left to do then.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// An accepted connection before it belongs to a worker.
+#[derive(Debug)]
+pub enum Incoming {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Incoming {
+    /// Makes it a stream of the current worker, with the options a client's socket has.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered; the connection is dropped.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(tcp) => {
+                tune(&SockRef::from(&tcp))?;
+                TcpStream::from_std(tcp).map(Stream::Tcp)
+            }
+            Self::Unix(unix) => tokio::net::UnixStream::from_std(unix).map(Stream::Unix),
+        }
+    }
+}
+
+/// No delay, and keepalives that notice a lost peer within two minutes.
+pub(super) fn tune(socket: &SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_mins(1))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+impl Listener {
+    /// Binds an address. A socket file that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// The system's own, such as an address in use.
+    pub fn bind(address: &ListenAddress) -> io::Result<Self> {
+        match address {
+            ListenAddress::Tcp(address) => {
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+                socket.set_reuse_address(true)?;
+                socket.set_nonblocking(true)?;
+                socket.bind(&(*address).into())?;
+                socket.listen(BACKLOG)?;
+                TcpListener::from_std(socket.into()).map(Self::Tcp)
+            }
+            ListenAddress::Unix(path) => {
+                remove_stale(path)?;
+                let listener = UnixListener::bind(path)?;
+                Ok(Self::Unix(listener, SocketFile(path.clone())))
+            }
+        }
+    }
+
+    /// Where it listens, with the port the system chose if it was 0.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn local_address(&self) -> io::Result<ListenAddress> {
+        match self {
+            Self::Tcp(tcp) => tcp.local_addr().map(ListenAddress::Tcp),
+            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.0.clone())),
+        }
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The system's own; most pass, such as a lack of file descriptors.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: a connection is accepted only when it is returned.
+    pub async fn accept(&self) -> io::Result<Incoming> {
+        match self {
+            Self::Tcp(tcp) => Ok(Incoming::Tcp(tcp.accept().await?.0.into_std()?)),
+            Self::Unix(unix, _) => Ok(Incoming::Unix(unix.accept().await?.0.into_std()?)),
+        }
+    }
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens there")),
+        Err(_) => std::fs::remove_file(path),
+    }
+}

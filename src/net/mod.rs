@@ -1,0 +1,20 @@
+//! Sockets: listeners, dialling, TLS, buffers on loan, and tasks that somebody waits for.
+//!
+//! Promises: a buffer is held only by who is active; no task is orphaned; TLS is done before a
+//! byte of the protocol is trusted. Knows nothing of tenants, pools or messages.
+//!
+//! Uses `config` for addresses and TLS modes, `wire` for the one packet that asks for TLS.
+
+mod buffer;
+mod dial;
+mod listener;
+mod stream;
+mod tasks;
+mod tls;
+
+pub use buffer::{BUFFER_LEN, Buffer};
+pub use dial::{DialError, dial};
+pub use listener::{Incoming, Listener};
+pub use stream::Stream;
+pub use tasks::Tasks;
+pub use tls::{Acceptor, Connector, TlsError};

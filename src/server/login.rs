@@ -1,0 +1,276 @@
+//! From a host name to a [`Server`]: dial, start-up packet, authentication, first parameters.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::conversation::Conversation;
+use super::{CancelKey, Known, Parameters, Server};
+use crate::config::{Cluster, Secret};
+use crate::net::{Connector, DialError, Stream, dial};
+use crate::wire::Malformed;
+use crate::wire::backend::{
+    AuthenticationRequest, ServerError, authentication, backend_key_data, parameter_status, tag,
+};
+use crate::wire::build;
+
+/// Where to log in, and as whom.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Host name, address, or directory of a unix socket.
+    pub host: String,
+    /// TCP port, or the number in the socket's name.
+    pub port: u16,
+    /// TLS as `[tls.server]` wants it.
+    pub connector: Connector,
+    /// Database.
+    pub database: String,
+    /// Login role.
+    pub user: String,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// Start-up parameters that make a new session neutral.
+    pub neutral: Arc<[(String, String)]>,
+    /// `server_connect_timeout`.
+    pub timeout: Duration,
+}
+
+impl Endpoint {
+    /// An endpoint on a cluster.
+    #[must_use]
+    pub fn new(
+        cluster: &Cluster,
+        connector: Connector,
+        database: &str,
+        user: &str,
+        password: Option<Secret>,
+    ) -> Self {
+        let empty = |name: &crate::tenant::GucName| (name.to_string(), String::new());
+        // An unqualified name fails in a session that nobody has switched yet.
+        let path = [("search_path".to_owned(), "\"\"".to_owned())];
+        Self {
+            host: cluster.host.clone(),
+            port: cluster.port,
+            connector,
+            database: database.to_owned(),
+            user: user.to_owned(),
+            password,
+            neutral: path.into_iter().chain(cluster.neutral.iter().map(empty)).collect(),
+            timeout: cluster.server_connect_timeout,
+        }
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
+    }
+}
+
+/// Why a server could not be logged in to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoginError {
+    /// No connection came about.
+    #[error("{0}")]
+    Dial(Arc<DialError>),
+    /// The connection broke.
+    #[error("the connection broke during login: {0}")]
+    Io(Arc<std::io::Error>),
+    /// PostgreSQL refused; its own words go on to the client.
+    #[error("{0}")]
+    Refused(ServerError),
+    /// `server_connect_timeout` passed.
+    #[error("no login within {after:?}")]
+    TimedOut {
+        /// The limit.
+        after: Duration,
+    },
+    /// The server wants a password and none is configured.
+    #[error("the server asks for a password, but none is configured for user {user:?}")]
+    NoPassword {
+        /// The login role.
+        user: String,
+    },
+    /// The server wants the password in the clear on a connection that is not encrypted.
+    #[error("the server asks for a cleartext password without TLS")]
+    Cleartext,
+    /// The server wants a method the pooler does not speak.
+    #[error("the server asks for an authentication method that is not supported")]
+    Method,
+    /// The server did not prove that it knows the password.
+    #[error("the server failed to prove that it knows the password: {0}")]
+    Scram(Arc<std::io::Error>),
+    /// The server said something that does not belong in a login.
+    #[error("the server sent an unexpected message {:?} during login", char::from(*.tag))]
+    Unexpected {
+        /// The message's type.
+        tag: u8,
+    },
+    /// The server sent a message with the wrong shape.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+}
+
+impl LoginError {
+    /// Whether the same login may succeed later, without anybody changing anything.
+    ///
+    /// Classes: 53 (too many connections), 57P (starting up or shutting down), network.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(error) => {
+                error.sqlstate().starts_with("53") || error.sqlstate().starts_with("57P")
+            }
+            Self::Dial(error) => matches!(**error, DialError::Io { .. }),
+            Self::Io(_) | Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Malformed(_) => true,
+            Self::NoPassword { .. } | Self::Cleartext | Self::Method | Self::Scram(_) => false,
+        }
+    }
+}
+
+impl From<std::io::Error> for LoginError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+/// Dials and logs in.
+///
+/// # Errors
+/// [`LoginError`]; at the latest after [`Endpoint::timeout`].
+///
+/// # Cancel safety
+/// Dropped, it closes the connection.
+pub async fn login(endpoint: &Endpoint) -> Result<Server, LoginError> {
+    let attempt = async {
+        let dialled = dial(&endpoint.host, endpoint.port, &endpoint.connector).await;
+        let stream = dialled.map_err(|error| LoginError::Dial(Arc::new(error)))?;
+        start(endpoint, stream).await
+    };
+    match timeout(endpoint.timeout, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(LoginError::TimedOut { after: endpoint.timeout }),
+    }
+}
+
+async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Server, LoginError> {
+    let mut talk = Conversation::new(stream);
+    let mut parameters = vec![("user", &*endpoint.user), ("database", &*endpoint.database)];
+    parameters.extend(endpoint.neutral.iter().map(|(name, value)| (&**name, &**value)));
+    let mut packet = BytesMut::new();
+    build::startup(&parameters, &mut packet)?;
+    talk.send(&packet).await?;
+    authenticate(endpoint, &mut talk).await?;
+    let mut reported = Parameters::default();
+    let mut key = None;
+    loop {
+        let (tag, body) = talk.receive().await?;
+        match tag {
+            tag::PARAMETER_STATUS => {
+                let (name, value) = parameter_status(&body)?;
+                reported.set(name, value);
+            }
+            tag::BACKEND_KEY_DATA => key = Some(backend_key_data(&body).map(|(p, k)| (p, k.to_vec()))?),
+            tag::NOTICE => {}
+            tag::ERROR => return Err(LoginError::Refused(ServerError::read(&body))),
+            tag::READY_FOR_QUERY => break,
+            _ => return Err(LoginError::Unexpected { tag }),
+        }
+    }
+    let (pid, key) = key.ok_or(LoginError::Unexpected { tag: tag::READY_FOR_QUERY })?;
+    let stream = talk.into_stream().ok_or(LoginError::Unexpected { tag: tag::READY_FOR_QUERY })?;
+    let now = Instant::now();
+    Ok(Server {
+        stream,
+        cancel_key: Arc::new(CancelKey::new(endpoint.clone(), pid, &key)),
+        parameters: reported,
+        known: Known::Neutral,
+        opened: now,
+        idle_since: now,
+    })
+}
+
+async fn authenticate(endpoint: &Endpoint, talk: &mut Conversation) -> Result<(), LoginError> {
+    loop {
+        let (tag, body) = talk.receive().await?;
+        match tag {
+            tag::AUTHENTICATION => {}
+            tag::NOTICE => continue,
+            tag::ERROR => return Err(LoginError::Refused(ServerError::read(&body))),
+            _ => return Err(LoginError::Unexpected { tag }),
+        }
+        let mut answer = BytesMut::new();
+        match authentication(&body)? {
+            AuthenticationRequest::Ok => return Ok(()),
+            AuthenticationRequest::Sasl { mechanisms } => {
+                if !mechanisms.split(|b| *b == 0).any(|name| name == SCRAM.as_bytes()) {
+                    return Err(LoginError::Method);
+                }
+                return scram(password(endpoint)?, talk).await;
+            }
+            AuthenticationRequest::Md5 { salt } => {
+                let secret = password(endpoint)?.expose().as_bytes();
+                let hash = md5_hash(endpoint.user.as_bytes(), secret, salt);
+                build::password(hash.as_bytes(), &mut answer)?;
+            }
+            AuthenticationRequest::Cleartext if talk.stream.is_tls() => {
+                build::password(password(endpoint)?.expose().as_bytes(), &mut answer)?;
+            }
+            AuthenticationRequest::Cleartext => return Err(LoginError::Cleartext),
+            AuthenticationRequest::SaslContinue(_)
+            | AuthenticationRequest::SaslFinal(_)
+            | AuthenticationRequest::Unsupported(_) => return Err(LoginError::Method),
+        }
+        talk.send(&answer).await?;
+    }
+}
+
+fn password(endpoint: &Endpoint) -> Result<&Secret, LoginError> {
+    let missing = || LoginError::NoPassword { user: endpoint.user.clone() };
+    endpoint.password.as_ref().ok_or_else(missing)
+}
+
+const SCRAM: &str = "SCRAM-SHA-256";
+
+/// The whole SCRAM exchange. `AuthenticationOk` counts only behind the server's signature.
+async fn scram(password: &Secret, talk: &mut Conversation) -> Result<(), LoginError> {
+    let secret = password.expose().as_bytes().to_vec();
+    let mut scram = ScramSha256::new(&secret, ChannelBinding::unsupported());
+    let mut message = BytesMut::new();
+    build::sasl_initial(SCRAM, scram.message(), &mut message)?;
+    talk.send(&message).await?;
+    let first = sasl(talk).await?;
+    // The server chooses the number of hash iterations: they are computed off the worker, and
+    // the crate refuses absurd ones.
+    let hashed = spawn_blocking(move || scram.update(&first).map(|()| scram));
+    let hashed = hashed.await.map_err(|error| LoginError::Io(Arc::new(error.into())))?;
+    let mut scram = hashed.map_err(|error| LoginError::Scram(Arc::new(error)))?;
+    message.clear();
+    build::sasl_response(scram.message(), &mut message)?;
+    talk.send(&message).await?;
+    let last = sasl(talk).await?;
+    scram.finish(&last).map_err(|error| LoginError::Scram(Arc::new(error)))?;
+    match talk.receive().await? {
+        (tag::AUTHENTICATION, body) if authentication(&body)? == AuthenticationRequest::Ok => Ok(()),
+        (tag::ERROR, body) => Err(LoginError::Refused(ServerError::read(&body))),
+        (tag, _) => Err(LoginError::Unexpected { tag }),
+    }
+}
+
+async fn sasl(talk: &mut Conversation) -> Result<Vec<u8>, LoginError> {
+    match talk.receive().await? {
+        (tag::ERROR, body) => Err(LoginError::Refused(ServerError::read(&body))),
+        (tag::AUTHENTICATION, body) => match authentication(&body)? {
+            AuthenticationRequest::SaslContinue(data) | AuthenticationRequest::SaslFinal(data) => {
+                Ok(data.to_vec())
+            }
+            _ => Err(LoginError::Unexpected { tag: tag::AUTHENTICATION }),
+        },
+        (tag, _) => Err(LoginError::Unexpected { tag }),
+    }
+}

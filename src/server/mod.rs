@@ -1,0 +1,96 @@
+//! One connection to PostgreSQL: login, what is known of its state, the guarded switch, cancel.
+//!
+//! Promises: a server that did not prove that it knows the password is not used; what a server's
+//! state is, is [`Known`] and never guessed; the switch is one write in front of the client's
+//! message and fails closed (see [`switch`]).
+//!
+//! Uses `net`, `wire`, `tenant`, `config`. Knows no pool and no client.
+
+mod cancel;
+mod conversation;
+mod login;
+mod parameters;
+pub mod switch;
+#[cfg(test)]
+mod tests;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub use cancel::CancelKey;
+pub use login::{Endpoint, LoginError, login};
+pub use parameters::Parameters;
+pub use switch::{Frames, Known, Switch, Target};
+
+use crate::net::Stream;
+use crate::wire::backend::{parameter_status, tag};
+use crate::wire::build;
+use crate::wire::frame::{HEADER_LEN, Header};
+
+/// A connection that has logged in.
+#[derive(Debug)]
+pub struct Server {
+    stream: Stream,
+    /// How its running statement is cancelled.
+    pub cancel_key: Arc<CancelKey>,
+    /// What it reported of its settings.
+    pub parameters: Parameters,
+    /// What is known of its session state.
+    pub known: Known,
+    /// When it was dialled.
+    pub opened: Instant,
+    /// When it was last given back.
+    pub idle_since: Instant,
+}
+
+impl Server {
+    /// The connection itself, for the relay.
+    pub const fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// Whether it is still there and silent; reads what came while nobody held it.
+    ///
+    /// `ParameterStatus` is recorded and a notice ignored. An error, the end, a notification (a
+    /// LISTEN that should not be there) or half a message: do not use it.
+    pub fn is_usable(&mut self) -> bool {
+        let mut bytes = [0; 1024];
+        let mut room = ReadBuf::new(&mut bytes);
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(&mut self.stream).poll_read(&mut cx, &mut room) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) if !room.filled().is_empty() => self.take_unasked(room.filled()),
+            Poll::Ready(_) => false,
+        }
+    }
+
+    fn take_unasked(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let Ok(Some(header)) = Header::read(bytes) else { return false };
+            let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) else { return false };
+            match header.tag {
+                tag::PARAMETER_STATUS => match parameter_status(body) {
+                    Ok((name, value)) => drop(self.parameters.set(name, value)),
+                    Err(_) => return false,
+                },
+                tag::NOTICE => {}
+                _ => return false,
+            }
+            bytes = &bytes[header.frame_len()..];
+        }
+        true
+    }
+
+    /// Says goodbye and closes. Only for a server that is idle: it waits for nothing.
+    pub fn terminate(mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut stream = Pin::new(&mut self.stream);
+        // Without an answer to wait for, a full socket or a dead peer makes no difference.
+        let _ = stream.as_mut().poll_write(&mut cx, build::TERMINATE);
+        let _ = stream.poll_flush(&mut cx);
+    }
+}
