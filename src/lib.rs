@@ -6,3 +6,4 @@ pub mod stats;
 pub mod flow;
 pub mod net;
 pub mod server;
+pub mod auth;

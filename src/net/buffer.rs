@@ -31,6 +31,19 @@ impl Buffer {
         Self { block: None, start: 0, end: 0 }
     }
 
+    /// Takes bytes that were read before; as many as fit, which is all of a login's.
+    #[must_use]
+    pub fn holding(bytes: &[u8]) -> Self {
+        let mut buffer = Self::empty();
+        let len = bytes.len().min(BUFFER_LEN);
+        if len > 0 {
+            let mut block = vec![0; BUFFER_LEN].into_boxed_slice();
+            block[..len].copy_from_slice(&bytes[..len]);
+            buffer = Self { block: Some(block), start: 0, end: len };
+        }
+        buffer
+    }
+
     /// The bytes that wait.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -3,9 +3,10 @@
 //! Promises: a buffer is held only by who is active; no task is orphaned; TLS is done before a
 //! byte of the protocol is trusted. Knows nothing of tenants, pools or messages.
 //!
-//! Uses `config` for addresses and TLS modes, `wire` for the one packet that asks for TLS.
+//! Uses `config` for addresses and TLS modes, `wire` for message boundaries.
 
 mod buffer;
+mod conversation;
 mod dial;
 mod listener;
 mod stream;
@@ -13,6 +14,7 @@ mod tasks;
 mod tls;
 
 pub use buffer::{BUFFER_LEN, Buffer};
+pub use conversation::Conversation;
 pub use dial::{DialError, dial};
 pub use listener::{Incoming, Listener};
 pub use stream::Stream;

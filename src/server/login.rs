@@ -9,15 +9,17 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::conversation::Conversation;
 use super::{CancelKey, Known, Parameters, Server};
 use crate::config::{Cluster, Secret};
-use crate::net::{Connector, DialError, Stream, dial};
+use crate::net::{Connector, Conversation, DialError, Stream, dial};
 use crate::wire::Malformed;
 use crate::wire::backend::{
     AuthenticationRequest, ServerError, authentication, backend_key_data, parameter_status, tag,
 };
 use crate::wire::build;
+
+/// Longest message of a login, in bytes: a parameter or an error, never data.
+const MESSAGE_LEN_MAX: usize = 64 * 1024;
 
 /// Where to log in, and as whom.
 #[derive(Clone)]
@@ -159,7 +161,7 @@ pub async fn login(endpoint: &Endpoint) -> Result<Server, LoginError> {
 }
 
 async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Server, LoginError> {
-    let mut talk = Conversation::new(stream);
+    let mut talk = Conversation::new(stream, MESSAGE_LEN_MAX);
     let mut parameters = vec![("user", &*endpoint.user), ("database", &*endpoint.database)];
     parameters.extend(endpoint.neutral.iter().map(|(name, value)| (&**name, &**value)));
     let mut packet = BytesMut::new();
@@ -183,7 +185,10 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Server, LoginError
         }
     }
     let (pid, key) = key.ok_or(LoginError::Unexpected { tag: tag::READY_FOR_QUERY })?;
-    let stream = talk.into_stream().ok_or(LoginError::Unexpected { tag: tag::READY_FOR_QUERY })?;
+    let (stream, unread) = talk.into_parts();
+    if let Some(&tag) = unread.first() {
+        return Err(LoginError::Unexpected { tag });
+    }
     let now = Instant::now();
     Ok(Server {
         stream,

@@ -7,7 +7,6 @@
 //! Uses `net`, `wire`, `tenant`, `config`. Knows no pool and no client.
 
 mod cancel;
-mod conversation;
 mod login;
 mod parameters;
 pub mod switch;

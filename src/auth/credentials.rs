@@ -1,0 +1,142 @@
+//! What a client's proof is checked against.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest, Md5};
+use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, ScramSecret, gen_salted_password};
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::config::{AuthMethod, Secret, Users};
+
+/// Bytes of salt, as in PostgreSQL.
+const SALT_LEN: usize = 16;
+
+/// A SCRAM verifier: what PostgreSQL keeps in `pg_authid.rolpassword`.
+#[derive(Clone)]
+pub(super) struct Verifier {
+    salt: Vec<u8>,
+    iterations: usize,
+    stored_key: Vec<u8>,
+    server_key: Vec<u8>,
+}
+
+impl Verifier {
+    /// Reads `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`.
+    fn parse(text: &str) -> Option<Self> {
+        let (parameters, keys) = text.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
+        let (iterations, salt) = parameters.split_once(':')?;
+        let (stored_key, server_key) = keys.split_once(':')?;
+        let key = |text: &str| STANDARD.decode(text).ok().filter(|key| key.len() == 32);
+        Some(Self {
+            salt: STANDARD.decode(salt).ok()?,
+            iterations: iterations.parse().ok().filter(|n| *n > 0)?,
+            stored_key: key(stored_key)?,
+            server_key: key(server_key)?,
+        })
+    }
+
+    fn from_password(password: &str, random: &SystemRandom) -> Self {
+        let mut salt = vec![0; SALT_LEN];
+        random.fill(&mut salt).expect("the system has random numbers");
+        let salted = gen_salted_password(password, &salt, SCRAM_ITERATIONS);
+        let secret = ScramSecret::verifier_from_salted_password(salt, salted, SCRAM_ITERATIONS);
+        match secret {
+            ScramSecret::Verifier { salt, iterations, stored_key, server_key } => {
+                Self { salt, iterations, stored_key, server_key }
+            }
+            ScramSecret::SaltedPassword { .. } => unreachable!("a verifier was asked for"),
+        }
+    }
+
+    pub(super) fn secret(&self) -> ScramSecret {
+        ScramSecret::Verifier {
+            salt: self.salt.clone(),
+            iterations: self.iterations,
+            stored_key: self.stored_key.clone(),
+            server_key: self.server_key.clone(),
+        }
+    }
+}
+
+/// How one user is asked.
+#[derive(Clone)]
+pub(super) enum Challenge {
+    Scram(Verifier),
+    /// `md5(password + user)` in hexadecimal digits.
+    Md5(String),
+}
+
+/// All users' secrets, hashed.
+pub struct Credentials {
+    method: AuthMethod,
+    users: HashMap<String, Challenge>,
+    /// Makes up a secret for users that do not exist: the same one each time.
+    mock: hmac::Key,
+}
+
+impl Credentials {
+    /// Hashes the plain passwords among the secrets; takes about a millisecond for each.
+    #[must_use]
+    pub fn new(users: &Users) -> Self {
+        let random = SystemRandom::new();
+        let challenge = |name: &str, secret: &Secret| {
+            let text = secret.expose();
+            match (Verifier::parse(text), users.method) {
+                (Some(verifier), _) => Challenge::Scram(verifier),
+                (None, AuthMethod::Md5) => Challenge::Md5(md5_of(name, text)),
+                (None, AuthMethod::Scram | AuthMethod::Trust) => {
+                    Challenge::Scram(Verifier::from_password(text, &random))
+                }
+            }
+        };
+        let hashed = users.secrets().map(|(n, s)| (n.to_owned(), challenge(n, s))).collect();
+        let mock = hmac::Key::generate(hmac::HMAC_SHA256, &random).expect("the system has random numbers");
+        Self { method: users.method, users: hashed, mock }
+    }
+
+    /// `auth.type`.
+    #[must_use]
+    pub const fn method(&self) -> AuthMethod {
+        self.method
+    }
+
+    /// How to ask this user. One that does not exist is asked too, and cannot answer right.
+    pub(super) fn challenge(&self, user: &str) -> Challenge {
+        if let Some(challenge) = self.users.get(user) {
+            return challenge.clone();
+        }
+        let bytes = |label: &str| hmac::sign(&self.mock, format!("{label}:{user}").as_bytes());
+        match self.method {
+            AuthMethod::Md5 => Challenge::Md5(hex(bytes("md5").as_ref())),
+            AuthMethod::Scram | AuthMethod::Trust => Challenge::Scram(Verifier {
+                salt: bytes("salt").as_ref()[..SALT_LEN].to_vec(),
+                iterations: SCRAM_ITERATIONS,
+                stored_key: bytes("stored").as_ref().to_vec(),
+                server_key: bytes("server").as_ref().to_vec(),
+            }),
+        }
+    }
+}
+
+/// `md5(password + user)`, from the password or from `md5` and the digits themselves.
+fn md5_of(user: &str, secret: &str) -> String {
+    match secret.strip_prefix("md5") {
+        Some(digits) if digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            digits.to_ascii_lowercase()
+        }
+        _ => hex(&Md5::new().chain_update(secret).chain_update(user).finalize()),
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a client must answer: `md5` and the digits of `md5(md5_of + salt)`.
+pub(super) fn md5_answer(digits: &str, salt: [u8; 4]) -> String {
+    let hash = Md5::new().chain_update(digits).chain_update(salt).finalize();
+    format!("md5{}", hex(&hash))
+}
