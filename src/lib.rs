@@ -7,3 +7,4 @@ pub mod flow;
 pub mod net;
 pub mod server;
 pub mod auth;
+pub mod pool;

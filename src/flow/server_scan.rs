@@ -12,7 +12,7 @@ const BODY_SEEN_MAX: u32 = 4096;
 pub struct ServerMessage<'a> {
     /// Its type.
     pub tag: u8,
-    /// Its body, if it is one that is looked into: `Z`, `S`, and `E` when asked for.
+    /// Its body, if it is one that is looked into: `Z`, `S` and `E`.
     pub body: Option<&'a [u8]>,
     /// Bytes of it that were consumed now: all of it, or the header.
     pub consumed: usize,
@@ -40,21 +40,13 @@ impl ServerScan {
 
     /// The next message, once [`ServerScan::skip_body`] has nothing left to skip.
     ///
-    /// `None` until enough of it is there. With `errors`, an `ErrorResponse` comes with its body.
+    /// `None` until enough of it is there.
     ///
     /// # Errors
     /// [`Malformed`] for an impossible length.
-    pub fn next<'a>(
-        &mut self,
-        bytes: &'a [u8],
-        errors: bool,
-    ) -> Result<Option<ServerMessage<'a>>, Malformed> {
+    pub fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<ServerMessage<'a>>, Malformed> {
         let Some(header) = Header::read(bytes)? else { return Ok(None) };
-        let seen = match header.tag {
-            tag::READY_FOR_QUERY | tag::PARAMETER_STATUS => true,
-            tag::ERROR => errors,
-            _ => false,
-        };
+        let seen = matches!(header.tag, tag::READY_FOR_QUERY | tag::PARAMETER_STATUS | tag::ERROR);
         if !seen || header.body_len > BODY_SEEN_MAX {
             self.body_left = header.body_len;
             return Ok(Some(ServerMessage { tag: header.tag, body: None, consumed: HEADER_LEN }));

@@ -242,7 +242,7 @@ fn a_server_stream_is_found_however_it_is_cut() {
         while done < stream.len() {
             let skipped = scan.skip_body(&stream[done..end]);
             done += skipped;
-            match scan.next(&stream[done..end], true).unwrap() {
+            match scan.next(&stream[done..end]).unwrap() {
                 Some(message) if scan.at_boundary() || message.body.is_none() => {
                     done += message.consumed;
                     seen.push((message.tag, message.body.map(<[u8]>::len)));
@@ -420,7 +420,7 @@ proptest! {
         let mut rest = &bytes[..];
         loop {
             rest = &rest[scan.skip_body(rest)..];
-            match scan.next(rest, true) {
+            match scan.next(rest) {
                 Ok(Some(message)) => rest = &rest[message.consumed..],
                 _ => break,
             }

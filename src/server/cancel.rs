@@ -1,9 +1,12 @@
 //! Cancelling what a server runs, over a connection of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::login::Endpoint;
@@ -19,11 +22,81 @@ pub struct CancelKey {
     endpoint: Endpoint,
     pid: i32,
     key: Box<[u8]>,
+    /// Cancels that were promised and have not ended.
+    in_flight: AtomicU32,
+    /// A cancel ended without PostgreSQL's word: its signal may still come.
+    in_doubt: AtomicBool,
+    settled: Notify,
+}
+
+/// A cancel that was promised: until it is dropped, the server is not lent to anybody else.
+#[derive(Debug)]
+pub struct PendingCancel(Arc<CancelKey>);
+
+impl Drop for PendingCancel {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.settled.notify_waiters();
+        }
+    }
+}
+
+impl PendingCancel {
+    /// Asks PostgreSQL to cancel, and returns when it has closed the connection: by then the
+    /// signal was sent, so a later statement of somebody else cannot be hit.
+    ///
+    /// # Errors
+    /// When PostgreSQL could not be reached or did not close; the server is then not lent again.
+    pub async fn send(self) -> Result<(), DialError> {
+        let result = self.0.cancel().await;
+        if result.is_err() {
+            self.0.in_doubt.store(true, Ordering::Release);
+        }
+        result
+    }
 }
 
 impl CancelKey {
     pub(super) fn new(endpoint: Endpoint, pid: i32, key: &[u8]) -> Self {
-        Self { endpoint, pid, key: key.into() }
+        Self {
+            endpoint,
+            pid,
+            key: key.into(),
+            in_flight: AtomicU32::new(0),
+            in_doubt: AtomicBool::new(false),
+            settled: Notify::new(),
+        }
+    }
+
+    /// Promises a cancel, from this moment on.
+    #[must_use]
+    pub fn promise(self: &Arc<Self>) -> PendingCancel {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        PendingCancel(Arc::clone(self))
+    }
+
+    /// Whether no cancel is under way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether a cancel's signal may still come, although nothing is under way.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Acquire)
+    }
+
+    /// Waits until no cancel is under way.
+    pub async fn settle(&self) {
+        loop {
+            let mut settled = std::pin::pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if self.is_settled() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// The server's process id, as in `pg_stat_activity`.
@@ -32,13 +105,7 @@ impl CancelKey {
         self.pid
     }
 
-    /// Asks PostgreSQL to cancel, and returns when it has closed the connection: by then the
-    /// signal was sent, so a later statement of somebody else cannot be hit.
-    ///
-    /// # Errors
-    /// When PostgreSQL could not be reached or did not close. The signal may still come: close the
-    /// server instead of lending it again.
-    pub async fn cancel(&self) -> Result<(), DialError> {
+    async fn cancel(&self) -> Result<(), DialError> {
         let io = |source| DialError::Io {
             host: self.endpoint.host.clone(),
             port: self.endpoint.port,

@@ -4,8 +4,9 @@
 //! state is, is [`Known`] and never guessed; the switch is one write in front of the client's
 //! message and fails closed (see [`switch`]).
 //!
-//! Uses `net`, `wire`, `tenant`, `config`. Knows no pool and no client.
+//! Uses `net`, `flow`, `wire`, `tenant`, `config`. Knows no pool and no client.
 
+mod ask;
 mod cancel;
 mod login;
 mod parameters;
@@ -20,7 +21,8 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub use cancel::CancelKey;
+pub use ask::{AskError, Answer};
+pub use cancel::{CancelKey, PendingCancel};
 pub use login::{Endpoint, LoginError, login};
 pub use parameters::Parameters;
 pub use switch::{Frames, Known, Switch, Target};

@@ -1,0 +1,139 @@
+//! Cancel keys of clients, and what a cancel request reaches.
+//!
+//! A request goes to the server its client holds at that moment; while the client waits, it ends
+//! the wait. Nothing is registered per transaction but a pointer in the client's own slot.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use dashmap::DashMap;
+use dashmap::Entry;
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::server::{CancelKey, PendingCancel};
+use crate::wire::startup::ProtocolVersion;
+
+/// Bytes of a key in protocol 3.2, as many as PostgreSQL 18 uses.
+const KEY_LEN: usize = 32;
+
+/// Where a client stands, for those who want to cancel it.
+#[derive(Debug, Default)]
+pub struct CancelSlot(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    /// It holds nothing: there is nothing to cancel.
+    #[default]
+    Idle,
+    /// It waits for a server.
+    Queued { cancelled: bool, waker: Option<Waker> },
+    /// It holds this server.
+    Linked { key: Arc<CancelKey>, cancelled: bool },
+}
+
+impl CancelSlot {
+    /// The client begins to wait.
+    pub fn queue(&self) {
+        *self.0.lock() = State::Queued { cancelled: false, waker: None };
+    }
+
+    /// Whether the wait was cancelled; if not, `waker` is woken when it is.
+    pub fn is_wait_cancelled(&self, current: &Waker) -> bool {
+        match &mut *self.0.lock() {
+            State::Queued { cancelled, waker } => {
+                *waker = Some(current.clone());
+                *cancelled
+            }
+            State::Idle | State::Linked { .. } => false,
+        }
+    }
+
+    /// The client holds a server.
+    pub fn link(&self, key: Arc<CancelKey>) {
+        *self.0.lock() = State::Linked { key, cancelled: false };
+    }
+
+    /// The client holds nothing any more: no later request reaches what it held. Says whether
+    /// one had.
+    pub fn unlink(&self) -> bool {
+        match std::mem::take(&mut *self.0.lock()) {
+            State::Linked { cancelled, .. } | State::Queued { cancelled, .. } => cancelled,
+            State::Idle => false,
+        }
+    }
+
+    fn request(&self) -> Option<PendingCancel> {
+        match &mut *self.0.lock() {
+            State::Idle => None,
+            State::Queued { cancelled, waker } => {
+                *cancelled = true;
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+                None
+            }
+            State::Linked { key, cancelled } => {
+                *cancelled = true;
+                // Promised under the slot's lock: the client cannot give the server back unseen.
+                Some(key.promise())
+            }
+        }
+    }
+}
+
+/// All clients' keys.
+#[derive(Default)]
+pub struct CancelRegistry(DashMap<i32, (Box<[u8]>, Arc<CancelSlot>)>);
+
+/// A client's entry, until it is dropped.
+pub struct Registration {
+    registry: Arc<CancelRegistry>,
+    /// The process id the client is told.
+    pub pid: i32,
+    /// The key the client is told.
+    pub key: Box<[u8]>,
+    /// Where it stands.
+    pub slot: Arc<CancelSlot>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.0.remove(&self.pid);
+    }
+}
+
+impl CancelRegistry {
+    /// Gives a client its key: 4 bytes, or 32 from protocol 3.2 on.
+    #[must_use]
+    pub fn register(self: &Arc<Self>, version: ProtocolVersion) -> Registration {
+        let random = SystemRandom::new();
+        let fill = |bytes: &mut [u8]| random.fill(bytes).expect("the system has random numbers");
+        let len = if version >= ProtocolVersion::V3_2 { KEY_LEN } else { 4 };
+        let mut key = vec![0; len].into_boxed_slice();
+        fill(&mut key);
+        let slot = Arc::new(CancelSlot::default());
+        loop {
+            let mut bytes = [0; 4];
+            fill(&mut bytes);
+            let pid = i32::from_be_bytes(bytes) & i32::MAX;
+            if let Entry::Vacant(vacant) = self.0.entry(pid) {
+                vacant.insert((key.clone(), Arc::clone(&slot)));
+                return Registration { registry: Arc::clone(self), pid, key, slot };
+            }
+        }
+    }
+
+    /// A cancel request came. `Some` if there is one to send on.
+    #[must_use]
+    pub fn request(&self, pid: i32, key: &[u8]) -> Option<PendingCancel> {
+        let slot = {
+            let entry = self.0.get(&pid)?;
+            let (known, slot) = entry.value();
+            #[expect(deprecated, reason = "constant time; the names of its successors differ by version")]
+            let same = ring::constant_time::verify_slices_are_equal(known, key).is_ok();
+            same.then(|| Arc::clone(slot))?
+        };
+        slot.request()
+    }
+}

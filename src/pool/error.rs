@@ -1,0 +1,34 @@
+//! Why a client gets no server.
+
+use std::time::Duration;
+
+use crate::server::LoginError;
+
+/// Why a checkout gave no server. The session stays: nothing of the statement has run.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CheckoutError {
+    /// No server came free within `query_wait_timeout`.
+    #[error("no server came free within {waited:?}")]
+    TimedOut {
+        /// The limit.
+        waited: Duration,
+        /// Servers the tenant had then, and may have.
+        tenant: (usize, usize),
+        /// Servers the cluster had then, and may have.
+        cluster: (usize, usize),
+        /// Why PostgreSQL could not be logged in to, if that is what was waited for.
+        login: Option<LoginError>,
+    },
+    /// The tenant is at `max_waiting_clients`. Other tenants are not affected.
+    #[error("already {limit} clients wait for a server")]
+    QueueFull {
+        /// The limit.
+        limit: usize,
+    },
+    /// PostgreSQL cannot be logged in to, and waiting would not help.
+    #[error("{0}")]
+    Login(LoginError),
+    /// The pooler stops.
+    #[error("the pooler is shutting down")]
+    Stopping,
+}

@@ -1,0 +1,202 @@
+//! A server that is lent: unknown state -> the client's state -> back.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::{debug, warn};
+
+use super::sched::Effects;
+use super::seat::Seat;
+use crate::server::{Known, Server, Switch, Target};
+use crate::sql::Flag;
+
+/// Holds the server and its place in all counts. Dropped, it closes the socket.
+pub(super) struct Loan {
+    seat: Arc<Seat>,
+    server: Option<Server>,
+}
+
+impl Loan {
+    pub(super) const fn new(seat: Arc<Seat>, server: Server) -> Self {
+        Self { seat, server: Some(server) }
+    }
+
+    fn server(&mut self) -> &mut Server {
+        self.server.as_mut().expect("a loan has its server until it ends")
+    }
+
+    /// Takes the server out of all counts, or hands it to whoever is next.
+    fn end(&mut self, ending: Ending) {
+        let Some(mut server) = self.server.take() else { return };
+        let now = Instant::now();
+        let pools = &self.seat.pools;
+        let mut effects = Effects::default();
+        let old = now.duration_since(server.opened) >= pools.config.server_lifetime;
+        server.idle_since = now;
+        let kept = match ending {
+            Ending::GiveBack if !old => Some(server),
+            Ending::GiveBack | Ending::Terminate => {
+                server.terminate();
+                None
+            }
+            // The socket first: as long as it is open, it counts.
+            Ending::Close => {
+                drop(server);
+                None
+            }
+        };
+        {
+            let mut sched = pools.sched.lock();
+            sched.turns.give_back(self.seat.place);
+            match kept {
+                Some(server) => sched.put_idle(self.seat.pool, server, &mut effects),
+                None => {
+                    sched.closed(self.seat.pool);
+                    sched.dispatch(now, &mut effects);
+                }
+            }
+        }
+        pools.carry_out(effects);
+    }
+}
+
+/// What becomes of a server at the end of a loan.
+enum Ending {
+    /// It is lent again, unless it is past `server_lifetime`.
+    GiveBack,
+    /// It is idle, and closed politely.
+    Terminate,
+    /// Its socket is closed.
+    Close,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.end(Ending::Close);
+    }
+}
+
+/// A server in whatever state its last client left it. It can be switched, and nothing else.
+pub struct Checkout(Option<Loan>);
+
+impl Checkout {
+    pub(super) const fn new(loan: Loan) -> Self {
+        Self(Some(loan))
+    }
+
+    fn loan(&mut self) -> &mut Loan {
+        self.0.as_mut().expect("a checkout has its loan until it ends")
+    }
+
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.loan().server().is_usable()
+    }
+
+    pub(super) fn close(mut self) {
+        drop(self.0.take());
+    }
+
+    /// Binds the server to a client's state. The frames of the [`Switch`] go in front of the
+    /// client's first message; until [`Linked::confirm`] the server's state counts as unsure.
+    #[must_use]
+    pub fn switch_to(mut self, target: &Arc<Target>) -> (Linked, Switch) {
+        let mut loan = self.0.take().expect("a checkout has its loan until it ends");
+        let pools = &loan.seat.pools;
+        let (scrub, stats) = (pools.scrub, Arc::clone(&pools.stats));
+        let server = loan.server();
+        let switch = server.known.switch_to(target, scrub);
+        if let Switch::Frames { scrubs, .. } = &switch {
+            stats.switches.add_one();
+            if *scrubs {
+                stats.scrubs.add_one();
+            }
+            server.known = Known::Unsure;
+        }
+        (Linked { loan, target: Arc::clone(target), taint: Taint::None }, switch)
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        // Nothing was sent on it: its state is what it was.
+        if let Some(mut loan) = self.0.take() {
+            loan.end(Ending::GiveBack);
+        }
+    }
+}
+
+/// What a client did to a server that the next one must not find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Taint {
+    None,
+    /// A scrub removes it.
+    Scrub,
+    /// Nothing does.
+    Close,
+}
+
+/// A server in its client's state, or on the way there behind the guarded switch.
+///
+/// The relay takes nothing else. Dropped, it closes the socket; only [`Linked::check_in`] keeps it.
+pub struct Linked {
+    loan: Loan,
+    target: Arc<Target>,
+    taint: Taint,
+}
+
+impl Linked {
+    /// The server.
+    pub fn server(&mut self) -> &mut Server {
+        self.loan.server()
+    }
+
+    /// PostgreSQL has confirmed the switch.
+    pub fn confirm(&mut self) {
+        if self.taint == Taint::None {
+            let target = Arc::clone(&self.target);
+            self.server().known = Known::Exactly(target);
+        }
+    }
+
+    /// The client may leave something behind: from now on the state is unsure.
+    pub fn taint(&mut self, flag: Option<Flag>) {
+        let can_be_scrubbed = flag.is_none_or(Flag::can_be_scrubbed);
+        let taint = if can_be_scrubbed { Taint::Scrub } else { Taint::Close };
+        self.taint = self.taint.max(taint);
+        self.server().known = Known::Unsure;
+    }
+
+    /// Gives the server back. It must be at rest: nothing owed, no transaction, no half message.
+    ///
+    /// A server that nothing can clean is closed; one whose cancel is under way is given back when
+    /// that has ended, because until then the signal may hit whoever has it next.
+    pub fn check_in(mut self) {
+        if self.taint == Taint::Close {
+            debug!("server closed: what its client did cannot be undone");
+            return self.loan.end(Ending::Terminate);
+        }
+        let key = Arc::clone(&self.server().cancel_key);
+        if key.is_settled() && !key.is_in_doubt() {
+            return self.loan.end(Ending::GiveBack);
+        }
+        let pools = Arc::clone(&self.loan.seat.pools);
+        pools.tasks.spawn(async move {
+            key.settle().await;
+            if key.is_in_doubt() {
+                warn!(pid = key.pid(), "server closed: a cancel request was not confirmed");
+                drop(self);
+            } else {
+                self.loan.end(Ending::GiveBack);
+            }
+        });
+    }
+
+    /// Lets a task finish with the server, within `Pools`' own tasks.
+    pub fn finish_with<F>(self, finish: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let tasks = self.loan.seat.pools.tasks.clone();
+        tasks.spawn(finish(self));
+    }
+}

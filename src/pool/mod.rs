@@ -1,0 +1,152 @@
+//! Servers on loan: [`Seat`] -> [`Checkout`] -> [`Linked`] -> back to the pool, or closed.
+//!
+//! A server comes out of the pool in whatever state its last client left it. Only
+//! [`Checkout::switch_to`] makes a [`Linked`], and the relay takes nothing else: no statement
+//! runs under another tenant's `search_path`. A [`Linked`] dropped half-way closes its socket.
+//!
+//! Promises: a tenant never has more servers than `max_server_connections`, a cluster never more
+//! than its own, counted from before the dial until the socket is closed; tenants that wait take
+//! turns, and within a tenant the first comes first; a server whose cancel is under way is lent to
+//! nobody.
+//!
+//! Uses `server`, `tenant`, `config`. Pure inside: `turns`.
+
+mod cancel;
+mod error;
+mod loan;
+mod sched;
+mod seat;
+mod turns;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+pub use cancel::{CancelRegistry, CancelSlot, Registration};
+pub use error::CheckoutError;
+pub use loan::{Checkout, Linked};
+pub use seat::{Acquired, Seat, Waiting};
+pub use turns::TooManyClients;
+
+use crate::config::{Cluster, Scrub};
+use crate::net::Tasks;
+use crate::server::{Endpoint, LoginError, Server, login};
+use crate::stats::Stats;
+use sched::{Effects, Sched};
+
+/// How often idle servers are looked after.
+const JANITOR_PERIOD: Duration = Duration::from_secs(1);
+
+/// All servers of one cluster, whatever their database and login role, under one budget.
+pub struct Pools {
+    config: Arc<Cluster>,
+    scrub: Scrub,
+    sched: Mutex<Sched>,
+    tasks: Tasks,
+    stop: CancellationToken,
+    stats: Arc<Stats>,
+}
+
+impl Pools {
+    /// No servers yet. Tasks it needs run in `tasks` until [`Pools::stop`].
+    #[must_use]
+    pub fn new(config: Arc<Cluster>, scrub: Scrub, tasks: Tasks, stats: Arc<Stats>) -> Arc<Self> {
+        let sched = Mutex::new(Sched::new(config.max_server_connections));
+        let stop = CancellationToken::new();
+        Arc::new(Self { config, scrub, sched, tasks, stop, stats })
+    }
+
+    /// The pool for an endpoint, by its database and login role.
+    #[must_use]
+    pub fn pool(&self, endpoint: &Endpoint) -> usize {
+        self.sched.lock().pool(endpoint)
+    }
+
+    /// Servers that exist or are being dialled.
+    #[must_use]
+    pub fn server_connections(&self) -> usize {
+        self.sched.lock().open()
+    }
+
+    /// Looks after idle servers until [`Pools::stop`].
+    pub async fn janitor(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(JANITOR_PERIOD);
+        while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
+            self.close_stale(Instant::now());
+        }
+    }
+
+    fn close_stale(self: &Arc<Self>, now: Instant) {
+        let stale = |server: &mut Server| {
+            now.duration_since(server.idle_since) >= self.config.server_idle_timeout
+                || now.duration_since(server.opened) >= self.config.server_lifetime
+                || !server.is_usable()
+        };
+        let mut effects = Effects::default();
+        self.sched.lock().close_idle(stale, now, &mut effects);
+        self.carry_out(effects);
+    }
+
+    /// No more dials; idle servers are closed, and lent ones when they come back.
+    pub fn stop(self: &Arc<Self>) {
+        self.stop.cancel();
+        let mut effects = Effects::default();
+        self.sched.lock().stop(&mut effects);
+        self.carry_out(effects);
+    }
+
+    /// Does what was decided under the lock.
+    fn carry_out(self: &Arc<Self>, effects: Effects) {
+        for server in effects.closed {
+            server.terminate();
+        }
+        for (pool, endpoint) in effects.dials {
+            let pools = Arc::clone(self);
+            self.stats.dials.add_one();
+            self.tasks.spawn(async move {
+                let stop = pools.stop.clone();
+                let result = stop.run_until_cancelled(login(&endpoint)).await;
+                pools.dialled(pool, &endpoint, result);
+            });
+        }
+        if let Some(delay) = effects.retry_after {
+            let pools = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let stop = pools.stop.clone();
+                if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_some() {
+                    let mut effects = Effects::default();
+                    pools.sched.lock().dispatch(Instant::now(), &mut effects);
+                    pools.carry_out(effects);
+                }
+            });
+        }
+    }
+
+    fn dialled(
+        self: &Arc<Self>,
+        pool: usize,
+        endpoint: &Endpoint,
+        result: Option<Result<Server, LoginError>>,
+    ) {
+        let mut effects = Effects::default();
+        let now = Instant::now();
+        match result {
+            Some(Ok(server)) => {
+                debug!(?endpoint, pid = server.cancel_key.pid(), "server connection established");
+                let recovered = self.sched.lock().dialled(pool, server, now, &mut effects);
+                if recovered {
+                    info!(?endpoint, "login to the server works again");
+                }
+            }
+            Some(Err(error)) => {
+                warn!(?endpoint, %error, "login to the server failed");
+                self.sched.lock().dial_failed(pool, error, now, &mut effects);
+            }
+            None => self.sched.lock().dial_given_up(pool),
+        }
+        self.carry_out(effects);
+    }
+}

@@ -1,0 +1,177 @@
+//! A client's place in its tenant, and its way to a server.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+use tracing::debug;
+
+use super::error::CheckoutError;
+use super::loan::{Checkout, Loan};
+use super::sched::{Effects, Ticket};
+use super::turns::{TicketId, TooManyClients};
+use super::Pools;
+use crate::config::Tenant;
+use crate::server::{Server, Target};
+
+/// A client of a tenant, counted until the last clone is gone. A loan keeps one.
+pub struct Seat {
+    pub(super) pools: Arc<Pools>,
+    pub(super) place: usize,
+    pub(super) pool: usize,
+    query_wait_timeout: Duration,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.pools.sched.lock().turns.leave(self.place);
+    }
+}
+
+/// What asking for a server gives.
+pub enum Acquired {
+    /// A server, at once.
+    Now(Checkout),
+    /// A place in the queue.
+    Later(Waiting),
+}
+
+impl Seat {
+    /// Takes a seat.
+    ///
+    /// # Errors
+    /// [`TooManyClients`] at `max_client_connections`.
+    pub fn take(pools: &Arc<Pools>, pool: usize, tenant: &Tenant) -> Result<Arc<Self>, TooManyClients> {
+        let place = pools.sched.lock().turns.enter(&tenant.id, &tenant.quotas)?;
+        let query_wait_timeout = tenant.quotas.query_wait_timeout;
+        Ok(Arc::new(Self { pools: Arc::clone(pools), place, pool, query_wait_timeout }))
+    }
+
+    /// Asks for a server: at once if one is idle and nobody is overtaken, else a place in the queue.
+    ///
+    /// # Errors
+    /// [`CheckoutError`] when there is no point in waiting.
+    pub fn acquire(self: &Arc<Self>, target: &Arc<Target>) -> Result<Acquired, CheckoutError> {
+        self.pools.stats.checkouts.add_one();
+        loop {
+            let mut sched = self.pools.sched.lock();
+            if sched.is_stopping() {
+                return Err(CheckoutError::Stopping);
+            }
+            if !sched.turns.take(self.place) {
+                drop(sched);
+                return self.queue(target);
+            }
+            let Some(server) = sched.take_idle(self.pool, target) else {
+                sched.turns.give_back(self.place);
+                drop(sched);
+                return self.queue(target);
+            };
+            drop(sched);
+            let mut checkout = self.checkout(server);
+            if checkout.is_usable() {
+                return Ok(Acquired::Now(checkout));
+            }
+            checkout.close();
+        }
+    }
+
+    fn checkout(self: &Arc<Self>, server: Server) -> Checkout {
+        Checkout::new(Loan::new(Arc::clone(self), server))
+    }
+
+    fn queue(self: &Arc<Self>, target: &Arc<Target>) -> Result<Acquired, CheckoutError> {
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket { pool: self.pool, target: Arc::clone(target), reply };
+        let mut effects = Effects::default();
+        let now = Instant::now();
+        let id = {
+            let mut sched = self.pools.sched.lock();
+            if let Some(error) = sched.is_hopeless(self.pool, now) {
+                return Err(CheckoutError::Login(error));
+            }
+            let id = sched
+                .turns
+                .wait(self.place, ticket)
+                .map_err(|full| CheckoutError::QueueFull { limit: full.limit })?;
+            sched.dispatch(now, &mut effects);
+            id
+        };
+        self.pools.carry_out(effects);
+        self.pools.stats.waits.add_one();
+        debug!("client waits for a server");
+        Ok(Acquired::Later(Waiting {
+            seat: Arc::clone(self),
+            target: Arc::clone(target),
+            id,
+            answer,
+            deadline: Box::pin(sleep(self.query_wait_timeout)),
+        }))
+    }
+}
+
+/// A place in the queue; dropped, it is given up, and a server that just came goes to the next.
+pub struct Waiting {
+    seat: Arc<Seat>,
+    target: Arc<Target>,
+    id: TicketId,
+    answer: oneshot::Receiver<Result<Server, CheckoutError>>,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Waiting {
+    /// A server, or why there is none.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Checkout, CheckoutError>> {
+        match Pin::new(&mut self.answer).poll(cx) {
+            Poll::Ready(Ok(Ok(server))) => {
+                let mut checkout = self.seat.checkout(server);
+                if checkout.is_usable() {
+                    return Poll::Ready(Ok(checkout));
+                }
+                // It died just now. The wait begins anew, with the time that is left.
+                checkout.close();
+                match self.seat.acquire(&self.target) {
+                    Ok(Acquired::Now(checkout)) => return Poll::Ready(Ok(checkout)),
+                    Ok(Acquired::Later(mut again)) => {
+                        std::mem::swap(&mut again.deadline, &mut self.deadline);
+                        *self = again;
+                        return self.poll(cx);
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(CheckoutError::Stopping)),
+            Poll::Pending => {}
+        }
+        self.deadline.as_mut().poll(cx).map(|()| Err(self.timed_out()))
+    }
+
+    fn timed_out(&self) -> CheckoutError {
+        let mut sched = self.seat.pools.sched.lock();
+        CheckoutError::TimedOut {
+            waited: self.seat.query_wait_timeout,
+            tenant: sched.turns.usage(self.seat.place),
+            cluster: sched.limits(),
+            login: sched.failure(self.seat.pool),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.seat.pools.sched.lock().turns.forget(self.seat.place, self.id);
+        self.answer.close();
+        if let Ok(Ok(server)) = self.answer.try_recv() {
+            // Nothing was sent on it: as it was when it came.
+            drop(self.seat.checkout(server));
+        }
+    }
+}

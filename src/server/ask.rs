@@ -1,0 +1,92 @@
+//! The pooler's own questions to a server: is the schema there, and the ROLLBACK of who left.
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Frames, Server};
+use crate::flow::{Exchange, ServerScan, ServerVerdict, Unexpected};
+use crate::wire::Malformed;
+use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag};
+use crate::wire::build;
+use crate::wire::frontend::{Names, tag as frontend};
+
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Rows that came.
+    pub rows: usize,
+    /// Where the session stands now.
+    pub status: TransactionStatus,
+}
+
+/// Why there is no answer. Close the server.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// PostgreSQL refused the switch or the statement.
+    #[error("{0}")]
+    Refused(ServerError),
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The server said something that was not its turn to say.
+    #[error("{0}")]
+    Unexpected(#[from] Unexpected),
+    /// A message with the wrong shape.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+}
+
+impl Server {
+    /// Sends `frames` and one simple query in one write, and waits for `ReadyForQuery`.
+    ///
+    /// # Errors
+    /// [`AskError`]; what state the server is in is then not known.
+    ///
+    /// # Cancel safety
+    /// Not safe: close the server.
+    pub async fn ask(&mut self, frames: Option<&Frames>, sql: &str) -> Result<Answer, AskError> {
+        let mut exchange = Exchange::default();
+        let mut out = BytesMut::new();
+        if let Some(frames) = frames {
+            out.extend_from_slice(&frames.bytes);
+            exchange.begin_switch(frames.replies);
+        }
+        build::query(sql, &mut out);
+        exchange.on_client(frontend::QUERY, Names::Unnamed);
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        self.replies(&mut exchange).await
+    }
+
+    async fn replies(&mut self, exchange: &mut Exchange) -> Result<Answer, AskError> {
+        let (mut scan, mut bytes, mut rows) = (ServerScan::default(), BytesMut::new(), 0);
+        loop {
+            let skipped = scan.skip_body(&bytes);
+            bytes.advance(skipped);
+            let message = if scan.at_boundary() { scan.next(&bytes)? } else { None };
+            let Some(message) = message else {
+                if self.stream.read_buf(&mut bytes).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                }
+                continue;
+            };
+            if let (tag::ERROR, Some(body)) = (message.tag, message.body) {
+                return Err(AskError::Refused(ServerError::read(body)));
+            }
+            match exchange.on_server(message.tag, message.body)? {
+                ServerVerdict::Parameter => {
+                    let (name, value) = parameter_status(message.body.unwrap_or_default())?;
+                    self.parameters.set(name, value);
+                }
+                ServerVerdict::Ready(status) => return Ok(Answer { rows, status }),
+                ServerVerdict::Forward if message.tag == tag::DATA_ROW => rows += 1,
+                ServerVerdict::Forward
+                | ServerVerdict::Swallow
+                | ServerVerdict::SwitchDone
+                | ServerVerdict::SwitchFailed => {}
+            }
+            let consumed = message.consumed;
+            bytes.advance(consumed);
+        }
+    }
+}
