@@ -1,10 +1,45 @@
+//! Tenantry: a tenant-aware connection pooler for PostgreSQL.
+//!
+//! The rooms, bottom-up: a room uses only rooms above it in this list (`floors.rs` fails otherwise).
+//!
+//! | room | what it is for |
+//! |------|----------------|
+//! | [`wire`] | the protocol as bytes: headers, views, builders |
+//! | [`sql`] | the lexer: may this statement leave something behind? |
+//! | [`tenant`] | who a client is, and which session state is his |
+//! | [`config`] | the TOML file, checked |
+//! | [`stats`] | counters |
+//! | [`flow`] | whose turn it is: owed replies, release |
+//! | [`net`] | sockets, TLS, buffers, tasks |
+//! | [`server`] | one connection to PostgreSQL; the guarded switch |
+//! | [`auth`] | clients prove who they are |
+//! | [`pool`] | servers on loan, turns, cancel |
+//! | [`client`] | one client: greet, log in, relay |
+//! | [`pooler`] | the wiring: listeners, workers, the way out |
+
 pub mod wire;
+
 pub mod sql;
+
 pub mod tenant;
+
 pub mod config;
+
 pub mod stats;
+
 pub mod flow;
+
 pub mod net;
+
 pub mod server;
+
 pub mod auth;
+
 pub mod pool;
+
+pub mod client;
+
+pub mod pooler;
+
+#[cfg(test)]
+mod floors;

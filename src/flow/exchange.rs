@@ -137,10 +137,10 @@ impl Exchange {
         self.unsynced || self.skip_to_sync
     }
 
-    /// Whether the count of owed replies can be relied on.
+    /// Whether the replies that are owed will end by themselves, without a word from the client.
     #[must_use]
-    pub const fn is_sure(&self) -> bool {
-        !self.unsure
+    pub const fn can_drain(&self) -> bool {
+        !self.is_unsynced() && !self.copy_in && !self.unsure
     }
 
     /// Nothing owed, nothing open, no transaction: another client could have this server.
@@ -151,11 +151,7 @@ impl Exchange {
     /// | any other combination | | |   | stays |
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        !self.is_busy()
-            && !self.in_block()
-            && !self.is_unsynced()
-            && !self.copy_in
-            && !self.unsure
+        !self.is_busy() && !self.in_block() && self.can_drain()
     }
 
     /// A message begins at the client.

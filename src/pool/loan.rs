@@ -127,12 +127,19 @@ impl Drop for Checkout {
 
 /// What a client did to a server that the next one must not find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Taint {
+pub enum Taint {
+    /// Nothing.
     None,
     /// A scrub removes it.
     Scrub,
-    /// Nothing does.
+    /// Nothing removes it.
     Close,
+}
+
+impl From<Flag> for Taint {
+    fn from(flag: Flag) -> Self {
+        if flag.can_be_scrubbed() { Self::Scrub } else { Self::Close }
+    }
 }
 
 /// A server in its client's state, or on the way there behind the guarded switch.
@@ -159,11 +166,11 @@ impl Linked {
     }
 
     /// The client may leave something behind: from now on the state is unsure.
-    pub fn taint(&mut self, flag: Option<Flag>) {
-        let can_be_scrubbed = flag.is_none_or(Flag::can_be_scrubbed);
-        let taint = if can_be_scrubbed { Taint::Scrub } else { Taint::Close };
-        self.taint = self.taint.max(taint);
-        self.server().known = Known::Unsure;
+    pub fn taint(&mut self, taint: Taint) {
+        if taint > self.taint {
+            self.taint = taint;
+            self.server().known = Known::Unsure;
+        }
     }
 
     /// Gives the server back. It must be at rest: nothing owed, no transaction, no half message.

@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 
 pub use cancel::{CancelRegistry, CancelSlot, Registration};
 pub use error::CheckoutError;
-pub use loan::{Checkout, Linked};
+pub use loan::{Checkout, Linked, Taint};
 pub use seat::{Acquired, Seat, Waiting};
 pub use turns::TooManyClients;
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
-use tracing::debug;
 
 use super::error::CheckoutError;
 use super::loan::{Checkout, Loan};
@@ -103,7 +102,6 @@ impl Seat {
         };
         self.pools.carry_out(effects);
         self.pools.stats.waits.add_one();
-        debug!("client waits for a server");
         Ok(Acquired::Later(Waiting {
             seat: Arc::clone(self),
             target: Arc::clone(target),

@@ -92,6 +92,21 @@ impl SessionState {
         self
     }
 
+    /// Leaves one setting to the server's default.
+    #[must_use]
+    pub fn without(mut self, name: &GucName) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// A query that returns a row if the schema exists.
+    #[must_use]
+    pub fn schema_exists(schema: &str) -> String {
+        let mut sql = String::from("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ");
+        quote::literal(schema.as_bytes(), &mut sql);
+        sql
+    }
+
     /// The role, if it is not the login role.
     #[must_use]
     pub fn role(&self) -> Option<&str> {

@@ -1,0 +1,237 @@
+//! From a start-up packet to a [`Session`]: who, which tenant, which state, within which limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::info_span;
+
+use super::hello::Hello;
+use super::refusal::Refusal;
+use super::session::{Parts, Session};
+use super::{Shared, refusal::Severity};
+use crate::auth::{Authenticated, authenticate};
+use crate::config::{Availability, PoolMode, Tenant, TlsMode};
+use crate::net::{Buffer, Conversation, Phase};
+use crate::pool::Seat;
+use crate::server::Endpoint;
+use crate::tenant::{Claim, Claimant, GucName, SessionState, Source, TenantId, Value, claim};
+use crate::wire::backend::TransactionStatus;
+use crate::wire::build;
+use crate::wire::startup::ProtocolVersion;
+
+/// Longest an exchange of passwords may take.
+const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Logs a client in.
+///
+/// # Errors
+/// The [`Refusal`]; it was sent to the client, which is to be closed.
+pub async fn login(
+    mut talk: Conversation,
+    hello: Hello,
+    listener_tenant: Option<&str>,
+    shared: &Arc<Shared>,
+) -> Result<Session, Refusal> {
+    match admit(&mut talk, &hello, listener_tenant, shared).await {
+        Ok(admitted) => Ok(begin(talk, &hello, admitted, shared).await),
+        Err(refusal) => {
+            let mut out = BytesMut::new();
+            refusal.write(Severity::Fatal, &mut out);
+            // A client that is gone cannot be told.
+            let _ = talk.send(&out).await;
+            Err(refusal)
+        }
+    }
+}
+
+struct Admitted {
+    permit: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
+    welcome: super::welcome::Welcome,
+    mode: PoolMode,
+    user: String,
+}
+
+async fn admit(
+    talk: &mut Conversation,
+    hello: &Hello,
+    listener_tenant: Option<&str>,
+    shared: &Arc<Shared>,
+) -> Result<Admitted, Refusal> {
+    if shared.shutdown.phase() > Phase::Running {
+        return Err(Refusal::ShuttingDown);
+    }
+    let limit = shared.config.general.max_client_conn;
+    let permit = Arc::clone(&shared.room).try_acquire_owned();
+    let permit = permit.map_err(|_| Refusal::TooManyClients { limit })?;
+    let tenancy = &shared.config.tenancy;
+    let who = Claimant {
+        user: &hello.user,
+        database: hello.database.as_deref(),
+        settings: &hello.settings,
+        sni: talk.stream.sni(),
+        fixed: listener_tenant,
+        shared_databases: &tenancy.shared_databases,
+    };
+    let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
+    negotiate(talk, hello).await;
+    let proof = prove(talk, &claim.user, shared).await?;
+    let tenant = tenant(&proof, &claim, hello, shared)?;
+    let own = own_state(hello, &tenant, &tenancy.tenant_from)?;
+    let state = tenant.baseline.overlay(&own);
+    let (connector, pools) = &shared.clusters[&tenant.cluster.name];
+    let password = tenant.password.clone();
+    let endpoint =
+        Endpoint::new(&tenant.cluster, connector.clone(), &tenant.database, &tenant.user, password);
+    let pool = pools.pool(&endpoint);
+    let seat = Seat::take(pools, pool, &tenant).map_err(|too_many| {
+        Refusal::TooManyTenantClients { tenant: tenant.id.to_string(), limit: too_many.limit }
+    })?;
+    let welcome = shared.welcomes.get(&tenant, &state, &own, &seat).await?;
+    let user_mode = shared.config.users.get(proof.user()).and_then(|user| user.pool_mode());
+    let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.config.general.pool_mode);
+    Ok(Admitted { permit, seat, welcome, mode, user: proof.user().to_owned() })
+}
+
+/// Tells a client that speaks something newer what is spoken here. A client that is gone will
+/// be noticed by the next read.
+async fn negotiate(talk: &mut Conversation, hello: &Hello) {
+    if hello.version > ProtocolVersion::V3_2 || !hello.unknown_extensions.is_empty() {
+        let newest = hello.version.min(ProtocolVersion::V3_2);
+        let mut out = BytesMut::new();
+        build::negotiate_protocol(newest, hello.unknown_extensions.clone(), &mut out);
+        let _ = talk.send(&out).await;
+    }
+}
+
+async fn prove(
+    talk: &mut Conversation,
+    user: &str,
+    shared: &Shared,
+) -> Result<Authenticated, Refusal> {
+    let exchange = timeout(AUTHENTICATION_TIME_MAX, authenticate(talk, &shared.credentials, user));
+    let proof = match exchange.await {
+        Ok(result) => result.map_err(Refusal::Auth)?,
+        Err(_) => {
+            let problem = "canceling authentication due to timeout".to_owned();
+            return Err(Refusal::Protocol { problem });
+        }
+    };
+    let verify_name = shared.acceptor.mode() == TlsMode::VerifyFull && talk.stream.is_tls();
+    if verify_name && talk.stream.client_common_name().as_deref() != Some(user) {
+        return Err(Refusal::Certificate { user: user.to_owned() });
+    }
+    Ok(proof)
+}
+
+/// The tenant, if the user may be it. What does not exist is told only to who was let in.
+fn tenant(
+    proof: &Authenticated,
+    claim: &Claim,
+    hello: &Hello,
+    shared: &Shared,
+) -> Result<Tenant, Refusal> {
+    let tenancy = &shared.config.tenancy;
+    let id: TenantId = match (&claim.tenant, &tenancy.default_tenant) {
+        (Some(id), _) => id.clone(),
+        (None, Some(default)) => tenancy
+            .name_pattern
+            .parse(default)
+            .map_err(|_| Refusal::UnknownTenant { tenant: default.clone() })?,
+        (None, None) => {
+            return Err(Refusal::NoTenant { accepted: tenancy.tenant_from_text.clone() });
+        }
+    };
+    let rules = shared.config.users.get(proof.user());
+    if !rules.is_some_and(|user| user.may_claim(&id)) {
+        let user = proof.user().to_owned();
+        return Err(Refusal::MayNotClaim { user, tenant: id.to_string() });
+    }
+    let unknown = || Refusal::UnknownTenant { tenant: id.to_string() };
+    let tenant = shared.config.tenant(&id).ok_or_else(unknown)?;
+    if let Availability::Suspended { message } = &tenant.availability {
+        let message = message.clone();
+        return Err(Refusal::Suspended { tenant: id.to_string(), message });
+    }
+    // libpq sends the user's name when no database was given.
+    let asked = claim.database.as_ref().filter(|database| **database != hello.user);
+    match asked {
+        Some(database)
+            if *database != tenant.database && !tenancy.shared_databases.contains(database) =>
+        {
+            Err(Refusal::UnknownDatabase { database: database.clone(), tenant: id.to_string() })
+        }
+        _ => Ok(tenant),
+    }
+}
+
+/// The client's own settings. It may not start as another role than the tenant's, nor with
+/// another value of a setting by which policies know the tenant.
+fn own_state(hello: &Hello, tenant: &Tenant, sources: &[Source]) -> Result<SessionState, Refusal> {
+    let mut own = SessionState::default();
+    let names_tenant = |name: &GucName| {
+        let is_source = |s: &Source| matches!(s, Source::Options { guc } if guc == name.as_str());
+        sources.iter().any(is_source)
+    };
+    for (name, value) in &hello.settings {
+        let guc = GucName::new(name).map_err(|_| Refusal::UnknownSetting { name: name.clone() })?;
+        let value = Value::Text(value.clone().into());
+        let denied = || Refusal::Setting { name: name.clone() };
+        match guc.as_str() {
+            "session_authorization" => return Err(denied()),
+            "role" => {
+                let Value::Text(text) = value else { return Err(denied()) };
+                let role = String::from_utf8(text.into_vec()).map_err(|_| denied())?;
+                if tenant.baseline.role().is_some_and(|baseline| baseline != role) {
+                    return Err(denied());
+                }
+                own = own.with_role(Some(role));
+            }
+            _ if tenant.fixed_settings.contains(&guc) => {
+                if tenant.baseline.get(guc.as_str()) != Some(&value) {
+                    return Err(denied());
+                }
+            }
+            // A source of one word is no setting PostgreSQL would know.
+            _ if names_tenant(&guc) && !guc.is_custom() => {}
+            _ => own = own.with(guc, value),
+        }
+    }
+    Ok(own)
+}
+
+async fn begin(
+    mut talk: Conversation,
+    hello: &Hello,
+    admitted: Admitted,
+    shared: &Arc<Shared>,
+) -> Session {
+    let registration = shared.cancels.register(hello.version);
+    let mut out = BytesMut::new();
+    build::authentication_ok(&mut out);
+    for (name, value) in admitted.welcome.parameters.iter() {
+        build::parameter_status(name, value, &mut out);
+    }
+    build::backend_key_data(registration.pid, &registration.key, &mut out);
+    build::ready_for_query(TransactionStatus::Idle, &mut out);
+    // A client that is gone is noticed when the session reads.
+    let _ = talk.send(&out).await;
+    let (stream, unread) = talk.into_parts();
+    let (registration_id, tenant) = (registration.pid, admitted.welcome.target.tenant.as_str());
+    let span = info_span!("client", id = registration_id, user = admitted.user, tenant);
+    Session::new(Parts {
+        client: stream,
+        inbound: Buffer::holding(&unread),
+        seat: admitted.seat,
+        target: admitted.welcome.target,
+        told: admitted.welcome.parameters,
+        mode: admitted.mode,
+        registration,
+        permit: admitted.permit,
+        span,
+        shared: Arc::clone(shared),
+    })
+}

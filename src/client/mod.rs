@@ -1,0 +1,60 @@
+//! One client: greet, log in, and then hold a server only while it has something to do.
+//!
+//! Promises: before authentication a client costs a few bytes and a deadline; a session relays only
+//! through a [`crate::pool::Linked`] server; what a client is told about a failure is decided in
+//! one place, [`refusal`]; bytes pass through untouched, once scanned, and are never gathered.
+//!
+//! Uses `pool`, `auth`, `flow`, `server`. Knows no configuration file and no signals.
+
+mod departure;
+mod greet;
+mod hello;
+mod login;
+mod refusal;
+mod relay;
+mod session;
+mod units;
+mod welcome;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+pub use greet::{GreetError, Greeting, greet, tell};
+pub use hello::Hello;
+pub use login::login;
+pub use refusal::Refusal;
+pub use session::Session;
+pub use welcome::Welcomes;
+
+use crate::auth::Credentials;
+use crate::config::Config;
+use crate::net::{Acceptor, Connector, Shutdown};
+use crate::pool::{CancelRegistry, Pools};
+use crate::stats::Stats;
+
+/// What all clients share.
+pub struct Shared {
+    /// The configuration.
+    pub config: Config,
+    /// Users' secrets.
+    pub credentials: Credentials,
+    /// TLS towards clients.
+    pub acceptor: Acceptor,
+    /// TLS towards servers, and the servers, by the cluster's name.
+    pub clusters: HashMap<String, (Connector, Arc<Pools>)>,
+    /// Keys by which clients cancel.
+    pub cancels: Arc<CancelRegistry>,
+    /// What clients are told at login.
+    pub welcomes: Welcomes,
+    /// Room for clients, `max_client_conn`.
+    pub room: Arc<Semaphore>,
+    /// Whether the pooler stops.
+    pub shutdown: Arc<Shutdown>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+}

@@ -1,0 +1,331 @@
+//! What a client is told: every SQLSTATE and text, in one `match`.
+//!
+//! <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+
+use bytes::BytesMut;
+
+use crate::auth::AuthError;
+use crate::pool::CheckoutError;
+use crate::server::LoginError;
+use crate::tenant::ClaimError;
+use crate::wire::backend::ServerError;
+use crate::wire::build;
+
+/// Whether the session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It does.
+    Error,
+    /// It ends.
+    Fatal,
+}
+
+/// Everything a client can be refused for.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No source named a tenant, and there is no default.
+    NoTenant {
+        /// `tenant_from`, for the hint.
+        accepted: Vec<String>,
+    },
+    /// The sources disagree, or a name is not one.
+    Claim(ClaimError),
+    /// The user is not allowed to be that tenant, or any.
+    MayNotClaim {
+        /// The user.
+        user: String,
+        /// The tenant.
+        tenant: String,
+    },
+    /// No such tenant.
+    UnknownTenant {
+        /// Its name.
+        tenant: String,
+    },
+    /// The tenant's schema is not there.
+    NoSchema {
+        /// The schema.
+        schema: String,
+        /// The tenant.
+        tenant: String,
+    },
+    /// The tenant does not live in the database the client asked for.
+    UnknownDatabase {
+        /// The database.
+        database: String,
+        /// The tenant.
+        tenant: String,
+    },
+    /// The operator suspended the tenant.
+    Suspended {
+        /// The tenant.
+        tenant: String,
+        /// The operator's words.
+        message: Option<String>,
+    },
+    /// `max_client_conn`.
+    TooManyClients {
+        /// The limit.
+        limit: usize,
+    },
+    /// The tenant's `max_client_connections`.
+    TooManyTenantClients {
+        /// The tenant.
+        tenant: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// No server.
+    Checkout {
+        /// The tenant.
+        tenant: String,
+        /// Why.
+        error: CheckoutError,
+    },
+    /// The server could not be put into the tenant's state.
+    Switch {
+        /// The tenant.
+        tenant: String,
+        /// PostgreSQL's words.
+        error: String,
+    },
+    /// PostgreSQL's own error.
+    Server(ServerError),
+    /// The server broke off while it owed an answer.
+    ServerLost {
+        /// What happened.
+        problem: String,
+    },
+    /// Not authenticated.
+    Auth(AuthError),
+    /// The certificate is another user's.
+    Certificate {
+        /// The user.
+        user: String,
+    },
+    /// The client may not start with that setting.
+    Setting {
+        /// Its name.
+        name: String,
+    },
+    /// No such setting.
+    UnknownSetting {
+        /// Its name.
+        name: String,
+    },
+    /// A value that setting cannot have.
+    InvalidSetting {
+        /// Its name.
+        name: String,
+        /// The value.
+        value: String,
+    },
+    /// Clear text where TLS is required.
+    TlsRequired,
+    /// Something the pooler does not do.
+    Unsupported {
+        /// What.
+        what: String,
+    },
+    /// The client broke the protocol.
+    Protocol {
+        /// How.
+        problem: String,
+    },
+    /// A cancel request ended the wait for a server.
+    Cancelled,
+    /// The pooler stops.
+    ShuttingDown,
+}
+
+/// SQLSTATE, message, detail, hint.
+type Text = (&'static str, String, Option<String>, Option<String>);
+
+fn text(sqlstate: &'static str, message: impl Into<String>) -> Text {
+    (sqlstate, message.into(), None, None)
+}
+
+fn detail(text: Text, detail: impl Into<String>) -> Text {
+    (text.0, text.1, Some(detail.into()), text.3)
+}
+
+fn hint(text: Text, hint: impl Into<String>) -> Text {
+    (text.0, text.1, text.2, Some(hint.into()))
+}
+
+impl Refusal {
+    /// Appends the `ErrorResponse`.
+    pub fn write(&self, severity: Severity, out: &mut BytesMut) {
+        let severity = match severity {
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
+        };
+        let severities = [(b'S', severity.to_owned()), (b'V', severity.to_owned())];
+        if let Some(error) = self.servers_own() {
+            let own = error.fields.iter().filter(|(code, _)| !matches!(code, b'S' | b'V')).cloned();
+            return build::error_response(severities.into_iter().chain(own).collect(), out);
+        }
+        let (sqlstate, message, detail, hint) = self.text();
+        let mut fields = severities.to_vec();
+        fields.extend([(b'C', sqlstate.to_owned()), (b'M', message)]);
+        fields.extend(detail.map(|text| (b'D', text)));
+        fields.extend(hint.map(|text| (b'H', text)));
+        build::error_response(fields, out);
+    }
+
+    /// The error of PostgreSQL that goes on as it is.
+    fn servers_own(&self) -> Option<&ServerError> {
+        match self {
+            Self::Server(error)
+            | Self::Checkout { error: CheckoutError::Login(LoginError::Refused(error)), .. } => Some(error),
+            Self::Checkout { error: CheckoutError::TimedOut { login: Some(LoginError::Refused(error)), .. }, .. } => {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+
+    /// SQLSTATE and message, for the log.
+    #[must_use]
+    pub fn summary(&self) -> (String, String) {
+        match self.servers_own() {
+            Some(error) => (error.sqlstate().to_owned(), error.message().to_owned()),
+            None => {
+                let (sqlstate, message, ..) = self.text();
+                (sqlstate.to_owned(), message)
+            }
+        }
+    }
+
+    fn text(&self) -> Text {
+        match self {
+            Self::NoTenant { accepted } => hint(
+                text("28000", "no tenant identifier in startup parameters"),
+                format!("Name the tenant by one of: {}.", accepted.join(", ")),
+            ),
+            Self::Claim(ClaimError::Conflict { first, second }) => detail(
+                text("28000", "conflicting tenant identifiers"),
+                format!("{} says {:?}, {} says {:?}.", first.0, first.1, second.0, second.1),
+            ),
+            Self::Claim(ClaimError::Invalid { source_name }) => detail(
+                hint(text("22023", "invalid tenant identifier"), "See tenancy.name_pattern."),
+                format!("The name given by {source_name} does not match the pattern for names."),
+            ),
+            Self::MayNotClaim { user, tenant } => hint(
+                text("28000", format!("user \"{user}\" may not connect as tenant \"{tenant}\"")),
+                "The operator allows tenants by the setting users.<name>.tenants.",
+            ),
+            Self::UnknownTenant { tenant } => {
+                text("3D000", format!("tenant \"{tenant}\" does not exist"))
+            }
+            Self::NoSchema { schema, tenant } => {
+                text("3F000", format!("schema \"{schema}\" of tenant \"{tenant}\" does not exist"))
+            }
+            Self::UnknownDatabase { database, tenant } => hint(
+                text("3D000", format!("database \"{database}\" does not exist")),
+                format!("Tenant \"{tenant}\" does not live in that database."),
+            ),
+            Self::Suspended { tenant, message } => {
+                let suspended = text("57P03", format!("tenant \"{tenant}\" is suspended"));
+                match message {
+                    Some(message) => detail(suspended, message.clone()),
+                    None => suspended,
+                }
+            }
+            Self::TooManyClients { limit } => hint(
+                detail(
+                    text("53300", "sorry, too many clients already"),
+                    format!("{limit} clients are connected."),
+                ),
+                "The limit is the setting general.max_client_conn.",
+            ),
+            Self::TooManyTenantClients { tenant, limit } => hint(
+                detail(
+                    text("53300", format!("too many connections for tenant \"{tenant}\"")),
+                    format!("{limit} clients of the tenant are connected."),
+                ),
+                "The limit is the tenant's setting max_client_connections.",
+            ),
+            Self::Checkout { tenant, error } => checkout(tenant, error),
+            Self::Switch { tenant, error } => detail(
+                text("58000", format!("could not establish session state for tenant \"{tenant}\"")),
+                error.clone(),
+            ),
+            Self::Server(error) => text("XX000", error.message()),
+            Self::ServerLost { problem } => detail(
+                text("08006", "server closed the connection unexpectedly"),
+                problem.clone(),
+            ),
+            Self::Auth(error) => auth(error),
+            Self::Certificate { user } => detail(
+                text("28000", format!("certificate authentication failed for user \"{user}\"")),
+                "The common name of the client certificate is not the user's name.",
+            ),
+            Self::Setting { name } => hint(
+                text("42501", format!("permission denied to set parameter \"{name}\"")),
+                "The operator's configuration sets it for the tenant.",
+            ),
+            Self::UnknownSetting { name } => {
+                text("42704", format!("unrecognized configuration parameter \"{name}\""))
+            }
+            Self::InvalidSetting { name, value } => {
+                text("22023", format!("invalid value for parameter \"{name}\": \"{value}\""))
+            }
+            Self::TlsRequired => text("28000", "connection requires TLS"),
+            Self::Unsupported { what } => text("0A000", what.clone()),
+            Self::Protocol { problem } => text("08P01", problem.clone()),
+            Self::Cancelled => text("57014", "canceling statement due to user request"),
+            Self::ShuttingDown => {
+                text("57P01", "terminating connection due to administrator command")
+            }
+        }
+    }
+}
+
+fn checkout(tenant: &str, error: &CheckoutError) -> Text {
+    match error {
+        CheckoutError::TimedOut { login: Some(login), .. } | CheckoutError::Login(login) => {
+            detail(text("08006", "could not connect to server"), login.to_string())
+        }
+        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, login: None } => hint(
+            detail(
+                text(
+                    "53300",
+                    format!(
+                        "query_wait_timeout: no server connection for tenant \"{tenant}\" within {waited:?}"
+                    ),
+                ),
+                format!(
+                    "The tenant has {} of {} server connections, the cluster {} of {}.",
+                    of_tenant.0, of_tenant.1, cluster.0, cluster.1
+                ),
+            ),
+            "The limits are the settings max_server_connections of the tenant and of the cluster.",
+        ),
+        CheckoutError::QueueFull { limit } => hint(
+            detail(
+                text("53300", format!("too many clients of tenant \"{tenant}\" wait for a server")),
+                format!("{limit} clients of the tenant wait already."),
+            ),
+            "The limit is the tenant's setting max_waiting_clients.",
+        ),
+        CheckoutError::Stopping => {
+            text("57P01", "terminating connection due to administrator command")
+        }
+    }
+}
+
+fn auth(error: &AuthError) -> Text {
+    match error {
+        AuthError::Failed { user } => {
+            text("28P01", format!("password authentication failed for user \"{user}\""))
+        }
+        AuthError::NotLocal => hint(
+            text("28000", error.to_string()),
+            "Set auth.type to \"scram-sha-256\" for clients on other hosts.",
+        ),
+        AuthError::Unexpected | AuthError::Scram { .. } | AuthError::Malformed(_) | AuthError::Io(_) => {
+            text("08P01", error.to_string())
+        }
+    }
+}

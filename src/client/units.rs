@@ -1,0 +1,190 @@
+//! What a client sent, cut into units: a unit ends with a `Query`, `Sync`, `FunctionCall` or `Flush`.
+//!
+//! Nothing is sent to a server before a whole unit is there (or a buffer is full): a client that
+//! sends half a message holds no server.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tracing::info;
+
+use super::session::Session;
+use crate::config::PoolMode;
+use crate::flow::{ClientEvent, ClientScan, ClientVerdict};
+use crate::pool::Taint;
+use crate::server::Parameters;
+use crate::wire::frontend::{Names, tag};
+
+/// Longest a client may take to read its last error.
+pub(super) const FAREWELL_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Answer to a `Sync` that needs no server.
+const READY: &[u8] = b"Z\x00\x00\x00\x05I";
+
+/// Where the scan of the inbound buffer stands.
+#[derive(Default)]
+pub(super) struct Units {
+    scan: ClientScan,
+    /// Bytes at the front of the buffer that were scanned and are to be forwarded.
+    pub(super) scanned: usize,
+    /// The message that is being scanned is not forwarded.
+    discarding: bool,
+    /// `Sync`s to answer here, in bytes of [`READY`] still to be written.
+    pub(super) local_ready: usize,
+}
+
+impl Units {
+    pub(super) const fn at_boundary(&self) -> bool {
+        self.scan.at_boundary()
+    }
+
+    /// Whether part of a message was forwarded and the rest is still to come.
+    pub(super) const fn is_inside_forwarded(&self) -> bool {
+        !self.scan.at_boundary() && !self.discarding
+    }
+}
+
+/// What a look at the inbound bytes found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Something; look again.
+    Progress,
+    /// Nothing more to find until more bytes come.
+    NeedsMore,
+    /// A unit is complete.
+    UnitEnds,
+    /// The client leaves.
+    Terminate,
+    /// The pooler stops.
+    Stop,
+    /// The client broke the protocol.
+    Broken(String),
+}
+
+/// Why texts of a client with these parameters cannot be read by a lexer of ASCII bytes.
+pub(super) fn unreadable(told: &Parameters) -> Option<&'static str> {
+    let ends_in_ascii = |encoding: &[u8]| {
+        let unsafe_for_lexers: [&[u8]; 7] =
+            [b"SJIS", b"SHIFT_JIS_2004", b"BIG5", b"GBK", b"UHC", b"GB18030", b"JOHAB"];
+        unsafe_for_lexers.contains(&encoding)
+    };
+    if told.get("standard_conforming_strings") == Some(b"off") {
+        Some("standard_conforming_strings = off")
+    } else if told.get("client_encoding").is_some_and(ends_in_ascii) {
+        Some("client_encoding")
+    } else {
+        None
+    }
+}
+
+impl Session {
+    /// Scans the next piece of what the client sent. `linked`: it holds a server.
+    pub(super) fn scan(&mut self, linked: bool) -> Step {
+        let bytes = &self.inbound.bytes()[self.units.scanned..];
+        if bytes.is_empty() {
+            return Step::NeedsMore;
+        }
+        let (count, event) = match self.units.scan.next(bytes, true) {
+            Ok(found) => found,
+            Err(_) => return Step::Broken("invalid message length".to_owned()),
+        };
+        match event {
+            None => {
+                self.take(count);
+                if count == 0 { Step::NeedsMore } else { Step::Progress }
+            }
+            Some(ClientEvent::Begins { tag, names }) => self.begin_message(tag, names, count, linked),
+            Some(ClientEvent::Ends { tag, flag }) => {
+                self.take(count);
+                if let Some(flag) = flag {
+                    self.pin_to_server(flag.name(), flag.into());
+                }
+                match (std::mem::take(&mut self.units.discarding), tag) {
+                    (true, tag::SYNC) => {
+                        self.units.local_ready += READY.len();
+                        Step::Progress
+                    }
+                    (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL | tag::FLUSH) => Step::UnitEnds,
+                    _ => Step::Progress,
+                }
+            }
+        }
+    }
+
+    fn begin_message(&mut self, tag: u8, names: Names, count: usize, linked: bool) -> Step {
+        let verdict = if linked { self.exchange.on_client(tag, names) } else { self.unlinked(tag, names) };
+        match verdict {
+            ClientVerdict::Forward => {}
+            ClientVerdict::Discard => self.units.discarding = true,
+            ClientVerdict::Terminate => return Step::Terminate,
+            ClientVerdict::Unknown => {
+                return Step::Broken(format!("invalid frontend message type {tag}"));
+            }
+        }
+        if names == Names::Statement && !self.units.discarding {
+            self.pin_to_server("prepared statement", Taint::Scrub);
+        }
+        self.take(count);
+        Step::Progress
+    }
+
+    /// Without a server: a lone `Sync` is answered here, a lone `Flush` has nothing to flush, and
+    /// behind a refused unit everything up to the `Sync` is dropped.
+    fn unlinked(&mut self, tag: u8, names: Names) -> ClientVerdict {
+        let skips = self.exchange.skips_to_sync();
+        let lone = !self.exchange.is_busy() && !self.exchange.is_unsynced();
+        match tag {
+            tag::TERMINATE => ClientVerdict::Terminate,
+            tag::SYNC if skips => {
+                self.exchange.reset();
+                ClientVerdict::Discard
+            }
+            tag::SYNC | tag::FLUSH if lone => ClientVerdict::Discard,
+            _ => match self.exchange.on_client(tag, names) {
+                ClientVerdict::Forward if skips => ClientVerdict::Discard,
+                verdict => verdict,
+            },
+        }
+    }
+
+    fn take(&mut self, count: usize) {
+        if self.units.discarding {
+            self.inbound.cut(self.units.scanned, count);
+        } else {
+            self.units.scanned += count;
+        }
+    }
+
+    /// The unit is dropped; what is still to come of its last message is dropped as it comes.
+    pub(super) fn forget_unit(&mut self) {
+        self.inbound.consume(self.units.scanned);
+        self.units.scanned = 0;
+        self.units.discarding = !self.units.at_boundary();
+    }
+
+    /// Writes the answers to `Sync`s that needed no server.
+    pub(super) fn poll_local_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.units.local_ready > 0 {
+            let done = (READY.len() - self.units.local_ready % READY.len()) % READY.len();
+            let written = ready!(Pin::new(&mut self.client).poll_write(cx, &READY[done..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.units.local_ready -= written;
+        }
+        Pin::new(&mut self.client).poll_flush(cx)
+    }
+
+    /// From now on the session keeps its server: what it did there is found nowhere else.
+    pub(super) fn pin_to_server(&mut self, reason: &'static str, taint: Taint) {
+        self.taint = self.taint.max(taint);
+        if self.pin.is_none() && self.mode == PoolMode::Transaction {
+            self.pin = Some(reason);
+            self.shared.stats.pins.add_one();
+            self.span.in_scope(|| info!(reason, "session pinned to its server"));
+        }
+    }
+}

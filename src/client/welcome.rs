@@ -1,0 +1,148 @@
+//! What a client is told at login: the parameters a server reports in the client's own state.
+//!
+//! The first client of a state asks a server: the guarded switch to that state, and whether the
+//! tenant's schema is there. That also checks the client's settings and the tenant's role, with
+//! PostgreSQL's own errors. Later clients of the same state get the answer from here, for a while.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use tokio::time::timeout;
+
+use super::refusal::Refusal;
+use crate::config::Tenant;
+use crate::pool::{Acquired, CheckoutError, Seat};
+use crate::server::{AskError, Parameters, Switch, Target};
+use crate::tenant::{GucName, SessionState, TenantId, Value};
+
+/// How long an answer is good: a schema that is dropped is missed no later than this.
+const WELCOME_AGE_MAX: Duration = Duration::from_mins(1);
+/// Answers kept.
+const WELCOMES_MAX: usize = 4096;
+
+const APPLICATION_NAME: &str = "application_name";
+
+/// The state, ready for switches, and what servers report in it.
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    /// The state.
+    pub target: Arc<Target>,
+    /// The reports.
+    pub parameters: Arc<Parameters>,
+    asked: Instant,
+}
+
+/// Answers by tenant and state; the application's name, which may be any, is not part of it.
+#[derive(Default)]
+pub struct Welcomes(DashMap<(TenantId, SessionState), Welcome>);
+
+impl Welcomes {
+    /// The welcome for a client of `tenant` in `state`.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that the client gets instead.
+    pub async fn get(
+        &self,
+        tenant: &Tenant,
+        state: &SessionState,
+        own: &SessionState,
+        seat: &Arc<Seat>,
+    ) -> Result<Welcome, Refusal> {
+        let (key_state, name) = without_plain_name(state);
+        let key = (tenant.id.clone(), key_state);
+        let now = Instant::now();
+        let fresh = |welcome: &Welcome| now.duration_since(welcome.asked) < WELCOME_AGE_MAX;
+        let known = self.0.get(&key).map(|entry| entry.value().clone()).filter(fresh);
+        let welcome = match known {
+            Some(welcome) => welcome,
+            None => {
+                let welcome = ask(tenant, &key.1, own, seat).await?;
+                if self.0.len() >= WELCOMES_MAX {
+                    self.0.retain(|_, welcome| fresh(welcome));
+                }
+                if self.0.len() < WELCOMES_MAX {
+                    self.0.insert(key, welcome.clone());
+                }
+                welcome
+            }
+        };
+        Ok(match name {
+            None => welcome,
+            Some(name) => {
+                let mut parameters = (*welcome.parameters).clone();
+                parameters.set(APPLICATION_NAME.as_bytes(), &name);
+                let target = Arc::new(Target::new(tenant.id.clone(), state.clone()));
+                Welcome { target, parameters: Arc::new(parameters), asked: welcome.asked }
+            }
+        })
+    }
+}
+
+/// Takes a name out that every server reports as it is: printable ASCII within `NAMEDATALEN`.
+fn without_plain_name(state: &SessionState) -> (SessionState, Option<Box<[u8]>>) {
+    match state.get(APPLICATION_NAME) {
+        Some(Value::Text(name)) if name.len() < 64 && name.iter().all(|b| (b' '..=b'~').contains(b)) => {
+            let name = name.clone();
+            let guc = GucName::new(APPLICATION_NAME).expect("a name PostgreSQL has");
+            (state.clone().without(&guc), Some(name))
+        }
+        _ => (state.clone(), None),
+    }
+}
+
+async fn ask(
+    tenant: &Tenant,
+    state: &SessionState,
+    own: &SessionState,
+    seat: &Arc<Seat>,
+) -> Result<Welcome, Refusal> {
+    let target = Arc::new(Target::new(tenant.id.clone(), state.clone()));
+    let sql = match &tenant.schema {
+        Some(schema) => SessionState::schema_exists(schema),
+        None => String::new(),
+    };
+    let refused = |error: CheckoutError| Refusal::Checkout { tenant: tenant.id.to_string(), error };
+    let mut last = String::new();
+    // Twice: the first server may have been in a state that fails the switch.
+    for _ in 0..2 {
+        let checkout = match seat.acquire(&target).map_err(refused)? {
+            Acquired::Now(checkout) => checkout,
+            Acquired::Later(mut waiting) => poll_fn(|cx| waiting.poll(cx)).await.map_err(refused)?,
+        };
+        let (mut linked, switch) = checkout.switch_to(&target);
+        let frames = match &switch {
+            Switch::None => None,
+            Switch::Frames { frames, .. } => Some(frames),
+        };
+        let limit = tenant.cluster.server_connect_timeout;
+        match timeout(limit, linked.server().ask(frames, &sql)).await {
+            Ok(Ok(answer)) => {
+                linked.confirm();
+                let parameters = Arc::new(linked.server().parameters.clone());
+                linked.check_in();
+                return match &tenant.schema {
+                    Some(schema) if answer.rows == 0 => Err(Refusal::NoSchema {
+                        schema: schema.clone(),
+                        tenant: tenant.id.to_string(),
+                    }),
+                    _ => Ok(Welcome { target, parameters, asked: Instant::now() }),
+                };
+            }
+            // The client brought the value PostgreSQL does not take: it gets PostgreSQL's words.
+            Ok(Err(AskError::Refused(error))) if is_clients_fault(own, error.sqlstate()) => {
+                return Err(Refusal::Server(error));
+            }
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = format!("the server did not answer within {limit:?}"),
+        }
+    }
+    Err(Refusal::Switch { tenant: tenant.id.to_string(), error: last })
+}
+
+/// 22: data exception, 42: rule violation, 55: not in prerequisite state, 0A: not supported.
+fn is_clients_fault(own: &SessionState, sqlstate: &str) -> bool {
+    let class = sqlstate.get(..2).unwrap_or_default();
+    *own != SessionState::default() && matches!(class, "22" | "42" | "55" | "0A")
+}

@@ -1,0 +1,56 @@
+//! Accepting connections and placing them on workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use super::serve_one;
+use crate::client::Shared;
+use crate::net::{Listener, Phase, Tasks};
+
+/// Connections per listener that have not logged in yet; one more is closed at once.
+const GREETING_MAX: usize = 4096;
+/// Pause after a failed accept: descriptors are short, and the next try would fail too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a listener's connections go.
+pub(super) struct Place {
+    pub(super) shared: Arc<Shared>,
+    pub(super) clients: Tasks,
+    pub(super) handles: Vec<Handle>,
+    pub(super) tenant: Option<Arc<str>>,
+}
+
+/// Accepts until the pooler stops. While it drains, clients are still answered: they are refused.
+pub(super) async fn accept(listener: Listener, place: Place) {
+    let shutdown = Arc::clone(&place.shared.shutdown);
+    tokio::select! {
+        () = shutdown.reached(Phase::Stopping) => {}
+        () = accept_all(&listener, &place) => {}
+    }
+}
+
+async fn accept_all(listener: &Listener, place: &Place) {
+    let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.config.general.max_client_conn));
+    for worker in place.handles.iter().cycle() {
+        let incoming = loop {
+            match listener.accept().await {
+                Ok(incoming) => break incoming,
+                Err(error) => {
+                    warn!(%error, "could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        };
+        let Ok(permit) = Arc::clone(&open).try_acquire_owned() else { continue };
+        let (tenant, shared) = (place.tenant.clone(), Arc::clone(&place.shared));
+        let life = async move {
+            serve_one(incoming, tenant, shared).await;
+            drop(permit);
+        };
+        place.clients.spawn_on(life, worker);
+    }
+}

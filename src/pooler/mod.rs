@@ -1,0 +1,226 @@
+//! The wiring: listeners, workers, and the way out.
+//!
+//! Promises: a connection's life is one function, [`serve_one`]; SIGTERM lets transactions end and
+//! then stops; when [`Pooler::stopped`] returns, no task, no thread and no server is left.
+//!
+//! Uses every room above it.
+
+mod accept;
+mod signals;
+mod workers;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{timeout, timeout_at};
+use tracing::{info, warn};
+
+pub use signals::until_signal;
+
+use crate::auth::Credentials;
+use crate::client::{GreetError, Greeting, Shared, Welcomes, greet, login};
+use crate::config::{Config, ListenAddress};
+use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Tasks, TlsError};
+use crate::pool::Pools;
+use crate::stats::Stats;
+use workers::Workers;
+
+/// Longest a new connection may take to say what it wants.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(15);
+/// Longest the last clients and servers may take once everything stops.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Why the pooler does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("could not listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Certificates or keys are no good.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
+    /// A thread or its event loop could not be made.
+    #[error("could not start a worker: {0}")]
+    Worker(#[from] io::Error),
+}
+
+/// A running pooler.
+pub struct Pooler {
+    shared: Arc<Shared>,
+    addresses: Vec<ListenAddress>,
+    clients: Tasks,
+    servers: Tasks,
+    acceptors: Tasks,
+    workers: Workers,
+}
+
+impl Pooler {
+    /// Binds, starts the workers and begins to accept. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for listen in &config.general.listen {
+            let listener = Listener::bind(&listen.address).map_err(|source| StartError::Listen {
+                address: format!("{:?}", listen.address),
+                source,
+            })?;
+            listeners.push((listener, listen.tenant.clone()));
+        }
+        let addresses =
+            listeners.iter().map(|(l, _)| l.local_address()).collect::<io::Result<Vec<_>>>()?;
+        let workers = Workers::start(config.general.workers)?;
+        let (clients, servers, acceptors) = (Tasks::default(), Tasks::default(), Tasks::default());
+        let shared = Arc::new(shared(config, &servers, &workers)?);
+        for (listener, tenant) in listeners {
+            let place = accept::Place {
+                shared: Arc::clone(&shared),
+                clients: clients.clone(),
+                handles: workers.handles(),
+                tenant: tenant.map(Arc::from),
+            };
+            acceptors.spawn(accept::accept(listener, place));
+        }
+        info!(?addresses, workers = workers.count(), "listening");
+        Ok(Self { shared, addresses, clients, servers, acceptors, workers })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Servers that exist or are being dialled, of all clusters.
+    #[must_use]
+    pub fn server_connections(&self) -> usize {
+        self.shared.clusters.values().map(|(_, pools)| pools.server_connections()).sum()
+    }
+
+    /// Lets transactions end for at most `shutdown_timeout`; new clients are refused.
+    /// [`Pooler::stop`] ends the wait.
+    pub async fn drain(&self) {
+        let limit = self.shared.config.general.shutdown_timeout;
+        info!(?limit, "draining");
+        self.shared.shutdown.advance(Phase::Draining);
+        let stopped = self.shared.shutdown.reached(Phase::Stopping);
+        let drained = async {
+            tokio::select! {
+                () = self.clients.wait() => {}
+                () = stopped => {}
+            }
+        };
+        if timeout(limit, drained).await.is_err() {
+            warn!("shutdown_timeout has passed; clients are disconnected");
+        }
+    }
+
+    /// Everything ends now.
+    pub fn stop(&self) {
+        self.shared.shutdown.advance(Phase::Stopping);
+    }
+
+    /// Stops, and returns when nothing is left.
+    pub async fn stopped(self) {
+        self.stop();
+        let deadline = tokio::time::Instant::now() + STOP_TIME_MAX;
+        let clients = timeout_at(deadline, self.clients.wait()).await;
+        for (_, pools) in self.shared.clusters.values() {
+            pools.stop();
+        }
+        let servers = timeout_at(deadline, self.servers.wait()).await;
+        if clients.is_err() || servers.is_err() {
+            warn!("some connections did not end in time and are cut");
+        }
+        self.acceptors.wait().await;
+        self.workers.join();
+        info!("stopped");
+    }
+}
+
+fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, StartError> {
+    let stats = Arc::new(Stats::default());
+    let mut clusters = HashMap::new();
+    for (name, cluster) in &config.clusters {
+        let connector = Connector::new(&cluster.tls)?;
+        let scrub = config.general.scrub;
+        let pools = Pools::new(Arc::clone(cluster), scrub, servers.clone(), Arc::clone(&stats));
+        servers.spawn_on(Arc::clone(&pools).janitor(), &workers.handles()[0]);
+        clusters.insert(name.clone(), (connector, pools));
+    }
+    Ok(Shared {
+        credentials: Credentials::new(&config.users),
+        acceptor: Acceptor::new(&config.client_tls)?,
+        clusters,
+        cancels: Arc::default(),
+        welcomes: Welcomes::default(),
+        room: Arc::new(Semaphore::new(config.general.max_client_conn)),
+        shutdown: Arc::default(),
+        stats,
+        config,
+    })
+}
+
+/// A connection's life: greet -> cancel, or log in -> serve.
+async fn serve_one(incoming: Incoming, tenant: Option<Arc<str>>, shared: Arc<Shared>) {
+    // Boxed: logging in is large and ends, the session is small and stays.
+    let session = Box::pin(enter(incoming, tenant, shared)).await;
+    if let Some(session) = session {
+        session.run().await;
+    }
+}
+
+async fn enter(
+    incoming: Incoming,
+    tenant: Option<Arc<str>>,
+    shared: Arc<Shared>,
+) -> Option<crate::client::Session> {
+    let stream = incoming.into_stream().ok()?;
+    let greeting = timeout(GREETING_TIME_MAX, greet(stream, &shared.acceptor));
+    match greeting.await {
+        Ok(Ok(Greeting::Startup(startup))) => {
+            let (talk, hello) = *startup;
+            let user = hello.user.clone();
+            match login(talk, hello, tenant.as_deref(), &shared).await {
+                Ok(session) => return Some(session),
+                Err(refusal) => {
+                    let (sqlstate, message) = refusal.summary();
+                    info!(user, sqlstate, message, "client refused");
+                }
+            }
+        }
+        Ok(Ok(Greeting::Cancel { pid, key })) => {
+            if let Some(cancel) = shared.cancels.request(pid, &key) {
+                shared.stats.cancels.add_one();
+                if let Err(error) = cancel.send().await {
+                    warn!(%error, "could not cancel");
+                }
+            }
+        }
+        Ok(Err(GreetError::Refused(refused))) => {
+            let (talk, refusal) = *refused;
+            let (sqlstate, message) = refusal.summary();
+            info!(sqlstate, message, "connection refused");
+            // As long as the greeting may have taken; a client that does not read is not waited for.
+            let _ = timeout(GREETING_TIME_MAX, crate::client::tell(talk, &refusal)).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "connection closed before it said what it wants"),
+        Err(_) => info!("connection closed: silent for {GREETING_TIME_MAX:?}"),
+    }
+    None
+}
