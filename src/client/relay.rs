@@ -58,6 +58,7 @@ pub(super) struct Relay<'s> {
     /// Bytes of the inbound buffer that were written and are kept until the switch is confirmed.
     sent: usize,
     wrote: bool,
+    begun: bool,
     /// The server takes nothing any more; it may still have a last word.
     write_error: Option<String>,
     /// The client said goodbye; what it sent before is still to be written.
@@ -107,6 +108,7 @@ impl<'s> Relay<'s> {
             held_back,
             sent: 0,
             wrote: false,
+            begun: false,
             write_error: None,
             leaving: false,
             outbound: Buffer::empty(),
@@ -124,11 +126,29 @@ impl<'s> Relay<'s> {
         if self.session.bell.phase(cx) == Phase::Stopping {
             return Poll::Ready(RelayEnd::Farewell(Refusal::ShuttingDown));
         }
+        match self.move_both(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// The unit is sent first; later it is mostly the server that has something. Each direction
+    /// moves all it can, so another round is needed only where one waited for the other.
+    fn move_both(&mut self, cx: &mut Context<'_>) -> Result<(), RelayEnd> {
+        let mut sent_now = !std::mem::replace(&mut self.begun, true);
+        if sent_now {
+            self.to_server(cx)?;
+        }
         loop {
-            match (self.to_server(cx), self.to_client(cx)) {
-                (Err(end), _) | (_, Err(end)) => return Poll::Ready(end),
-                (Ok(false), Ok(false)) => return Poll::Pending,
-                _ => {}
+            let was_confirmed = self.confirmed;
+            self.to_client(cx)?;
+            if sent_now && was_confirmed == self.confirmed {
+                return Ok(());
+            }
+            sent_now = false;
+            let moved = self.to_server(cx)?;
+            if !(moved && self.session.exchange.is_at_rest()) {
+                return Ok(());
             }
         }
     }
@@ -152,10 +172,7 @@ impl<'s> Relay<'s> {
                 return Ok(moved);
             }
             match session.inbound.poll_fill(&mut session.client, cx) {
-                Poll::Pending => {
-                    session.inbound.release();
-                    return Ok(moved);
-                }
+                Poll::Pending => return Ok(moved),
                 Poll::Ready(Ok(1..)) => moved = true,
                 Poll::Ready(_) => return Err(RelayEnd::ClientLeft),
             }
@@ -251,7 +268,11 @@ impl<'s> Relay<'s> {
             let filled = self.outbound.poll_fill(linked.server().stream(), cx);
             match filled {
                 Poll::Pending => {
-                    self.outbound.release();
+                    // Nobody is active: a pinned client that thinks holds no buffers.
+                    if at_rest {
+                        self.outbound.release();
+                        self.session.inbound.release();
+                    }
                     return Ok(moved);
                 }
                 Poll::Ready(Ok(1..)) => moved = true,

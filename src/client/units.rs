@@ -119,7 +119,11 @@ impl Session {
         match verdict {
             ClientVerdict::Forward => {}
             ClientVerdict::Discard => self.units.discarding = true,
-            ClientVerdict::Terminate => return Step::Terminate,
+            ClientVerdict::Terminate => {
+                // What came before it was forwarded whole; it is not.
+                self.units.discarding = true;
+                return Step::Terminate;
+            }
             ClientVerdict::Unknown => {
                 return Step::Broken(format!("invalid frontend message type {tag}"));
             }

@@ -34,9 +34,11 @@ pub struct Welcome {
     asked: Instant,
 }
 
-/// Answers by tenant and state; the application's name, which may be any, is not part of it.
+type Key = (TenantId, SessionState);
+
+/// Answers by tenant and state. An application's name, which may be any, needs no asking.
 #[derive(Default)]
-pub struct Welcomes(DashMap<(TenantId, SessionState), Welcome>);
+pub struct Welcomes(DashMap<Key, Welcome>);
 
 impl Welcomes {
     /// The welcome for a client of `tenant` in `state`.
@@ -50,33 +52,42 @@ impl Welcomes {
         own: &SessionState,
         seat: &Arc<Seat>,
     ) -> Result<Welcome, Refusal> {
-        let (key_state, name) = without_plain_name(state);
-        let key = (tenant.id.clone(), key_state);
-        let now = Instant::now();
-        let fresh = |welcome: &Welcome| now.duration_since(welcome.asked) < WELCOME_AGE_MAX;
-        let known = self.0.get(&key).map(|entry| entry.value().clone()).filter(fresh);
-        let welcome = match known {
+        let whole = (tenant.id.clone(), state.clone());
+        if let Some(welcome) = self.known(&whole) {
+            return Ok(welcome);
+        }
+        let (nameless, name) = without_plain_name(state);
+        let key = (tenant.id.clone(), nameless);
+        let welcome = match self.known(&key) {
             Some(welcome) => welcome,
-            None => {
-                let welcome = ask(tenant, &key.1, own, seat).await?;
-                if self.0.len() >= WELCOMES_MAX {
-                    self.0.retain(|_, welcome| fresh(welcome));
-                }
-                if self.0.len() < WELCOMES_MAX {
-                    self.0.insert(key, welcome.clone());
-                }
-                welcome
-            }
+            None => self.keep(&key, ask(tenant, &key.1, own, seat).await?),
         };
-        Ok(match name {
-            None => welcome,
-            Some(name) => {
-                let mut parameters = (*welcome.parameters).clone();
-                parameters.set(APPLICATION_NAME.as_bytes(), &name);
-                let target = Arc::new(Target::new(tenant.id.clone(), state.clone()));
-                Welcome { target, parameters: Arc::new(parameters), asked: welcome.asked }
-            }
-        })
+        let Some(name) = name else { return Ok(welcome) };
+        let mut parameters = (*welcome.parameters).clone();
+        parameters.set(APPLICATION_NAME.as_bytes(), &name);
+        let target = Arc::new(Target::new(tenant.id.clone(), state.clone()));
+        let welcome = Welcome { target, parameters: Arc::new(parameters), asked: welcome.asked };
+        Ok(self.keep(&whole, welcome))
+    }
+
+    fn known(&self, key: &Key) -> Option<Welcome> {
+        self.0.get(key).map(|entry| entry.value().clone()).filter(Welcome::is_fresh)
+    }
+
+    fn keep(&self, key: &Key, welcome: Welcome) -> Welcome {
+        if self.0.len() >= WELCOMES_MAX {
+            self.0.retain(|_, welcome| welcome.is_fresh());
+        }
+        if self.0.len() < WELCOMES_MAX {
+            self.0.insert(key.clone(), welcome.clone());
+        }
+        welcome
+    }
+}
+
+impl Welcome {
+    fn is_fresh(&self) -> bool {
+        self.asked.elapsed() < WELCOME_AGE_MAX
     }
 }
 

@@ -59,7 +59,8 @@ impl Server {
     /// `ParameterStatus` is recorded and a notice ignored. An error, the end, a notification (a
     /// LISTEN that should not be there) or half a message: do not use it.
     pub fn is_usable(&mut self) -> bool {
-        let mut bytes = [0; 1024];
+        // Small, because it is cleared at each checkout; whoever says more is not used.
+        let mut bytes = [0; 256];
         let mut room = ReadBuf::new(&mut bytes);
         let mut cx = Context::from_waker(Waker::noop());
         match Pin::new(&mut self.stream).poll_read(&mut cx, &mut room) {

@@ -59,16 +59,45 @@ impl Default for Lexer {
     }
 }
 
-const fn is_word_start(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..)
+/// What a byte can be between tokens, and whether it goes on a word. A table: it is asked for
+/// every byte of every statement.
+static KINDS: [Kind; 256] = kinds();
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    WordStart,
+    Digit,
+    Space,
+    Dollar,
+    Special,
+    Other,
 }
 
-const fn is_word(byte: u8) -> bool {
-    is_word_start(byte) || matches!(byte, b'0'..=b'9' | b'$')
+const fn kinds() -> [Kind; 256] {
+    let mut kinds = [Kind::Other; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "the loop ends at 255")]
+        let kind = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => Kind::WordStart,
+            b'0'..=b'9' => Kind::Digit,
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Kind::Space,
+            b'$' => Kind::Dollar,
+            b'\'' | b'"' | b'-' | b'/' | b';' => Kind::Special,
+            _ => Kind::Other,
+        };
+        kinds[byte] = kind;
+        byte += 1;
+    }
+    kinds
 }
 
-const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+fn is_word_start(byte: u8) -> bool {
+    KINDS[usize::from(byte)] == Kind::WordStart
+}
+
+fn is_word(byte: u8) -> bool {
+    matches!(KINDS[usize::from(byte)], Kind::WordStart | Kind::Digit | Kind::Dollar)
 }
 
 impl Lexer {
@@ -120,38 +149,52 @@ impl Lexer {
         self.note(flag);
     }
 
-    fn between<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
-        let Some((&byte, after)) = rest.split_first() else { return rest };
+    fn between<'a>(&mut self, mut rest: &'a [u8]) -> &'a [u8] {
+        while let Some((&byte, after)) = rest.split_first() {
+            match KINDS[usize::from(byte)] {
+                Kind::WordStart => return self.word(rest),
+                Kind::Space => self.unicode = false,
+                Kind::Digit | Kind::Other => self.other(),
+                Kind::Dollar => {
+                    self.state = State::DollarTag(SmallVec::new());
+                    return after;
+                }
+                Kind::Special => {
+                    self.special(byte);
+                    return after;
+                }
+            }
+            rest = after;
+        }
+        rest
+    }
+
+    fn special(&mut self, byte: u8) {
         match byte {
-            _ if is_word_start(byte) => return self.word(rest),
-            _ if is_space(byte) => self.unicode = false,
             b'\'' => {
                 let escapes = self.continues_escapes;
                 self.open_string(escapes);
             }
             b'"' => self.open_quoted(),
-            b'-' | b'/' => self.state = State::MaybeComment(byte),
-            b'$' => self.state = State::DollarTag(SmallVec::new()),
             b';' => {
                 self.other();
                 let flag = self.statement.end();
                 self.note(flag);
             }
-            _ => self.other(),
+            _ => self.state = State::MaybeComment(byte),
         }
-        after
     }
 
     /// Reads a word; the common case, a word inside one chunk, copies nothing.
     fn word<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
         let len = rest.iter().position(|b| !is_word(*b)).unwrap_or(rest.len());
         let (text, after) = rest.split_at(len);
+        if matches!(self.state, State::Between) && !after.is_empty() {
+            self.end_word_before(text, after);
+            return self.after_word(text, after);
+        }
         let mut word = match std::mem::replace(&mut self.state, State::Between) {
             State::Word(word) => word,
-            _ if !after.is_empty() => {
-                self.end_word_before(text, after);
-                return self.after_word(text, after);
-            }
             _ => Word::new(),
         };
         let room = (WORD_LEN_MAX + 1).saturating_sub(word.len());
