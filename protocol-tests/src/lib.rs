@@ -1,1 +1,42 @@
+//! What the tests stand on: throw-away clusters, databases, the binary under test, raw protocol.
+//!
+//! Nothing here knows Tenantry's sources. Every server a test starts is stopped when its handle is
+//! dropped; ports come from the system; nobody sleeps where a condition can be waited for.
+#![allow(missing_docs, clippy::missing_errors_doc, reason = "a test harness; names say it")]
 
+pub mod certs;
+pub mod cluster;
+pub mod database;
+pub mod pooler;
+pub mod scripted;
+pub mod wire;
+
+pub use cluster::Cluster;
+pub use database::Database;
+pub use pooler::Pooler;
+pub use wire::Wire;
+
+use std::time::Duration;
+
+/// Longest any condition is waited for. A machine that is busy is slow, not wrong.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fails the test when a future takes longer than [`PATIENCE`].
+pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited in vain: {what}"),
+    }
+}
+
+/// Runs each scenario on PostgreSQL 15 and 18.
+#[macro_export]
+macro_rules! on_both {
+    ($($(#[$attr:meta])* async fn $name:ident($db:ident: &$database:ty) $body:block)*) => {
+        $($(#[$attr])* async fn $name($db: &$database) $body)*
+        mod pg15 { $(#[tokio::test]
+            async fn $name() { super::$name(&protocol_tests::Database::create(15).await).await })* }
+        mod pg18 { $(#[tokio::test]
+            async fn $name() { super::$name(&protocol_tests::Database::create(18).await).await })* }
+    };
+}

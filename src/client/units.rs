@@ -84,7 +84,7 @@ impl Session {
     /// Scans the next piece of what the client sent. `linked`: it holds a server.
     pub(super) fn scan(&mut self, linked: bool) -> Step {
         let bytes = &self.inbound.bytes()[self.units.scanned..];
-        if bytes.is_empty() {
+        if bytes.is_empty() && self.units.at_boundary() {
             return Step::NeedsMore;
         }
         let (count, event) = match self.units.scan.next(bytes, true) {

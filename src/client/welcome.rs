@@ -141,8 +141,12 @@ async fn ask(
                     _ => Ok(Welcome { target, parameters, asked: Instant::now() }),
                 };
             }
-            // The client brought the value PostgreSQL does not take: it gets PostgreSQL's words.
-            Ok(Err(AskError::Refused(error))) if is_clients_fault(own, error.sqlstate()) => {
+            Ok(Err(AskError::Refused(error))) if may_be_clients_fault(own, error.sqlstate()) => {
+                drop(linked);
+                // It is, if the tenant's state works without the client's own settings: then the
+                // client gets PostgreSQL's words.
+                let none = SessionState::default();
+                Box::pin(ask(tenant, &tenant.baseline, &none, seat)).await?;
                 return Err(Refusal::Server(error));
             }
             Ok(Err(error)) => last = error.to_string(),
@@ -153,7 +157,7 @@ async fn ask(
 }
 
 /// 22: data exception, 42: rule violation, 55: not in prerequisite state, 0A: not supported.
-fn is_clients_fault(own: &SessionState, sqlstate: &str) -> bool {
+fn may_be_clients_fault(own: &SessionState, sqlstate: &str) -> bool {
     let class = sqlstate.get(..2).unwrap_or_default();
     *own != SessionState::default() && matches!(class, "22" | "42" | "55" | "0A")
 }

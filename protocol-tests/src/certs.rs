@@ -1,0 +1,39 @@
+//! Certificates made for one test.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+/// An authority, and certificates it signed, as PEM files in a directory.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub ca: PathBuf,
+    directory: PathBuf,
+}
+
+impl Authority {
+    #[must_use]
+    pub fn new(directory: &Path, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.self_signed(&key).unwrap();
+        let ca = directory.join(format!("{name}.crt"));
+        std::fs::write(&ca, certificate.pem()).unwrap();
+        Self { issuer: Issuer::new(params, key), ca, directory: directory.to_owned() }
+    }
+
+    /// A certificate for a common name that is also a host name: `(certificate, key)`.
+    #[must_use]
+    pub fn sign(&self, name: &str) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let paths = (self.directory.join(format!("{name}.crt")), self.directory.join(format!("{name}.key")));
+        std::fs::write(&paths.0, certificate.pem()).unwrap();
+        std::fs::write(&paths.1, key.serialize_pem()).unwrap();
+        paths
+    }
+}

@@ -1,0 +1,45 @@
+//! Real PostgreSQL 15 and 18, one file a promise.
+
+mod authentication;
+mod cancel;
+mod copy;
+mod drivers;
+mod extended_query;
+mod hostile;
+mod pipeline;
+mod quotas;
+mod session_mode;
+mod session_state;
+mod shutdown;
+mod simple_query;
+mod startup;
+mod tenancy;
+mod tenant_isolation;
+mod timeouts;
+mod tls;
+mod transaction_mode;
+
+use protocol_tests::pooler::BY_SCHEMA;
+use protocol_tests::{Database, Pooler, Wire};
+
+/// A pooler over `servers` servers, with the schema tenants `acme` and `umbra`.
+async fn two_tenants(db: &Database, servers: usize) -> Pooler {
+    db.schemas(&["acme", "umbra"]).await;
+    Pooler::start(&format!("{}{BY_SCHEMA}", db.toml(servers))).await
+}
+
+/// The same with `trust`, for raw clients.
+async fn trusting(db: &Database, servers: usize) -> Pooler {
+    db.schemas(&["acme", "umbra"]).await;
+    Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(servers))).await
+}
+
+/// A raw client of a tenant.
+async fn raw(pooler: &Pooler, tenant: &str) -> Wire {
+    Wire::login(pooler.port, &[("user", &format!("app.{tenant}"))]).await
+}
+
+/// The SQLSTATE of a failed connection or statement.
+fn sqlstate(error: &tokio_postgres::Error) -> String {
+    error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned())
+}

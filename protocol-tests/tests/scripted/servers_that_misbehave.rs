@@ -1,0 +1,144 @@
+//! A server that talks nonsense or goes away, at login and later.
+
+use protocol_tests::scripted::Scripted;
+use protocol_tests::wire::{V3_0, message, query, startup};
+use protocol_tests::{Pooler, Wire};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// What a client of `acme` gets from a pooler whose server answers a start-up packet with `bytes`.
+async fn refused_with(bytes: &[u8], timeout: &str) -> (String, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let toml = format!(
+        "[clusters.main]\nport = {port}\nuser = \"u\"\npassword = \"pw\"\nserver_connect_timeout = \"300ms\"\n\
+         [tls.server]\nmode = \"disable\"\n[auth]\ntype = \"trust\"\n[users.app]\ntenants = [\"*\"]\n\
+         [tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\nquery_wait_timeout = \"{timeout}\"\n"
+    );
+    let pooler = Pooler::start(&toml).await;
+    let mut client = Wire::open(pooler.port).await;
+    client.send(&startup(V3_0, &[("user", "app.acme")])).await;
+    let serve = async {
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut packet = [0; 1024];
+            let _ = tcp.read(&mut packet).await;
+            let _ = tcp.write_all(bytes).await;
+            let _ = tcp.read(&mut packet).await; // until the pooler gives up
+        }
+    };
+    let answer = async {
+        let message = client.receive().await;
+        (message.field('C'), message.field('M'))
+    };
+    tokio::select! {
+        answer = answer => answer,
+        () = serve => unreachable!("it serves for ever"),
+    }
+}
+
+#[tokio::test]
+async fn nonsense_at_login_is_told_and_nothing_hangs() {
+    for bytes in [
+        &b""[..],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"R\x00\x00\x00\x03",
+        b"R\x7f\xff\xff\xff",
+        b"R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I",
+        b"R\x00\x00\x00\x08\x00\x00\x00\x00K\x00\x00\x00\x05x",
+        b"R\x00\x00\x00\x08\x00\x00\x00\x00T\x00\x00\x00\x04",
+        b"Z\x00\x00\x00\x05I",
+    ] {
+        let (code, message) = refused_with(bytes, "1s").await;
+        assert_eq!((code.as_str(), message.as_str()), ("08006", "could not connect to server"), "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_will_not_pass_is_told_at_once() {
+    let ask_cleartext = b"R\x00\x00\x00\x08\x00\x00\x00\x03";
+    let ask_kerberos = b"R\x00\x00\x00\x08\x00\x00\x00\x02";
+    let ask_other_sasl = b"R\x00\x00\x00\x0fOTHER\x00\x00";
+    for bytes in [&ask_cleartext[..], ask_kerberos, ask_other_sasl] {
+        let (code, _) = refused_with(bytes, "1s").await;
+        assert_eq!(code, "08006");
+    }
+    let error = message('E', b"SFATAL\0VFATAL\0C28P01\0Mno such password\0\0");
+    assert_eq!(refused_with(&error, "1h").await, ("28P01".to_owned(), "no such password".to_owned()));
+}
+
+async fn linked(scripted: &mut Scripted, pooler: &Pooler) -> (Wire, Wire) {
+    let server = async {
+        let mut server = scripted.accept().await;
+        loop {
+            let got = server.receive().await;
+            match got.tag {
+                'P' => server.send(&message_one('1')).await,
+                'B' => server.send(&message_one('2')).await,
+                'E' => server.send(&message('C', b"SET\0")).await,
+                'C' => server.send(&message_one('3')).await,
+                _ => break,
+            }
+        }
+        server.send(&[message('I', b""), message('Z', b"I")].concat()).await;
+        server
+    };
+    tokio::join!(server, Wire::login(pooler.port, &[("user", "app.acme")]))
+}
+
+fn message_one(tag: char) -> Vec<u8> {
+    message(tag, b"")
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_the_protocol_is_closed_and_its_client_told() {
+    for nonsense in [
+        message('1', b""),
+        message('Z', b"X"),
+        message('Z', b""),
+        message('K', b"12345678"),
+        message('R', &[0; 4]),
+        message('W', &[0, 0, 0]),
+        b"Z\x00\x00\x00\x01".to_vec(),
+        b"\x00\x00\x00\x00\x00\x00".to_vec(),
+    ] {
+        let mut scripted = Scripted::start().await;
+        let pooler = Pooler::start(&scripted.toml(1)).await;
+        let (mut server, mut client) = linked(&mut scripted, &pooler).await;
+        client.send(&query("select 1")).await;
+        assert_eq!(server.receive().await.tag, 'Q');
+        server.send(&nonsense).await;
+        let answer = client.receive().await;
+        assert_eq!((answer.field('S').as_str(), answer.field('C').as_str()), ("FATAL", "08006"), "{nonsense:?}");
+        assert_eq!(client.next().await, None);
+        while let Some(message) = server.next().await {
+            panic!("{message:?} sent to a server that talks nonsense");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_died_while_idle_is_not_lent() {
+    for last_words in [&b""[..], &message('E', b"SFATAL\0C57P01\0Mgoodbye\0\0"), &message('A', b"\0\0\0\x01c\0p\0"), b"Z"] {
+        let mut scripted = Scripted::start().await;
+        let pooler = Pooler::start(&scripted.toml(1)).await;
+        let (mut server, mut client) = linked(&mut scripted, &pooler).await;
+        server.send_if_open(last_words).await;
+        drop(server);
+        // Whatever it said, the next statement goes to a new server.
+        client.send(&query("select 1")).await;
+        let mut fresh = scripted.accept().await;
+        loop {
+            let got = fresh.receive().await;
+            match got.tag {
+                'P' => fresh.send(&message_one('1')).await,
+                'B' => fresh.send(&message_one('2')).await,
+                'E' => fresh.send(&message('C', b"SET\0")).await,
+                'C' => fresh.send(&message_one('3')).await,
+                _ => break,
+            }
+        }
+        fresh.send(&[message('C', b"SELECT 1\0"), message('Z', b"I")].concat()).await;
+        assert_eq!(client.tags().await, "CZI", "{last_words:?}");
+    }
+}
