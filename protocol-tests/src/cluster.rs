@@ -43,6 +43,16 @@ fn unprivileged() -> Option<(u32, u32)> {
     Some(of("postgres").or_else(|| of("nobody")).expect("a user for PostgreSQL to run as"))
 }
 
+/// A command that runs as the cluster's owner.
+fn as_owner(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).current_dir("/");
+    if let Some((uid, gid)) = unprivileged() {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
 impl Cluster {
     /// Starts one; `settings` are lines of `postgresql.conf`.
     #[must_use]
@@ -54,14 +64,7 @@ impl Cluster {
             chown(directory.path(), Some(uid), Some(gid)).unwrap();
         }
         let data = directory.path().join("data");
-        let command = |program: &str| {
-            let mut command = Command::new(bindir.join(program));
-            command.stdin(Stdio::null()).current_dir("/");
-            if let Some((uid, gid)) = owner {
-                command.uid(uid).gid(gid);
-            }
-            command
-        };
+        let command = |program: &str| as_owner(&bindir.join(program));
         let password = directory.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
         let output = command("initdb")
@@ -95,6 +98,30 @@ impl Cluster {
     pub fn hba(&self, lines: &str) {
         std::fs::write(self.directory.path().join("data/pg_hba.conf"), lines).unwrap();
         self.signal("HUP");
+    }
+
+    /// Gives it a certificate; `ssl = on` and a reload make it use it.
+    pub fn enable_tls(&self, (cert, key): &(PathBuf, PathBuf)) {
+        let data = self.directory.path().join("data");
+        for (from, to) in [(cert, "server.crt"), (key, "server.key")] {
+            let to = data.join(to);
+            std::fs::copy(from, &to).unwrap();
+            std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = unprivileged() {
+                chown(&to, Some(uid), Some(gid)).unwrap();
+            }
+        }
+    }
+
+    /// Stops it, waits for `meanwhile`, and starts it again on the same port.
+    pub async fn restart_after<F: Future>(mut self, meanwhile: impl FnOnce() -> F) -> Self {
+        self.signal("QUIT");
+        self.server.wait().unwrap();
+        meanwhile().await;
+        let data = self.directory.path().join("data");
+        self.server = as_owner(&self.bindir.join("postgres")).arg("-D").arg(&data).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.wait();
+        self
     }
 
     fn signal(&self, name: &str) {

@@ -122,8 +122,14 @@ impl Wire {
 
     /// Reads a login to its end.
     pub async fn logged_in(&mut self) {
+        let first = self.receive().await;
+        self.logged_in_after(first).await;
+    }
+
+    /// The same, when its first message was read already.
+    pub async fn logged_in_after(&mut self, first: Message) {
+        let mut message = first;
         loop {
-            let message = self.receive().await;
             match message.tag {
                 'K' => {
                     self.pid = i32::from_be_bytes(message.body[..4].try_into().unwrap());
@@ -138,6 +144,7 @@ impl Wire {
                 'v' => {}
                 _ => panic!("{} {}", message.tag, message.field('M')),
             }
+            message = self.receive().await;
         }
     }
 

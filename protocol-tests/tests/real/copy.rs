@@ -1,1 +1,84 @@
+//! COPY in and out, ended well, by failure, by the client's death.
 
+use protocol_tests::wire::{batch, message, query, sync};
+use protocol_tests::{Database, on_both};
+
+use crate::{raw, trusting};
+
+on_both! {
+    async fn copy_in_and_out_carry_the_data(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&query("copy who from stdin")).await;
+        assert_eq!(wire.receive().await.tag, 'G');
+        for n in 0..5000 {
+            wire.send(&message('d', format!("row {n} {}\n", "x".repeat(100)).as_bytes())).await;
+        }
+        wire.send(&message('c', b"")).await;
+        let (messages, status) = wire.until_ready().await;
+        assert_eq!((messages[0].body.as_slice(), status), (&b"COPY 5000\0"[..], 'I'));
+        wire.send(&query("copy who to stdout")).await;
+        let (messages, _) = wire.until_ready().await;
+        assert_eq!(messages.iter().filter(|m| m.tag == 'd').count(), 5001);
+    }
+
+    async fn a_copy_in_one_write_with_its_data_works(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let data = [message('d', b"a\n"), message('d', b"b\n"), message('c', b"")].concat();
+        wire.send(&[query("copy who from stdin"), data.clone(), query("select count(*) from who")].concat()).await;
+        assert_eq!(wire.tags().await, "GCZI");
+        assert_eq!(wire.until_ready().await.0[1].text(), "3");
+        wire.send(&[batch("copy who from stdin"), data, sync()].concat()).await;
+        assert_eq!(wire.tags().await, "12GCZI");
+    }
+
+    async fn a_copy_that_fails_leaves_the_session_in_order(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for (data, code) in [(message('f', b"changed my mind\0"), "57014"), (message('d', b"too\tmany\n"), "22P04")] {
+            wire.send(&query("copy who from stdin")).await;
+            assert_eq!(wire.receive().await.tag, 'G');
+            wire.send(&data).await;
+            // Data that was on its way already is ignored, as PostgreSQL does.
+            wire.send(&[message('d', b"late\n"), message('c', b"")].concat()).await;
+            let (messages, status) = wire.until_ready().await;
+            assert_eq!((messages[0].field('C').as_str(), status), (code, 'I'));
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+        }
+        wire.send(&query("copy nowhere from stdin")).await;
+        assert_eq!(wire.tags().await, "EZI");
+    }
+
+    async fn a_client_that_dies_in_a_copy_leaves_nothing(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&query("copy who from stdin")).await;
+        assert_eq!(wire.receive().await.tag, 'G');
+        wire.send(&message('d', b"lost\n")).await;
+        drop(wire);
+        let mut other = raw(&pooler, "acme").await;
+        assert_eq!(other.run("select name from who").await.unwrap(), ["acme"]);
+        db.until("state = 'active'", 0).await;
+    }
+
+    async fn a_message_of_many_megabytes_passes_without_being_gathered(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let rss = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pooler.pid())).unwrap();
+            let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap().to_owned();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!(wire.run("select 1").await.unwrap(), ["1"]);
+        let before = rss();
+        let mut large = b"select length('".to_vec();
+        large.resize(large.len() + 64 * 1024 * 1024, b'x');
+        large.extend(b"')\0");
+        wire.send(&message('Q', &large)).await;
+        assert_eq!(wire.until_ready().await.0[1].text(), "67108864");
+        wire.send(&query("select repeat('y', 64 * 1024 * 1024)")).await;
+        assert_eq!(wire.until_ready().await.0[1].text().len(), 67_108_864);
+        assert!(rss() - before < 4096, "{} kB more for messages of 64 MiB", rss() - before);
+    }
+}

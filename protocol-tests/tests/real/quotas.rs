@@ -1,1 +1,127 @@
+//! Limits hold at every moment, and a loud tenant does not starve a quiet one.
 
+use protocol_tests::cluster::PASSWORD;
+use protocol_tests::wire::{V3_0, query, startup};
+use protocol_tests::{Database, Pooler, Wire, on_both};
+
+use crate::raw;
+
+async fn limited(db: &Database, general: &str, servers: usize, tenants: &str) -> Pooler {
+    db.schemas(&["acme", "umbra"]).await;
+    let toml = format!("{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nschema = \"{{tenant}}\"\n{tenants}", db.toml(servers));
+    Pooler::start_with(general, &toml).await
+}
+
+async fn refused(pooler: &Pooler, tenant: &str) -> (String, String) {
+    let mut wire = Wire::open(pooler.port).await;
+    wire.send(&startup(V3_0, &[("user", &format!("app.{tenant}"))])).await;
+    let mut message = wire.receive().await;
+    if message.tag == 'R' {
+        message = wire.receive().await;
+    }
+    (message.field('C'), message.field('M'))
+}
+
+on_both! {
+    async fn clients_beyond_the_limits_are_refused_at_once(db: &Database) {
+        let pooler = limited(db, "max_client_conn = 3", 2, "[tenants.acme]\nmax_client_connections = 2\n[tenants.umbra]\n").await;
+        let mut clients = vec![raw(&pooler, "acme").await, raw(&pooler, "acme").await];
+        assert_eq!(refused(&pooler, "acme").await, ("53300".to_owned(), "too many connections for tenant \"acme\"".to_owned()));
+        clients.push(raw(&pooler, "umbra").await);
+        assert_eq!(refused(&pooler, "umbra").await, ("53300".to_owned(), "sorry, too many clients already".to_owned()));
+        // A cancel is not a client.
+        Wire::cancel(pooler.port, clients[0].pid, &clients[0].key).await;
+        drop(clients.pop());
+        let again = async { loop { if refused_or_in(&pooler, "umbra").await { break } } };
+        protocol_tests::soon("room for another client", again).await;
+    }
+
+    async fn a_tenant_never_has_more_servers_than_its_limit(db: &Database) {
+        let pooler = limited(db, "", 4, "[tenants.acme]\nmax_server_connections = 2\n[tenants.umbra]\n").await;
+        let mut quiet = raw(&pooler, "umbra").await;
+        let mut busy = Vec::new();
+        for _ in 0..5 {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.send(&query("begin; select name from who")).await;
+            busy.push(wire);
+        }
+        pooler.until_message(3, "client waits for a server").await;
+        db.until("state = 'idle in transaction'", 2).await;
+        assert_eq!(quiet.run("select name from who").await.unwrap(), ["umbra"], "others are not affected");
+        for wire in &mut busy {
+            wire.until_ready().await;
+            assert!(db.count("state = 'idle in transaction'").await <= 2);
+            wire.run("commit").await.unwrap();
+        }
+    }
+
+    async fn a_wait_that_is_too_long_or_a_queue_that_is_full_is_an_error_and_the_session_stays(db: &Database) {
+        let pooler = limited(db, "", 1, "[tenants.acme]\n[tenants.umbra]\nquery_wait_timeout = \"200ms\"\nmax_waiting_clients = 1\n").await;
+        let (mut holder, mut first, mut second) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await, raw(&pooler, "umbra").await);
+        holder.run("begin").await.unwrap();
+        first.send(&query("select name from who")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        second.send(&query("select name from who")).await;
+        let (messages, status) = second.until_ready().await;
+        let error = &messages[0];
+        assert_eq!((error.field('S').as_str(), error.field('C').as_str(), status), ("ERROR", "53300", 'I'));
+        assert_eq!(error.field('M'), "too many clients of tenant \"umbra\" wait for a server");
+        let (messages, status) = first.until_ready().await;
+        let error = &messages[0];
+        assert_eq!((error.field('S').as_str(), error.field('C').as_str(), status), ("ERROR", "53300", 'I'));
+        assert_eq!(error.field('M'), "query_wait_timeout: no server connection for tenant \"umbra\" within 200ms");
+        assert_eq!(error.field('D'), "The tenant has 0 of 1 server connections, the cluster 1 of 1.");
+        holder.run("commit").await.unwrap();
+        for wire in [&mut first, &mut second] {
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["umbra"]);
+        }
+    }
+
+    async fn tenants_take_turns(db: &Database) {
+        let pooler = limited(db, "", 1, "[tenants.acme]\n[tenants.umbra]\n").await;
+        let mut quiet = raw(&pooler, "umbra").await;
+        let mut loud = Vec::new();
+        for _ in 0..10 {
+            loud.push(raw(&pooler, "acme").await);
+        }
+        let mut holder = raw(&pooler, "acme").await;
+        holder.run("begin").await.unwrap();
+        db.admin.batch_execute(&format!("create sequence turns; grant all on sequence turns to {}", db.name)).await.unwrap();
+        for wire in &mut loud {
+            wire.send(&query("select nextval('public.turns')")).await;
+        }
+        pooler.until_message(10, "client waits for a server").await;
+        quiet.send(&query("select nextval('public.turns')")).await;
+        pooler.until_message(11, "client waits for a server").await;
+        holder.run("commit").await.unwrap();
+        let turn: u32 = quiet.until_ready().await.0[1].text().parse().unwrap();
+        assert!(turn <= 2, "served as number {turn} of 11");
+    }
+
+    async fn databases_share_one_budget_and_idle_servers_make_room(db: &Database) {
+        db.admin.batch_execute(&format!("create role {0}_b login password '{PASSWORD}'; grant {0} to {0}_b", db.name)).await.unwrap();
+        let tenants = format!("[tenants.acme]\n[tenants.umbra]\nuser = \"{}_b\"\npassword = \"{PASSWORD}\"\n", db.name);
+        db.schemas(&[]).await;
+        let pooler = limited(db, "", 1, &tenants).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+        db.admin.batch_execute(&format!("grant usage on schema umbra to {0}_b; grant select on umbra.who to {0}_b", db.name)).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(a.run("select name from who").await.unwrap(), ["acme"]);
+            assert!(db.backends().await <= 2, "the one that leaves may still be saying goodbye");
+            assert_eq!(b.run("select name from who").await.unwrap(), ["umbra"]);
+        }
+        db.until("true", 1).await;
+    }
+}
+
+async fn refused_or_in(pooler: &Pooler, tenant: &str) -> bool {
+    let mut wire = Wire::open(pooler.port).await;
+    wire.send(&startup(V3_0, &[("user", &format!("app.{tenant}"))])).await;
+    loop {
+        match wire.receive().await.tag {
+            'E' => return false,
+            'Z' => return true,
+            _ => {}
+        }
+    }
+}

@@ -1,1 +1,55 @@
+//! Settings from the start-up packet are right on every server; what a client SETs is not lost.
 
+use protocol_tests::{Database, Wire, on_both};
+
+use crate::{raw, trusting};
+
+on_both! {
+    async fn startup_settings_hold_on_every_server(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let login = |settings: &'static str| {
+            let port = pooler.port;
+            async move { Wire::login(port, &[("user", "app.acme"), ("options", settings)]).await }
+        };
+        let mut clients = [
+            (login("-c work_mem=5MB -c app.x=one").await, "5MB", "one"),
+            (login("-c work_mem=6MB -c app.x=it\\'s\\ \\\\two").await, "6MB", "it's \\two"),
+            (login("-c statement_timeout=9s").await, "4MB", ""),
+        ];
+        for round in 0..12 {
+            let (wire, work_mem, custom) = &mut clients[round % 3];
+            assert_eq!(wire.run("show work_mem").await.unwrap(), [*work_mem]);
+            assert_eq!(wire.run("select coalesce(current_setting('app.x', true), '')").await.unwrap(), [*custom]);
+        }
+    }
+
+    async fn a_list_from_the_url_stays_a_list(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), ("search_path", "umbra, public")]).await;
+        assert_eq!(wire.run("select array_to_string(current_schemas(false), '|')").await.unwrap(), ["umbra|public"]);
+    }
+
+    async fn what_a_client_sets_stays_its_own(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        a.run("set work_mem = '8MB'").await.unwrap();
+        pooler.until_message(1, "session pinned to its server").await;
+        for _ in 0..3 {
+            assert_eq!(b.run("show work_mem").await.unwrap(), ["4MB"]);
+            assert_eq!(a.run("show work_mem").await.unwrap(), ["8MB"]);
+        }
+        drop(a);
+        db.until("state = 'idle'", 2).await;
+        for _ in 0..3 {
+            assert_eq!(raw(&pooler, "acme").await.run("show work_mem").await.unwrap(), ["4MB"]);
+        }
+    }
+
+    async fn a_setting_of_one_transaction_pins_nobody(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut a = raw(&pooler, "acme").await;
+        a.run("begin; set local work_mem = '8MB'; set transaction isolation level serializable; commit").await.unwrap();
+        assert_eq!(raw(&pooler, "umbra").await.run("show work_mem").await.unwrap(), ["4MB"]);
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+}

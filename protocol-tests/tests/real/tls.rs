@@ -1,1 +1,153 @@
+//! TLS on both sides, direct and negotiated, with certificates checked and with stuffed bytes refused.
 
+use std::sync::Arc;
+
+use protocol_tests::certs::Authority;
+use protocol_tests::pooler::BY_SCHEMA;
+use protocol_tests::wire::{V3_0, startup};
+use protocol_tests::{Cluster, Database, Pooler, Wire, on_both};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+type Pem = (std::path::PathBuf, std::path::PathBuf);
+
+fn client_config(ca: &std::path::Path, identity: Option<&Pem>, alpn: bool) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let mut config = match identity {
+        Some((cert, key)) => builder.with_client_auth_cert(vec![CertificateDer::from_pem_file(cert).unwrap()], PrivateKeyDer::from_pem_file(key).unwrap()).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    if alpn {
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
+    Arc::new(config)
+}
+
+/// Opens TLS, negotiated or direct.
+async fn open(port: u16, config: &Arc<rustls::ClientConfig>, direct: bool, host: &str) -> std::io::Result<Wire> {
+    let mut tcp = TcpStream::connect(("127.0.0.1", port)).await?;
+    if !direct {
+        tcp.write_all(b"\x00\x00\x00\x08\x04\xd2\x16\x2f").await?;
+        assert_eq!(tcp.read_u8().await?, b'S');
+    }
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    Ok(Wire::over(tokio_rustls::TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?))
+}
+
+async fn login(wire: &mut Wire, user: &str) -> Result<(), String> {
+    wire.send_if_open(&startup(V3_0, &[("user", user)])).await;
+    match wire.next().await {
+        Some(message) if message.tag == 'R' => {
+            wire.logged_in_after(message).await;
+            Ok(())
+        }
+        Some(message) => Err(message.field('C')),
+        None => Err("closed".to_owned()),
+    }
+}
+
+async fn pooler(db: &Database, tls: &str) -> Pooler {
+    db.schemas(&["acme"]).await;
+    Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n[tls.client]\n{tls}\n{BY_SCHEMA}", db.toml(1))).await
+}
+
+on_both! {
+    async fn tls_is_negotiated_or_direct_and_the_work_goes_on_inside(db: &Database) {
+        let files = tempfile::tempdir().unwrap();
+        let authority = Authority::new(files.path(), "ca");
+        let (cert, key) = authority.sign("pooler.test");
+        let pooler = pooler(db, &format!("mode = \"require\"\ncert = \"{}\"\nkey = \"{}\"", cert.display(), key.display())).await;
+        for (direct, alpn) in [(false, false), (false, true), (true, true)] {
+            let config = client_config(&authority.ca, None, alpn);
+            let mut wire = open(pooler.port, &config, direct, "pooler.test").await.unwrap();
+            login(&mut wire, "app.acme").await.unwrap();
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+            assert_eq!(wire.run("select repeat('x', 300000)").await.unwrap()[0].len(), 300_000);
+        }
+        let config = client_config(&authority.ca, None, false);
+        if let Ok(mut wire) = open(pooler.port, &config, true, "pooler.test").await {
+            assert!(login(&mut wire, "app.acme").await.is_err(), "direct TLS without ALPN");
+        }
+        let mut plain = Wire::open(pooler.port).await;
+        assert_eq!(login(&mut plain, "app.acme").await, Err("28000".to_owned()));
+    }
+
+    async fn bytes_stuffed_behind_the_request_are_refused(db: &Database) {
+        let files = tempfile::tempdir().unwrap();
+        let authority = Authority::new(files.path(), "ca");
+        let (cert, key) = authority.sign("pooler.test");
+        let pooler = pooler(db, &format!("cert = \"{}\"\nkey = \"{}\"", cert.display(), key.display())).await;
+        let mut wire = Wire::open(pooler.port).await;
+        let stuffed = [&b"\x00\x00\x00\x08\x04\xd2\x16\x2f"[..], &startup(V3_0, &[("user", "app.acme")])].concat();
+        wire.send(&stuffed).await;
+        let answer = wire.receive().await;
+        assert_eq!((answer.tag, answer.field('C').as_str()), ('E', "08P01"));
+        assert_eq!(wire.next().await, None);
+    }
+
+    async fn client_certificates_are_checked(db: &Database) {
+        let files = tempfile::tempdir().unwrap();
+        let (authority, stranger) = (Authority::new(files.path(), "ca"), Authority::new(files.path(), "stranger"));
+        let (cert, key) = authority.sign("pooler.test");
+        let (own, other, forged) = (authority.sign("app"), authority.sign("somebody"), stranger.sign("app2"));
+        let tls = |mode: &str| format!("mode = \"{mode}\"\ncert = \"{}\"\nkey = \"{}\"\nca = \"{}\"", cert.display(), key.display(), authority.ca.display());
+        for (mode, identity, want) in [
+            ("verify-ca", Some(&own), true), ("verify-ca", Some(&other), true), ("verify-ca", Some(&forged), false), ("verify-ca", None, false),
+            ("verify-full", Some(&own), true), ("verify-full", Some(&other), false),
+        ] {
+            let pooler = Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n[tls.client]\n{}\n[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n", db.toml(1), tls(mode))).await;
+            let config = client_config(&authority.ca, identity, false);
+            let got = match open(pooler.port, &config, false, "pooler.test").await {
+                Ok(mut wire) => login(&mut wire, "app.acme").await.is_ok(),
+                Err(_) => false,
+            };
+            assert_eq!(got, want, "{mode} {identity:?}");
+        }
+    }
+
+    async fn the_servers_certificate_is_checked_as_far_as_asked(db: &Database) {
+        let cluster = Cluster::start(db.major, "");
+        let files = tempfile::tempdir().unwrap();
+        let (authority, stranger) = (Authority::new(files.path(), "ca"), Authority::new(files.path(), "stranger"));
+        let db = Database::create_on(db.major, cluster.port).await;
+        cluster.enable_tls(&authority.sign("localhost"));
+        db.admin.batch_execute("alter system set ssl = on; ").await.unwrap();
+        db.admin.batch_execute("select pg_reload_conf()").await.unwrap();
+        let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+        for (mode, ca, host, works) in [
+            ("disable", &authority.ca, "127.0.0.1", Some("f")), ("prefer", &authority.ca, "127.0.0.1", Some("t")), ("require", &stranger.ca, "127.0.0.1", Some("t")),
+            ("verify-ca", &authority.ca, "127.0.0.1", Some("t")), ("verify-ca", &stranger.ca, "127.0.0.1", None),
+            ("verify-full", &authority.ca, "localhost", Some("t")), ("verify-full", &authority.ca, "127.0.0.1", None),
+        ] {
+            let toml = db.toml(1).replace("[clusters.main]", &format!("[tls.server]\nmode = \"{mode}\"\nca = \"{}\"\n[clusters.main]\nhost = \"{host}\"", ca.display()));
+            let pooler = Pooler::start(&format!("{toml}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n")).await;
+            let mut wire = Wire::open(pooler.port).await;
+            match works {
+                Some(tls) => {
+                    login(&mut wire, "app.acme").await.unwrap_or_else(|e| panic!("{mode} {host}: {e}"));
+                    assert_eq!(wire.run(encrypted).await.unwrap(), [tls], "{mode}");
+                }
+                None => assert_eq!(login(&mut wire, "app.acme").await, Err("08006".to_owned()), "{mode}"),
+            }
+        }
+    }
+
+    async fn the_host_name_can_name_the_tenant(db: &Database) {
+        let files = tempfile::tempdir().unwrap();
+        let authority = Authority::new(files.path(), "ca");
+        let (cert, key) = authority.sign("acme.db.test");
+        db.schemas(&["acme"]).await;
+        let pooler = Pooler::start(&format!(
+            "{}[auth]\ntype = \"trust\"\n[tls.client]\ncert = \"{}\"\nkey = \"{}\"\n[tenancy]\ntenant_from = [\"sni\"]\nsni_pattern = '^(?<tenant>[^.]+)\\.db\\.'\nschema = \"{{tenant}}\"\n[tenants.acme]\n",
+            db.toml(1), cert.display(), key.display())).await;
+        let config = client_config(&authority.ca, None, false);
+        let mut wire = open(pooler.port, &config, false, "acme.db.test").await.unwrap();
+        login(&mut wire, "app").await.unwrap();
+        assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+    }
+}
