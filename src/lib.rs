@@ -16,6 +16,7 @@
 //! | [`pool`] | servers on loan, turns, cancel |
 //! | [`client`] | one client: greet, log in, relay |
 //! | [`pooler`] | the wiring: listeners, workers, the way out |
+//! | [`demo`] | the main job on a throw-away PostgreSQL |
 
 pub mod wire;
 
@@ -40,6 +41,8 @@ pub mod pool;
 pub mod client;
 
 pub mod pooler;
+
+pub mod demo;
 
 #[cfg(test)]
 mod floors;

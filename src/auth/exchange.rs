@@ -48,6 +48,8 @@ pub enum AuthError {
 
 /// Asks the client for its proof. On success, `AuthenticationOk` is still to be sent.
 ///
+/// `given` is the name as the client gave it, which md5 hashes: `user` and perhaps a tenant.
+///
 /// # Errors
 /// [`AuthError`]; the client is told and closed.
 ///
@@ -57,6 +59,7 @@ pub async fn authenticate(
     talk: &mut Conversation,
     credentials: &Credentials,
     user: &str,
+    given: &str,
 ) -> Result<Authenticated, AuthError> {
     if credentials.method() == AuthMethod::Trust {
         if !talk.stream.is_local() {
@@ -65,7 +68,7 @@ pub async fn authenticate(
     } else {
         match credentials.challenge(user) {
             Challenge::Scram(verifier) => scram(talk, user, verifier.secret()).await?,
-            Challenge::Md5(digits) => md5(talk, user, &digits).await?,
+            Challenge::Md5(secret) => md5(talk, user, &secret.digits(given)).await?,
         }
     }
     Ok(Authenticated { user: user.to_owned() })

@@ -63,10 +63,15 @@ fn a_user_that_does_not_exist_is_asked_the_same_way_each_time() {
 #[test]
 fn md5_is_postgresqls() {
     let credentials = credentials("md5");
-    let Challenge::Md5(digits) = credentials.challenge("app") else { panic!("not md5") };
-    assert_eq!(md5_answer(&digits, *b"salt"), md5_hash(b"app", b"pw", *b"salt"));
-    let Challenge::Md5(other) = credentials.challenge("nobody") else { panic!("not md5") };
-    assert_eq!(other.len(), 64, "no md5 of anything has so many digits: nobody can answer right");
+    let digits = |user: &str, given: &str| match credentials.challenge(user) {
+        Challenge::Md5(secret) => secret.digits(given),
+        Challenge::Scram(_) => panic!("not md5"),
+    };
+    for given in ["app", "app.acme"] {
+        let answer = md5_answer(&digits("app", given), *b"salt");
+        assert_eq!(answer, md5_hash(given.as_bytes(), b"pw", *b"salt"));
+    }
+    assert_eq!(digits("nobody", "nobody").len(), 64, "no md5 of anything has so many digits: nobody can answer right");
     assert!(matches!(credentials.challenge("stored"), Challenge::Scram(_)));
 }
 

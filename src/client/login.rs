@@ -78,8 +78,8 @@ async fn admit(
     };
     let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
     negotiate(talk, hello).await;
-    let proof = prove(talk, &claim.user, shared).await?;
-    let tenant = tenant(&proof, &claim, hello, shared)?;
+    let proof = prove(talk, &claim.user, &hello.user, shared).await?;
+    let tenant = tenant(&proof, &claim, shared)?;
     let own = own_state(hello, &tenant, &tenancy.tenant_from)?;
     let state = tenant.baseline.overlay(&own);
     let (connector, pools) = &shared.clusters[&tenant.cluster.name];
@@ -110,9 +110,10 @@ async fn negotiate(talk: &mut Conversation, hello: &Hello) {
 async fn prove(
     talk: &mut Conversation,
     user: &str,
+    given: &str,
     shared: &Shared,
 ) -> Result<Authenticated, Refusal> {
-    let exchange = timeout(AUTHENTICATION_TIME_MAX, authenticate(talk, &shared.credentials, user));
+    let exchange = timeout(AUTHENTICATION_TIME_MAX, authenticate(talk, &shared.credentials, user, given));
     let proof = match exchange.await {
         Ok(result) => result.map_err(Refusal::Auth)?,
         Err(_) => {
@@ -131,7 +132,6 @@ async fn prove(
 fn tenant(
     proof: &Authenticated,
     claim: &Claim,
-    hello: &Hello,
     shared: &Shared,
 ) -> Result<Tenant, Refusal> {
     let tenancy = &shared.config.tenancy;
@@ -156,9 +156,7 @@ fn tenant(
         let message = message.clone();
         return Err(Refusal::Suspended { tenant: id.to_string(), message });
     }
-    // libpq sends the user's name when no database was given.
-    let asked = claim.database.as_ref().filter(|database| **database != hello.user);
-    match asked {
+    match &claim.database {
         Some(database)
             if *database != tenant.database && !tenancy.shared_databases.contains(database) =>
         {

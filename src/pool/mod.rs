@@ -71,6 +71,12 @@ impl Pools {
         self.sched.lock().open()
     }
 
+    /// How often clients of a tenant have waited for a server since its first client came.
+    #[must_use]
+    pub fn waits(&self, tenant: &str) -> u64 {
+        self.sched.lock().turns.waits(tenant)
+    }
+
     /// Looks after idle servers until [`Pools::stop`].
     pub async fn janitor(self: Arc<Self>) {
         let mut tick = tokio::time::interval(JANITOR_PERIOD);

@@ -20,6 +20,9 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(15);
 /// Logins under way at once in a pool: each costs PostgreSQL a fork and some milliseconds.
 const OPENING_MAX: usize = 8;
 
+/// How long a server rests before it makes room for a pool that has others.
+const STAY_MIN: Duration = Duration::from_millis(500);
+
 /// A waiter, and what it waits for.
 pub(super) struct Ticket {
     pub(super) pool: usize,
@@ -186,7 +189,7 @@ impl Sched {
             return;
         }
         if self.open >= self.max_open {
-            let Some(server) = self.evict_for(pool) else { return };
+            let Some(server) = self.evict_for(pool, now) else { return };
             effects.closed.push(server);
         }
         let pool_entry = &mut self.pools[pool];
@@ -196,11 +199,17 @@ impl Sched {
         effects.dials.push((pool, Arc::clone(&self.pools[pool].endpoint)));
     }
 
-    /// The idle server of another pool that nobody has used for longest.
-    fn evict_for(&mut self, pool: usize) -> Option<Server> {
+    /// The idle server of another pool that nobody has used for longest. A pool that has servers
+    /// waits for them rather than close one that was busy a moment ago: two pools would otherwise
+    /// spend their time logging in.
+    fn evict_for(&mut self, pool: usize, now: Instant) -> Option<Server> {
         let others = self.pools.iter().enumerate().filter(|(at, _)| *at != pool);
         let oldest = others.filter_map(|(at, p)| Some((p.idle.front()?.idle_since, at))).min();
-        let (_, victim) = oldest?;
+        let (idle_since, victim) = oldest?;
+        let rested = now.duration_since(idle_since) >= STAY_MIN;
+        if !rested && self.pools[pool].open > 0 {
+            return None;
+        }
         self.closed(victim);
         self.pools[victim].idle.pop_front()
     }

@@ -33,6 +33,8 @@ struct Entry<T> {
     max_clients: usize,
     max_servers: usize,
     max_waiting: usize,
+    /// Tickets it ever had.
+    waits: u64,
     waiting: VecDeque<(TicketId, T)>,
 }
 
@@ -77,6 +79,7 @@ impl<T> Turns<T> {
             max_clients: 0,
             max_servers: 0,
             max_waiting: 0,
+            waits: 0,
             waiting: VecDeque::new(),
         });
         // The last word of the configuration counts, for the clients that are here already too.
@@ -128,6 +131,12 @@ impl<T> Turns<T> {
         (entry.in_use, entry.max_servers)
     }
 
+    /// How often clients of the tenant have waited since its first client came.
+    pub(super) fn waits(&self, id: &str) -> u64 {
+        let entry = self.entries.iter().flatten().find(|entry| entry.id.as_str() == id);
+        entry.map_or(0, |entry| entry.waits)
+    }
+
     /// Queues a ticket.
     pub(super) fn wait(&mut self, place: usize, ticket: T) -> Result<TicketId, QueueFull> {
         self.last_ticket += 1;
@@ -136,6 +145,7 @@ impl<T> Turns<T> {
         if entry.waiting.len() >= entry.max_waiting {
             return Err(QueueFull { limit: entry.max_waiting });
         }
+        entry.waits += 1;
         entry.waiting.push_back((id, ticket));
         if entry.waiting.len() == 1 {
             self.ring.push_back(place);

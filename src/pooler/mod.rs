@@ -112,6 +112,12 @@ impl Pooler {
         self.shared.clusters.values().map(|(_, pools)| pools.server_connections()).sum()
     }
 
+    /// How often clients of a tenant have waited for a server since its first client came.
+    #[must_use]
+    pub fn waits(&self, tenant: &str) -> u64 {
+        self.shared.clusters.values().map(|(_, pools)| pools.waits(tenant)).sum()
+    }
+
     /// Lets transactions end for at most `shutdown_timeout`; new clients are refused.
     /// [`Pooler::stop`] ends the wait.
     pub async fn drain(&self) {

@@ -61,30 +61,20 @@ impl Server {
     pub fn is_usable(&mut self) -> bool {
         // Small, because it is cleared at each checkout; whoever says more is not used.
         let mut bytes = [0; 256];
-        let mut room = ReadBuf::new(&mut bytes);
         let mut cx = Context::from_waker(Waker::noop());
-        match Pin::new(&mut self.stream).poll_read(&mut cx, &mut room) {
-            Poll::Pending => true,
-            Poll::Ready(Ok(())) if !room.filled().is_empty() => self.take_unasked(room.filled()),
-            Poll::Ready(_) => false,
-        }
-    }
-
-    fn take_unasked(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            let Ok(Some(header)) = Header::read(bytes) else { return false };
-            let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) else { return false };
-            match header.tag {
-                tag::PARAMETER_STATUS => match parameter_status(body) {
-                    Ok((name, value)) => drop(self.parameters.set(name, value)),
-                    Err(_) => return false,
-                },
-                tag::NOTICE => {}
-                _ => return false,
+        loop {
+            let mut room = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(&mut cx, &mut room) {
+                Poll::Pending => return true,
+                // A notice may be the word before the last: read on.
+                Poll::Ready(Ok(())) if !room.filled().is_empty() => {
+                    if !take_unasked(room.filled(), &mut self.parameters) {
+                        return false;
+                    }
+                }
+                Poll::Ready(_) => return false,
             }
-            bytes = &bytes[header.frame_len()..];
         }
-        true
     }
 
     /// Says goodbye and closes. Only for a server that is idle: it waits for nothing.
@@ -95,4 +85,22 @@ impl Server {
         let _ = stream.as_mut().poll_write(&mut cx, build::TERMINATE);
         let _ = stream.poll_flush(&mut cx);
     }
+}
+
+/// Whether a server may say this while nobody holds it.
+fn take_unasked(mut bytes: &[u8], parameters: &mut Parameters) -> bool {
+    while !bytes.is_empty() {
+        let Ok(Some(header)) = Header::read(bytes) else { return false };
+        let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) else { return false };
+        match header.tag {
+            tag::PARAMETER_STATUS => match parameter_status(body) {
+                Ok((name, value)) => drop(parameters.set(name, value)),
+                Err(_) => return false,
+            },
+            tag::NOTICE => {}
+            _ => return false,
+        }
+        bytes = &bytes[header.frame_len()..];
+    }
+    true
 }

@@ -99,7 +99,8 @@ pub fn claim(
     let mut claim = Claim {
         tenant: None,
         user: who.user.to_owned(),
-        database: who.database.map(percent_decode),
+        // libpq sends the user's name when no database was given.
+        database: who.database.filter(|database| *database != who.user).map(percent_decode),
     };
     let mut found: Option<(String, String)> = None;
     for source in sources {

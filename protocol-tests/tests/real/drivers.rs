@@ -35,7 +35,7 @@ on_both! {
 
     async fn psycopg(db: &Database) {
         let pooler = two_tenants(db, 2).await;
-        program(python("psycopg.py"), &pooler.url("app.acme", "")).await;
+        program(python("psycopg_driver.py"), &pooler.url("app.acme", "")).await;
     }
 
     async fn asyncpg(db: &Database) {
