@@ -4,7 +4,8 @@ use std::path::Path;
 
 /// Rooms in their order, as `lib.rs` declares them.
 fn rooms() -> Vec<String> {
-    let lib = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let lib =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     lib.lines()
         .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
         .map(str::to_owned)
@@ -24,12 +25,14 @@ fn sources(directory: &Path, found: &mut Vec<(String, String)>) {
 
 /// Rooms that a source names behind `crate::`, comments aside.
 fn used<'a>(source: &str, rooms: &'a [String]) -> Vec<&'a String> {
-    let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code: Vec<&str> =
+        source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
     let names = |room: &&String| {
         code.match_indices("crate::").any(|(at, prefix)| {
             let rest = &code[at + prefix.len()..];
-            rest.strip_prefix(room.as_str()).is_some_and(|r| !r.starts_with(|c: char| c == '_' || c.is_alphanumeric()))
+            rest.strip_prefix(room.as_str())
+                .is_some_and(|r| !r.starts_with(|c: char| c == '_' || c.is_alphanumeric()))
         })
     };
     rooms.iter().filter(names).collect()

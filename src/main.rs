@@ -138,7 +138,11 @@ fn serve(path: &Path) -> Result<(), Failure> {
 
 fn demo(options: Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if runtime.block_on(demo::run(options))? { Ok(()) } else { Err("a client got a wrong row".into()) }
+    if runtime.block_on(demo::run(options))? {
+        Ok(())
+    } else {
+        Err("a client got a wrong row".into())
+    }
 }
 
 fn check(path: &Path, tenant: Option<&str>) -> Result<(), Failure> {

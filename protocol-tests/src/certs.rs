@@ -31,7 +31,10 @@ impl Authority {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let paths = (self.directory.join(format!("{name}.crt")), self.directory.join(format!("{name}.key")));
+        let paths = (
+            self.directory.join(format!("{name}.crt")),
+            self.directory.join(format!("{name}.key")),
+        );
         std::fs::write(&paths.0, certificate.pem()).unwrap();
         std::fs::write(&paths.1, key.serialize_pem()).unwrap();
         paths

@@ -24,13 +24,17 @@ pub fn bindir(major: u32) -> PathBuf {
     let variable = format!("TENANTRY_TEST_PG{major}_BINDIR");
     let default = format!("/usr/lib/postgresql/{major}/bin");
     let path = PathBuf::from(std::env::var(&variable).unwrap_or(default));
-    assert!(path.join("postgres").exists(), "no PostgreSQL {major}: run `make test`, or set {variable}");
+    assert!(
+        path.join("postgres").exists(),
+        "no PostgreSQL {major}: run `make test`, or set {variable}"
+    );
     path
 }
 
 /// PostgreSQL does not run as root: the user it runs as then.
 fn unprivileged() -> Option<(u32, u32)> {
-    let uid = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap();
+    let uid =
+        std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap();
     if uid != 0 {
         return None;
     }
@@ -68,7 +72,17 @@ impl Cluster {
         let password = directory.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
         let output = command("initdb")
-            .args(["-A", "scram-sha-256", "-U", "postgres", "-N", "--no-instructions", "-E", "UTF8", "--locale=C"])
+            .args([
+                "-A",
+                "scram-sha-256",
+                "-U",
+                "postgres",
+                "-N",
+                "--no-instructions",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ])
             .arg("-D")
             .arg(&data)
             .arg(format!("--pwfile={}", password.display()))
@@ -83,7 +97,13 @@ impl Cluster {
         );
         append(&data.join("postgresql.conf"), &config);
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let server = command("postgres").arg("-D").arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let server = command("postgres")
+            .arg("-D")
+            .arg(&data)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let mut cluster = Self { port, bindir, directory, server };
         cluster.wait();
         cluster
@@ -106,7 +126,8 @@ impl Cluster {
         for (from, to) in [(cert, "server.crt"), (key, "server.key")] {
             let to = data.join(to);
             std::fs::copy(from, &to).unwrap();
-            std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .unwrap();
             if let Some((uid, gid)) = unprivileged() {
                 chown(&to, Some(uid), Some(gid)).unwrap();
             }
@@ -119,7 +140,13 @@ impl Cluster {
         self.server.wait().unwrap();
         meanwhile().await;
         let data = self.directory.path().join("data");
-        self.server = as_owner(&self.bindir.join("postgres")).arg("-D").arg(&data).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.server = as_owner(&self.bindir.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         self.wait();
         self
     }
@@ -143,7 +170,8 @@ impl Cluster {
 
     fn is_ready(&self) -> bool {
         let pid = self.directory.path().join("data/postmaster.pid");
-        std::fs::read_to_string(pid).is_ok_and(|text| text.lines().nth(7).is_some_and(|l| l.trim() == "ready"))
+        std::fs::read_to_string(pid)
+            .is_ok_and(|text| text.lines().nth(7).is_some_and(|l| l.trim() == "ready"))
     }
 }
 

@@ -34,17 +34,25 @@ impl Database {
     /// A database on the shared cluster of that version.
     pub async fn create(major: u32) -> Self {
         let variable = format!("TENANTRY_TEST_PG{major}_PORT");
-        let port = std::env::var(&variable).unwrap_or_else(|_| panic!("{variable} is not set: run `make test`"));
+        let port = std::env::var(&variable)
+            .unwrap_or_else(|_| panic!("{variable} is not set: run `make test`"));
         Self::create_on(major, port.parse().unwrap()).await
     }
 
     /// A database on any cluster.
     pub async fn create_on(major: u32, port: u16) -> Self {
         let name = format!("t{:012x}", rand::rng().random::<u64>() & 0xffff_ffff_ffff);
-        let server = connect(&format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres")).await.unwrap();
-        server.batch_execute(&format!("create role {name} login password '{PASSWORD}'")).await.unwrap();
+        let server = connect(&format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres"))
+            .await
+            .unwrap();
+        server
+            .batch_execute(&format!("create role {name} login password '{PASSWORD}'"))
+            .await
+            .unwrap();
         server.batch_execute(&format!("create database {name} owner {name}")).await.unwrap();
-        let admin = connect(&format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/{name}")).await.unwrap();
+        let admin = connect(&format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/{name}"))
+            .await
+            .unwrap();
         Self { major, port, name, admin }
     }
 

@@ -2,7 +2,15 @@
 //!
 //! Nothing here knows Tenantry's sources. Every server a test starts is stopped when its handle is
 //! dropped; ports come from the system; nobody sleeps where a condition can be waited for.
-#![allow(missing_docs, clippy::missing_errors_doc, reason = "a test harness; names say it")]
+#![allow(
+    missing_docs,
+    clippy::missing_errors_doc,
+    clippy::unwrap_used,
+    clippy::match_wild_err_arm,
+    clippy::format_collect,
+    clippy::duration_suboptimal_units,
+    reason = "a test harness: what is wrong fails the test"
+)]
 
 pub mod certs;
 pub mod cluster;

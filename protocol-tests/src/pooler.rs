@@ -113,7 +113,10 @@ impl Pooler {
                     if let Some(line) = lines.iter().filter(|line| wanted(line)).nth(count - 1) {
                         return line.clone();
                     }
-                    assert!(lines.last() != Some(&Value::String("end of log".to_owned())), "it ended: {lines:#?}");
+                    assert!(
+                        lines.last() != Some(&Value::String("end of log".to_owned())),
+                        "it ended: {lines:#?}"
+                    );
                 }
                 more.await;
             }

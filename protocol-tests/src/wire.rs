@@ -30,7 +30,9 @@ impl Message {
     pub fn text(&self) -> String {
         assert_eq!(self.tag, 'D', "{self:?}");
         let len = i32::from_be_bytes(self.body[2..6].try_into().unwrap());
-        usize::try_from(len).map(|len| String::from_utf8_lossy(&self.body[6..6 + len]).into_owned()).unwrap_or_default()
+        usize::try_from(len)
+            .map(|len| String::from_utf8_lossy(&self.body[6..6 + len]).into_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -109,7 +111,13 @@ impl Wire {
     }
 
     pub fn over(socket: impl Socket + 'static) -> Self {
-        Self { socket: Box::new(socket), buffer: BytesMut::new(), pid: 0, key: Vec::new(), parameters: Vec::new() }
+        Self {
+            socket: Box::new(socket),
+            buffer: BytesMut::new(),
+            pid: 0,
+            key: Vec::new(),
+            parameters: Vec::new(),
+        }
     }
 
     /// Logs in with `trust`.
@@ -136,7 +144,10 @@ impl Wire {
                     self.key = message.body[4..].to_vec();
                 }
                 'S' => {
-                    let mut parts = message.body.split(|b| *b == 0).map(|p| String::from_utf8_lossy(p).into_owned());
+                    let mut parts = message
+                        .body
+                        .split(|b| *b == 0)
+                        .map(|p| String::from_utf8_lossy(p).into_owned());
                     self.parameters.push((parts.next().unwrap(), parts.next().unwrap()));
                 }
                 'Z' => return,
@@ -164,7 +175,8 @@ impl Wire {
         crate::soon("a message", async {
             loop {
                 if self.buffer.len() >= 5 {
-                    let len = u32::from_be_bytes(self.buffer[1..5].try_into().unwrap()) as usize + 1;
+                    let len =
+                        u32::from_be_bytes(self.buffer[1..5].try_into().unwrap()) as usize + 1;
                     if self.buffer.len() >= len {
                         let mut frame = self.buffer.split_to(len);
                         let tag = char::from(frame.get_u8());

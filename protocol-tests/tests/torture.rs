@@ -2,6 +2,15 @@
 //!
 //! Every row carries its tenant's name; one row of another tenant, or one transaction left open,
 //! fails. `TENANTRY_TORTURE_SECONDS` makes it longer, `TENANTRY_TORTURE_SEED` repeats a run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::semicolon_if_nothing_returned,
+    clippy::never_loop,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "tests: what is wrong fails"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,7 +49,8 @@ async fn torture(major: u32) {
     let db = Database::create(major).await;
     let tenants: Vec<String> = (0..TENANTS).map(|n| format!("t{n}")).collect();
     db.schemas(&tenants.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let pooler = Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(SERVERS))).await;
+    let pooler =
+        Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(SERVERS))).await;
     let run = Arc::new(Run {
         port: pooler.port,
         stop: AtomicBool::new(false),
@@ -123,20 +133,47 @@ async fn step(run: &Run, wire: &mut Wire, tenant: &str, rng: &mut StdRng) -> boo
             let ends = ["commit", "rollback"][rng.random_range(0..2)];
             simple(run, wire, tenant, "begin").await
                 && simple(run, wire, tenant, who).await
-                && simple(run, wire, tenant, "savepoint s; set local work_mem = '1MB'; rollback to s").await
+                && simple(
+                    run,
+                    wire,
+                    tenant,
+                    "savepoint s; set local work_mem = '1MB'; rollback to s",
+                )
+                .await
                 && simple(run, wire, tenant, ends).await
         }
         7 => simple(run, wire, tenant, "select 1/0").await,
-        8 => simple(run, wire, tenant, "begin; select 1/0").await && simple(run, wire, tenant, "rollback").await,
+        8 => {
+            simple(run, wire, tenant, "begin; select 1/0").await
+                && simple(run, wire, tenant, "rollback").await
+        }
         9 => simple(run, wire, tenant, "rollback; select name from who").await,
         10 => extended(run, wire, tenant, &[batch(who), sync()].concat(), 1).await,
-        11 => extended(run, wire, tenant, &[batch(who), sync(), batch("select 1/0"), sync(), batch(who), sync()].concat(), 3).await,
-        12 => extended(run, wire, tenant, &[batch(who), flush(), batch(who), sync()].concat(), 1).await,
+        11 => {
+            extended(
+                run,
+                wire,
+                tenant,
+                &[batch(who), sync(), batch("select 1/0"), sync(), batch(who), sync()].concat(),
+                3,
+            )
+            .await
+        }
+        12 => {
+            extended(run, wire, tenant, &[batch(who), flush(), batch(who), sync()].concat(), 1)
+                .await
+        }
         13 => simple(run, wire, tenant, "update who set name = name; select name from who").await,
         14 => copy(run, wire, rng).await,
         15 => {
             // Gone in the middle of something, or with something unsynced.
-            let parting = [query("select pg_sleep(0.05), name from who"), batch(who), [batch(who), flush()].concat(), query("begin"), b"Q\0\0\0\x20sel".to_vec()];
+            let parting = [
+                query("select pg_sleep(0.05), name from who"),
+                batch(who),
+                [batch(who), flush()].concat(),
+                query("begin"),
+                b"Q\0\0\0\x20sel".to_vec(),
+            ];
             wire.send_if_open(&parting[rng.random_range(0..parting.len())]).await;
             false
         }
@@ -178,7 +215,8 @@ async fn copy(run: &Run, wire: &mut Wire, rng: &mut StdRng) -> bool {
         }
     }
     // It never ends well: nothing is left in the table.
-    let end = if rng.random_bool(0.5) { message('f', b"no\0") } else { message('d', b"too\tmany\n") };
+    let end =
+        if rng.random_bool(0.5) { message('f', b"no\0") } else { message('d', b"too\tmany\n") };
     wire.send_if_open(&[message('d', b"row\n"), end, message('c', b"")].concat()).await;
     answers(run, wire, "", 1).await && simple(run, wire, "", "rollback").await
 }
@@ -198,7 +236,8 @@ async fn answers(run: &Run, wire: &mut Wire, tenant: &str, readies: usize) -> bo
                 // What the steps ask for: division by zero, aborted block, cancel, killed server,
                 // COPY that fails, lock timeouts of none; a missing table would be a wrong state.
                 let code = message.field('C');
-                let known = ["22012", "25P02", "57014", "57P01", "08006", "22P04", "57P02", "40P01"];
+                let known =
+                    ["22012", "25P02", "57014", "57P01", "08006", "22P04", "57P02", "40P01"];
                 assert!(known.contains(&code.as_str()), "{code} {}", message.field('M'));
             }
             'Z' => left -= 1,

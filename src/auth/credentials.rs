@@ -121,7 +121,8 @@ impl Credentials {
             }
         };
         let hashed = users.secrets().map(|(n, s)| (n.to_owned(), challenge(s))).collect();
-        let mock = hmac::Key::generate(hmac::HMAC_SHA256, &random).expect("the system has random numbers");
+        let mock =
+            hmac::Key::generate(hmac::HMAC_SHA256, &random).expect("the system has random numbers");
         Self { method: users.method, users: hashed, mock }
     }
 

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
+use pgwire::api::auth::sasl::scram::ScramServerAuth;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
-use pgwire::api::auth::sasl::scram::ScramServerAuth;
 use proptest::prelude::*;
 
 use super::Credentials;
@@ -22,7 +22,9 @@ const STORED: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==\
 $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
 fn scram(credentials: &Credentials, user: &str, password: &str) -> bool {
-    let Challenge::Scram(verifier) = credentials.challenge(user) else { panic!("not asked by SCRAM") };
+    let Challenge::Scram(verifier) = credentials.challenge(user) else {
+        panic!("not asked by SCRAM")
+    };
     let mut client = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
     let server = ScramServerAuth::new();
     let (first, waiting) =
@@ -71,7 +73,11 @@ fn md5_is_postgresqls() {
         let answer = md5_answer(&digits("app", given), *b"salt");
         assert_eq!(answer, md5_hash(given.as_bytes(), b"pw", *b"salt"));
     }
-    assert_eq!(digits("nobody", "nobody").len(), 64, "no md5 of anything has so many digits: nobody can answer right");
+    assert_eq!(
+        digits("nobody", "nobody").len(),
+        64,
+        "no md5 of anything has so many digits: nobody can answer right"
+    );
     assert!(matches!(credentials.challenge("stored"), Challenge::Scram(_)));
 }
 

@@ -77,7 +77,9 @@ pub async fn greet(stream: Stream, acceptor: &Acceptor) -> Result<Greeting, Gree
                 let problem = "encryption was negotiated already".to_owned();
                 return refuse(talk, Refusal::Protocol { problem });
             }
-            Ok(Packet::Cancel { pid, key }) => return Ok(Greeting::Cancel { pid, key: key.into() }),
+            Ok(Packet::Cancel { pid, key }) => {
+                return Ok(Greeting::Cancel { pid, key: key.into() });
+            }
             Ok(Packet::Startup { version, parameters }) => {
                 let in_clear = matches!(talk.stream, Stream::Tcp(_));
                 if in_clear && acceptor.mode() >= TlsMode::Require {
@@ -125,7 +127,10 @@ async fn begin(stream: Stream, acceptor: &Acceptor) -> Result<Conversation, Gree
 }
 
 /// `S` and the handshake, or `N`.
-async fn answer_tls(mut talk: Conversation, acceptor: &Acceptor) -> Result<Conversation, GreetError> {
+async fn answer_tls(
+    mut talk: Conversation,
+    acceptor: &Acceptor,
+) -> Result<Conversation, GreetError> {
     if !acceptor.is_available() || !matches!(talk.stream, Stream::Tcp(_)) {
         talk.send(b"N").await?;
         return Ok(talk);

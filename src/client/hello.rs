@@ -43,7 +43,8 @@ impl Hello {
                 "database" => hello.database = Some(utf8(name, value)?).filter(|d| !d.is_empty()),
                 "options" => {
                     let parsed = options::parse(value);
-                    let parsed = parsed.map_err(|e| Refusal::Protocol { problem: e.to_string() })?;
+                    let parsed =
+                        parsed.map_err(|e| Refusal::Protocol { problem: e.to_string() })?;
                     for (name, value) in parsed {
                         hello.setting(&name, value.into_bytes())?;
                     }
@@ -80,13 +81,17 @@ impl Hello {
 }
 
 fn utf8(name: &str, value: &[u8]) -> Result<String, Refusal> {
-    let problem = || Refusal::Protocol { problem: format!("startup parameter \"{name}\" is not valid UTF-8") };
+    let problem = || Refusal::Protocol {
+        problem: format!("startup parameter \"{name}\" is not valid UTF-8"),
+    };
     std::str::from_utf8(value).map(str::to_owned).map_err(|_| problem())
 }
 
 fn refuse_replication(value: &[u8]) -> Result<(), Refusal> {
     match value.to_ascii_lowercase().as_slice() {
         b"" | b"0" | b"f" | b"false" | b"n" | b"no" | b"off" => Ok(()),
-        _ => Err(Refusal::Unsupported { what: "replication connections are not supported".to_owned() }),
+        _ => Err(Refusal::Unsupported {
+            what: "replication connections are not supported".to_owned(),
+        }),
     }
 }

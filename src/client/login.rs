@@ -113,7 +113,8 @@ async fn prove(
     given: &str,
     shared: &Shared,
 ) -> Result<Authenticated, Refusal> {
-    let exchange = timeout(AUTHENTICATION_TIME_MAX, authenticate(talk, &shared.credentials, user, given));
+    let exchange =
+        timeout(AUTHENTICATION_TIME_MAX, authenticate(talk, &shared.credentials, user, given));
     let proof = match exchange.await {
         Ok(result) => result.map_err(Refusal::Auth)?,
         Err(_) => {
@@ -129,11 +130,7 @@ async fn prove(
 }
 
 /// The tenant, if the user may be it. What does not exist is told only to who was let in.
-fn tenant(
-    proof: &Authenticated,
-    claim: &Claim,
-    shared: &Shared,
-) -> Result<Tenant, Refusal> {
+fn tenant(proof: &Authenticated, claim: &Claim, shared: &Shared) -> Result<Tenant, Refusal> {
     let tenancy = &shared.config.tenancy;
     let id: TenantId = match (&claim.tenant, &tenancy.default_tenant) {
         (Some(id), _) => id.clone(),

@@ -177,10 +177,13 @@ impl Refusal {
     fn servers_own(&self) -> Option<&ServerError> {
         match self {
             Self::Server(error)
-            | Self::Checkout { error: CheckoutError::Login(LoginError::Refused(error)), .. } => Some(error),
-            Self::Checkout { error: CheckoutError::TimedOut { login: Some(LoginError::Refused(error)), .. }, .. } => {
+            | Self::Checkout { error: CheckoutError::Login(LoginError::Refused(error)), .. } => {
                 Some(error)
             }
+            Self::Checkout {
+                error: CheckoutError::TimedOut { login: Some(LoginError::Refused(error)), .. },
+                ..
+            } => Some(error),
             _ => None,
         }
     }
@@ -203,14 +206,7 @@ impl Refusal {
                 text("28000", "no tenant identifier in startup parameters"),
                 format!("Name the tenant by one of: {}.", accepted.join(", ")),
             ),
-            Self::Claim(ClaimError::Conflict { first, second }) => detail(
-                text("28000", "conflicting tenant identifiers"),
-                format!("{} says {:?}, {} says {:?}.", first.0, first.1, second.0, second.1),
-            ),
-            Self::Claim(ClaimError::Invalid { source_name }) => detail(
-                hint(text("22023", "invalid tenant identifier"), "See tenancy.name_pattern."),
-                format!("The name given by {source_name} does not match the pattern for names."),
-            ),
+            Self::Claim(error) => claim(error),
             Self::MayNotClaim { user, tenant } => hint(
                 text("28000", format!("user \"{user}\" may not connect as tenant \"{tenant}\"")),
                 "The operator allows tenants by the setting users.<name>.tenants.",
@@ -225,13 +221,7 @@ impl Refusal {
                 text("3D000", format!("database \"{database}\" does not exist")),
                 format!("Tenant \"{tenant}\" does not live in that database."),
             ),
-            Self::Suspended { tenant, message } => {
-                let suspended = text("57P03", format!("tenant \"{tenant}\" is suspended"));
-                match message {
-                    Some(message) => detail(suspended, message.clone()),
-                    None => suspended,
-                }
-            }
+            Self::Suspended { tenant, message } => suspended(tenant, message.as_ref()),
             Self::TooManyClients { limit } => hint(
                 detail(
                     text("53300", "sorry, too many clients already"),
@@ -252,10 +242,9 @@ impl Refusal {
                 error.clone(),
             ),
             Self::Server(error) => text("XX000", error.message()),
-            Self::ServerLost { problem } => detail(
-                text("08006", "server closed the connection unexpectedly"),
-                problem.clone(),
-            ),
+            Self::ServerLost { problem } => {
+                detail(text("08006", "server closed the connection unexpectedly"), problem.clone())
+            }
             Self::Auth(error) => auth(error),
             Self::Certificate { user } => detail(
                 text("28000", format!("certificate authentication failed for user \"{user}\"")),
@@ -279,6 +268,27 @@ impl Refusal {
                 text("57P01", "terminating connection due to administrator command")
             }
         }
+    }
+}
+
+fn claim(error: &ClaimError) -> Text {
+    match error {
+        ClaimError::Conflict { first, second } => detail(
+            text("28000", "conflicting tenant identifiers"),
+            format!("{} says {:?}, {} says {:?}.", first.0, first.1, second.0, second.1),
+        ),
+        ClaimError::Invalid { source_name } => detail(
+            hint(text("22023", "invalid tenant identifier"), "See tenancy.name_pattern."),
+            format!("The name given by {source_name} does not match the pattern for names."),
+        ),
+    }
+}
+
+fn suspended(tenant: &str, message: Option<&String>) -> Text {
+    let suspended = text("57P03", format!("tenant \"{tenant}\" is suspended"));
+    match message {
+        Some(message) => detail(suspended, message.clone()),
+        None => suspended,
     }
 }
 
@@ -324,8 +334,9 @@ fn auth(error: &AuthError) -> Text {
             text("28000", error.to_string()),
             "Set auth.type to \"scram-sha-256\" for clients on other hosts.",
         ),
-        AuthError::Unexpected | AuthError::Scram { .. } | AuthError::Malformed(_) | AuthError::Io(_) => {
-            text("08P01", error.to_string())
-        }
+        AuthError::Unexpected
+        | AuthError::Scram { .. }
+        | AuthError::Malformed(_)
+        | AuthError::Io(_) => text("08P01", error.to_string()),
     }
 }

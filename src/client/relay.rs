@@ -137,16 +137,16 @@ impl<'s> Relay<'s> {
     fn move_both(&mut self, cx: &mut Context<'_>) -> Result<(), RelayEnd> {
         let mut sent_now = !std::mem::replace(&mut self.begun, true);
         if sent_now {
-            self.to_server(cx)?;
+            self.feed_server(cx)?;
         }
         loop {
             let was_confirmed = self.confirmed;
-            self.to_client(cx)?;
+            self.feed_client(cx)?;
             if sent_now && was_confirmed == self.confirmed {
                 return Ok(());
             }
             sent_now = false;
-            let moved = self.to_server(cx)?;
+            let moved = self.feed_server(cx)?;
             if !(moved && self.session.exchange.is_at_rest()) {
                 return Ok(());
             }
@@ -154,7 +154,7 @@ impl<'s> Relay<'s> {
     }
 
     /// `Ok(true)`: something moved.
-    fn to_server(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
+    fn feed_server(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
         let mut moved = false;
         while self.linked.is_some() && self.write_error.is_none() {
             if self.confirmed && !self.leaving {
@@ -250,7 +250,7 @@ impl<'s> Relay<'s> {
         Poll::Ready(true)
     }
 
-    fn to_client(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
+    fn feed_client(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
         let mut moved = false;
         loop {
             moved |= self.scan_outbound()?;
@@ -261,7 +261,8 @@ impl<'s> Relay<'s> {
                 Poll::Ready(Err(_)) => return Err(RelayEnd::ClientLeft),
             }
             let Some(linked) = &mut self.linked else { return Err(RelayEnd::Released) };
-            let at_rest = self.confirmed && self.session.exchange.is_at_rest() && self.outbound.is_empty();
+            let at_rest =
+                self.confirmed && self.session.exchange.is_at_rest() && self.outbound.is_empty();
             if at_rest && self.session.bell.phase(cx) > Phase::Running {
                 return Err(RelayEnd::Farewell(Refusal::ShuttingDown));
             }
@@ -322,10 +323,13 @@ impl<'s> Relay<'s> {
             self.swallowing = match verdict {
                 ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
                 ServerVerdict::Parameter => {
-                    let linked = self.linked.as_mut().expect("a server that was given back says nothing");
+                    let linked =
+                        self.linked.as_mut().expect("a server that was given back says nothing");
                     !is_news(session, linked, body)
                 }
-                ServerVerdict::Forward | ServerVerdict::Ready(_) | ServerVerdict::SwitchFailed => false,
+                ServerVerdict::Forward | ServerVerdict::Ready(_) | ServerVerdict::SwitchFailed => {
+                    false
+                }
             };
             self.pass(count);
             scanned = true;
@@ -377,7 +381,10 @@ impl<'s> Relay<'s> {
         }
         // Not a byte of a later message may be left in TLS.
         let flushed = !self.flush_server
-            || self.linked.as_mut().is_some_and(|l| Pin::new(l.server().stream()).poll_flush(cx).is_ready());
+            || self
+                .linked
+                .as_mut()
+                .is_some_and(|l| Pin::new(l.server().stream()).poll_flush(cx).is_ready());
         if let (true, Some(linked)) = (flushed, self.linked.take()) {
             session.registration.slot.unlink();
             linked.check_in();
@@ -429,7 +436,9 @@ impl<'s> Relay<'s> {
                 let rest = outbound.bytes()[self.passed..].into();
                 departure::part(linked, exchange, self.scan.clone(), rest);
             }
-            RelayEnd::ClientLeft | RelayEnd::Farewell(_) => departure::abandon(linked, exchange.is_busy()),
+            RelayEnd::ClientLeft | RelayEnd::Farewell(_) => {
+                departure::abandon(linked, exchange.is_busy());
+            }
             RelayEnd::SwitchFailed(_) | RelayEnd::NotSent(_) => {
                 // The unit is sent again: what it will be answered is still owed.
                 self.session.exchange = exchange;

@@ -214,7 +214,9 @@ impl Session {
     fn unserved(&self, error: CheckoutError) -> Unserved {
         match error {
             CheckoutError::Stopping => Unserved::Farewell(Refusal::ShuttingDown),
-            error => Unserved::Refused(Refusal::Checkout { tenant: self.tenant().to_owned(), error }),
+            error => {
+                Unserved::Refused(Refusal::Checkout { tenant: self.tenant().to_owned(), error })
+            }
         }
     }
 

@@ -96,7 +96,9 @@ impl Session {
                 self.take(count);
                 if count == 0 { Step::NeedsMore } else { Step::Progress }
             }
-            Some(ClientEvent::Begins { tag, names }) => self.begin_message(tag, names, count, linked),
+            Some(ClientEvent::Begins { tag, names }) => {
+                self.begin_message(tag, names, count, linked)
+            }
             Some(ClientEvent::Ends { tag, flag }) => {
                 self.take(count);
                 if let Some(flag) = flag {
@@ -107,7 +109,9 @@ impl Session {
                         self.units.local_ready += READY.len();
                         Step::Progress
                     }
-                    (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL | tag::FLUSH) => Step::UnitEnds,
+                    (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL | tag::FLUSH) => {
+                        Step::UnitEnds
+                    }
                     _ => Step::Progress,
                 }
             }
@@ -115,7 +119,8 @@ impl Session {
     }
 
     fn begin_message(&mut self, tag: u8, names: Names, count: usize, linked: bool) -> Step {
-        let verdict = if linked { self.exchange.on_client(tag, names) } else { self.unlinked(tag, names) };
+        let verdict =
+            if linked { self.exchange.on_client(tag, names) } else { self.unlinked(tag, names) };
         match verdict {
             ClientVerdict::Forward => {}
             ClientVerdict::Discard => self.units.discarding = true,

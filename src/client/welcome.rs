@@ -94,7 +94,9 @@ impl Welcome {
 /// Takes a name out that every server reports as it is: printable ASCII within `NAMEDATALEN`.
 fn without_plain_name(state: &SessionState) -> (SessionState, Option<Box<[u8]>>) {
     match state.get(APPLICATION_NAME) {
-        Some(Value::Text(name)) if name.len() < 64 && name.iter().all(|b| (b' '..=b'~').contains(b)) => {
+        Some(Value::Text(name))
+            if name.len() < 64 && name.iter().all(|b| (b' '..=b'~').contains(b)) =>
+        {
             let name = name.clone();
             let guc = GucName::new(APPLICATION_NAME).expect("a name PostgreSQL has");
             (state.clone().without(&guc), Some(name))
@@ -120,7 +122,9 @@ async fn ask(
     for _ in 0..2 {
         let checkout = match seat.acquire(&target).map_err(refused)? {
             Acquired::Now(checkout) => checkout,
-            Acquired::Later(mut waiting) => poll_fn(|cx| waiting.poll(cx)).await.map_err(refused)?,
+            Acquired::Later(mut waiting) => {
+                poll_fn(|cx| waiting.poll(cx)).await.map_err(refused)?
+            }
         };
         let (mut linked, switch) = checkout.switch_to(&target);
         let frames = match &switch {

@@ -27,10 +27,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every fault in it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::File { path: path.display().to_string(), source })?;
         let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
         Self::parse(&text, directory)
     }
@@ -94,11 +92,12 @@ fn general(section: Section<'_>) -> General {
 
 fn workers(section: &Section<'_>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = section.get("workers", "a number from 1 to 64, or \"auto\"", |value| match value {
-        Value::String(text) => (text == "auto").then_some(cores),
-        Value::Integer(n) => usize::try_from(*n).ok().filter(|n| (1..=64).contains(n)),
-        _ => None,
-    });
+    let workers =
+        section.get("workers", "a number from 1 to 64, or \"auto\"", |value| match value {
+            Value::String(text) => (text == "auto").then_some(cores),
+            Value::Integer(n) => usize::try_from(*n).ok().filter(|n| (1..=64).contains(n)),
+            _ => None,
+        });
     workers.unwrap_or(1)
 }
 
@@ -108,7 +107,8 @@ fn listen(section: &Section<'_>) -> Vec<Listen> {
         return vec![Listen { address, tenant: None }];
     };
     let entries = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let port = entries.iter().find_map(|e| tcp(e.as_str().or_else(|| e.get("address")?.as_str())?));
+    let port =
+        entries.iter().find_map(|e| tcp(e.as_str().or_else(|| e.get("address")?.as_str())?));
     let port = port.map_or(PORT, |address| address.port());
     let mut listen = Vec::new();
     for entry in entries {
@@ -116,9 +116,13 @@ fn listen(section: &Section<'_>) -> Vec<Listen> {
             Value::String(text) => (Some(text.as_str()), None),
             Value::Table(table) => {
                 for key in table.keys().filter(|k| !matches!(k.as_str(), "address" | "tenant")) {
-                    section.fault("listen", format!("unknown key {key:?}; known are address, tenant"));
+                    section
+                        .fault("listen", format!("unknown key {key:?}; known are address, tenant"));
                 }
-                (table.get("address").and_then(Value::as_str), table.get("tenant").and_then(Value::as_str))
+                (
+                    table.get("address").and_then(Value::as_str),
+                    table.get("tenant").and_then(Value::as_str),
+                )
             }
             _ => (None, None),
         };
@@ -207,7 +211,9 @@ fn clusters(
             max_server_connections: cluster.count("max_server_connections", 1).unwrap_or(20),
             server_idle_timeout: cluster.duration("server_idle_timeout").unwrap_or(seconds(600)),
             server_lifetime: cluster.duration("server_lifetime").unwrap_or(seconds(3600)),
-            server_connect_timeout: cluster.duration("server_connect_timeout").unwrap_or(seconds(15)),
+            server_connect_timeout: cluster
+                .duration("server_connect_timeout")
+                .unwrap_or(seconds(15)),
             neutral: neutral.iter().filter(|name| name.is_custom()).cloned().collect(),
         };
         cluster.finish();
@@ -233,7 +239,9 @@ fn check_names(
         _ => {}
     }
     match &layer.cluster {
-        Some(name) if !clusters.contains_key(name) => add("cluster", format!("no cluster {name:?}")),
+        Some(name) if !clusters.contains_key(name) => {
+            add("cluster", format!("no cluster {name:?}"));
+        }
         _ => {}
     }
 }
@@ -304,7 +312,8 @@ fn source(section: &Section<'_>, text: &str, sni: Option<&Regex>) -> Option<Sour
         ("fixed", "") => Some(Source::Fixed),
         ("sni", "") => {
             if sni.is_none() {
-                let problem = "required for the source \"sni\", such as '^(?<tenant>[^.]+)\\.db\\.'";
+                let problem =
+                    "required for the source \"sni\", such as '^(?<tenant>[^.]+)\\.db\\.'";
                 section.fault("sni_pattern", problem);
             }
             sni.map(|pattern| Source::Sni { pattern: pattern.clone() })

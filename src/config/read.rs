@@ -95,7 +95,11 @@ impl<'a> Section<'a> {
 
     pub(super) fn strings(&self, key: &'static str) -> Option<Vec<String>> {
         let list = self.get(key, "a list of strings", |value| {
-            value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+            value
+                .as_array()?
+                .iter()
+                .map(|v| v.as_str().map(str::to_owned))
+                .collect::<Option<Vec<_>>>()
         })?;
         list.iter().map(|text| self.substitute(key, text)).collect()
     }
@@ -134,7 +138,9 @@ impl<'a> Section<'a> {
             (Some(password), None) => Some(Secret::new(&password)),
             (None, Some(file)) => {
                 let text = self.read_file("password_file", &file)?;
-                Some(Secret::new(text.strip_suffix('\n').map_or(&*text, |t| t.trim_end_matches('\r'))))
+                Some(Secret::new(
+                    text.strip_suffix('\n').map_or(&*text, |t| t.trim_end_matches('\r')),
+                ))
             }
             (None, None) => None,
         }

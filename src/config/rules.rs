@@ -99,7 +99,9 @@ fn settings(section: &Section<'_>) -> Option<BTreeMap<GucName, String>> {
     for (name, value) in table {
         let text = match value {
             toml::Value::String(text) => text,
-            toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Float(_) => value.to_string(),
+            toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Float(_) => {
+                value.to_string()
+            }
             _ => {
                 section.fault("settings", format!("{name}: expected a string, number or boolean"));
                 continue;
@@ -107,7 +109,10 @@ fn settings(section: &Section<'_>) -> Option<BTreeMap<GucName, String>> {
         };
         match GucName::new(&name) {
             Ok(guc) if matches!(guc.as_str(), "role" | "session_authorization" | "search_path") => {
-                section.fault("settings", format!("{name}: use the key of that name, if there is one"));
+                section.fault(
+                    "settings",
+                    format!("{name}: use the key of that name, if there is one"),
+                );
             }
             Ok(guc) => drop(settings.insert(guc, text)),
             Err(error) => section.fault("settings", error.to_string()),
@@ -206,7 +211,7 @@ impl<'a> Layers<'a> {
         let fill = |text: &String| text.replace("{tenant}", id.as_str());
         match self.pick(key, get, fill) {
             Some(text) => Some(text.replace("{tenant}", self.id.as_str())),
-            None => default.map(|value| self.default(key, value.to_owned(), |v| v.clone())),
+            None => default.map(|value| self.default(key, value.to_owned(), Clone::clone)),
         }
     }
 
@@ -258,7 +263,16 @@ impl Config {
         let availability = availability(&mut layers);
         let id = id.clone();
         let tenant = Tenant {
-            id, cluster, database, user, password, schema, baseline, fixed_settings, quotas, availability,
+            id,
+            cluster,
+            database,
+            user,
+            password,
+            schema,
+            baseline,
+            fixed_settings,
+            quotas,
+            availability,
         };
         Some((tenant, layers.explained))
     }
@@ -269,7 +283,8 @@ impl Config {
             rules.pattern.as_ref().is_some_and(|pattern| pattern.fit(id.as_str()).is_some())
         };
         let own: Vec<&Rules> = self.tenants.iter().filter(fits).collect();
-        let listed = own.iter().any(|rules| rules.pattern.as_ref().is_some_and(WildcardPattern::is_exact));
+        let listed =
+            own.iter().any(|rules| rules.pattern.as_ref().is_some_and(WildcardPattern::is_exact));
         let exists = match self.tenancy.unknown {
             Unknown::Reject => listed,
             Unknown::Template => !own.is_empty(),
@@ -290,7 +305,8 @@ fn baseline(layers: &mut Layers<'_>, schema: Option<&str>) -> (SessionState, Vec
     let id = layers.id.clone();
     let fill = |text: &String| text.replace("{tenant}", id.as_str());
     let fill_all = |list: &Vec<String>| list.iter().map(fill).collect::<Vec<_>>();
-    let written = layers.pick("search_path", |l| l.search_path.as_ref(), |l| fill_all(l).join(", "));
+    let written =
+        layers.pick("search_path", |l| l.search_path.as_ref(), |l| fill_all(l).join(", "));
     let search_path = match (written, schema) {
         (Some(list), _) => fill_all(list),
         (None, Some(schema)) => vec![schema.to_owned()],

@@ -73,7 +73,9 @@ settings = { "a b" = "1" }
     ] {
         assert!(got.iter().any(|g| g == want), "missing {want}\nin {got:#?}");
     }
-    assert!(got.iter().any(|g| g.starts_with("clusters.main.server_lifetime: expected a duration")));
+    assert!(
+        got.iter().any(|g| g.starts_with("clusters.main.server_lifetime: expected a duration"))
+    );
     assert!(got.iter().any(|g| g.starts_with("tenancy.tenant_from: unknown source \"nowhere\"")));
     assert!(got.iter().any(|g| g.starts_with("tenancy.sni_pattern: required")));
 }
@@ -89,9 +91,9 @@ fn durations_are_read_with_their_units() {
     for (text, want) in [
         ("\"500ms\"", Duration::from_millis(500)),
         ("\"30s\"", Duration::from_secs(30)),
-        ("\"10m\"", Duration::from_secs(600)),
-        ("\"1h\"", Duration::from_secs(3600)),
-        ("\"1d\"", Duration::from_secs(86_400)),
+        ("\"10m\"", Duration::from_mins(10)),
+        ("\"1h\"", Duration::from_hours(1)),
+        ("\"1d\"", Duration::from_hours(24)),
         ("30", Duration::from_secs(30)),
         ("0.5", Duration::from_millis(500)),
     ] {
@@ -216,4 +218,58 @@ fn variables_come_from_the_environment_or_are_faults() {
     assert_eq!(config.tenant(&id(&config, "acme")).unwrap().database, "xtenantryy");
     let got = faults(&format!("{BASE}\n[tenants.acme]\ndatabase = \"${{NO_SUCH_VARIABLE}}\""));
     assert_eq!(got, ["tenants.acme.database: environment variable NO_SUCH_VARIABLE is not set"]);
+}
+
+#[test]
+fn the_example_configuration_is_valid_and_names_every_key() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/tenantry.toml");
+    let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+    let acme = config.tenant(&id(&config, "acme")).unwrap();
+    assert_eq!(acme.quotas.max_server_connections, 10);
+    assert!(config.tenant(&id(&config, "stranger")).is_none());
+    // A key the example does not mention, even in a comment, is a key nobody will find.
+    let text = std::fs::read_to_string(path).unwrap();
+    for key in [
+        "listen",
+        "pool_mode",
+        "max_client_conn",
+        "workers",
+        "scrub",
+        "shutdown_timeout",
+        "mode",
+        "cert",
+        "key",
+        "ca",
+        "host",
+        "port",
+        "user",
+        "password",
+        "password_file",
+        "database",
+        "max_server_connections",
+        "server_idle_timeout",
+        "server_lifetime",
+        "server_connect_timeout",
+        "type",
+        "file",
+        "tenants",
+        "tenant_from",
+        "name_pattern",
+        "sni_pattern",
+        "unknown",
+        "default_tenant",
+        "schema",
+        "search_path",
+        "settings",
+        "role",
+        "cluster",
+        "class",
+        "max_client_connections",
+        "max_waiting_clients",
+        "query_wait_timeout",
+        "state",
+        "message",
+    ] {
+        assert!(text.contains(key), "{key}");
+    }
 }

@@ -72,7 +72,10 @@ impl Users {
     /// The rules for a user; `None` if no `[users]` entry fits.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<User<'_>> {
-        self.rules.iter().find(|rules| rules.pattern.fit(name).is_some()).map(|rules| User { rules })
+        self.rules
+            .iter()
+            .find(|rules| rules.pattern.fit(name).is_some())
+            .map(|rules| User { rules })
     }
 }
 
@@ -90,7 +93,9 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
         let text = auth.read_file("file", &file);
         match text.as_deref().map(userlist::parse) {
             Some(Ok(list)) => secrets.extend(list),
-            Some(Err(line)) => auth.fault("file", format!("line {line}: expected \"user\" \"secret\"")),
+            Some(Err(line)) => {
+                auth.fault("file", format!("line {line}: expected \"user\" \"secret\""));
+            }
             None => {}
         }
     }

@@ -43,7 +43,8 @@ pub(super) async fn drive(
     clients: usize,
     time: Duration,
 ) -> Result<Vec<Measured>, DemoError> {
-    let of = |tenant: &String| Mutex::new(Measured { tenant: tenant.clone(), ..Measured::default() });
+    let of =
+        |tenant: &String| Mutex::new(Measured { tenant: tenant.clone(), ..Measured::default() });
     let run = Arc::new(Run {
         stop: AtomicBool::new(false),
         statements: AtomicU64::new(0),
@@ -97,13 +98,20 @@ async fn connect(port: u16, tenant: &str) -> Result<Conversation, DemoError> {
         let (tag, body) = talk.receive().await?;
         match tag {
             tag::READY_FOR_QUERY => return Ok(talk),
-            tag::ERROR => return Err(std::io::Error::other(ServerError::read(&body).to_string()).into()),
+            tag::ERROR => {
+                return Err(std::io::Error::other(ServerError::read(&body).to_string()).into());
+            }
             _ => {}
         }
     }
 }
 
-async fn ask_on(talk: &mut Conversation, run: &Run, place: usize, number: usize) -> Result<(), DemoError> {
+async fn ask_on(
+    talk: &mut Conversation,
+    run: &Run,
+    place: usize,
+    number: usize,
+) -> Result<(), DemoError> {
     let mut statement = BytesMut::new();
     for turn in number.. {
         if run.stop.load(Ordering::Relaxed) {

@@ -99,7 +99,10 @@ async fn give(options: Options) -> Result<bool, DemoError> {
         ListenAddress::Unix(_) => None,
     });
     let port = port.ok_or(DemoError::NoAddress)?;
-    say(&format!("{CLIENTS} clients of {} tenants over {SERVERS} server connections", tenants.len()));
+    say(&format!(
+        "{CLIENTS} clients of {} tenants over {SERVERS} server connections",
+        tenants.len()
+    ));
     let measured = load::drive(&pooler, port, &tenants, CLIENTS, options.time).await?;
     let report = Report::new(&pooler, CLIENTS, measured);
     let text = if options.json { report.json() } else { report.table() };

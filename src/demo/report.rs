@@ -56,8 +56,12 @@ impl Report {
 
     pub(super) fn table(&self) -> String {
         let mut out = String::new();
-        let mut line = |text: String| writeln!(out, "{text}").expect("a String takes all that is written");
-        line(format!("{:<16} {:>10} {:>9} {:>9} {:>8} {:>10}", "tenant", "statements", "p50 ms", "p99 ms", "waits", "wrong rows"));
+        let mut line =
+            |text: String| writeln!(out, "{text}").expect("a String takes all that is written");
+        line(format!(
+            "{:<16} {:>10} {:>9} {:>9} {:>8} {:>10}",
+            "tenant", "statements", "p50 ms", "p99 ms", "waits", "wrong rows"
+        ));
         for tenant in &self.tenants {
             line(format!(
                 "{:<16} {:>10} {:>9.2} {:>9.2} {:>8} {:>10}",

@@ -224,7 +224,11 @@ impl Exchange {
             | server::CLOSE_COMPLETE
             | server::COMMAND_COMPLETE => {
                 self.switch -= 1;
-                Ok(if self.switching() { ServerVerdict::Swallow } else { ServerVerdict::SwitchDone })
+                Ok(if self.switching() {
+                    ServerVerdict::Swallow
+                } else {
+                    ServerVerdict::SwitchDone
+                })
             }
             _ => Err(Unexpected { tag }),
         }
@@ -293,10 +297,8 @@ impl Exchange {
         match self.owed.front() {
             None => {}
             // ReadyForQuery follows.
-            Some(Owed::Query | Owed::FunctionCall) => {
-                if copied {
-                    self.drop_first_copy_end();
-                }
+            Some(Owed::Query | Owed::FunctionCall) if copied => {
+                self.drop_first_copy_end();
             }
             Some(_) => {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.

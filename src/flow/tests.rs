@@ -142,12 +142,9 @@ fn copy_data_that_belongs_to_no_copy_is_discarded() {
 
 #[test]
 fn an_unnamed_statement_that_nobody_bound_waits_for_its_bind() {
-    for (sent, came, waits) in [
-        ("PDS", "1tTi", true),
-        ("PBES", "12Ci", false),
-        ("PS", "Ei", false),
-        ("PSQ", "1iCi", true),
-    ] {
+    for (sent, came, waits) in
+        [("PDS", "1tTi", true), ("PBES", "12Ci", false), ("PS", "Ei", false), ("PSQ", "1iCi", true)]
+    {
         let mut exchange = Exchange::default();
         client(&mut exchange, sent);
         server(&mut exchange, came);
@@ -157,9 +154,12 @@ fn an_unnamed_statement_that_nobody_bound_waits_for_its_bind() {
 
 #[test]
 fn a_refused_unit_is_answered_as_postgresql_would() {
-    for (sent, want) in
-        [("Q", Refusal::Ready), ("PBES", Refusal::Ready), ("F", Refusal::Ready), ("PBEH", Refusal::SkipToSync)]
-    {
+    for (sent, want) in [
+        ("Q", Refusal::Ready),
+        ("PBES", Refusal::Ready),
+        ("F", Refusal::Ready),
+        ("PBEH", Refusal::SkipToSync),
+    ] {
         let mut exchange = Exchange::default();
         client(&mut exchange, sent);
         assert_eq!(exchange.refuse(), want, "{sent}");
@@ -354,9 +354,17 @@ fn conversation() -> impl Strategy<Value = Vec<Step>> {
     let plain = prop::sample::select(b"PBDECHSQF".to_vec());
     let unit = (plain, 1..5u8, prop::bool::weighted(0.15), any::<bool>()).prop_map(
         |(tag, kind, fails, copy)| match (tag, copy) {
-            (b'Q', true) if kind == 4 => vec![(b'Q', 0, fails), (b'd', 0, false), (b'c', 0, kind == 3)],
+            (b'Q', true) if kind == 4 => {
+                vec![(b'Q', 0, fails), (b'd', 0, false), (b'c', 0, kind == 3)]
+            }
             (b'E', true) if kind == 4 => {
-                vec![(b'E', 0, fails), (b'd', 0, false), (b'd', 0, false), (b'c', 0, false), (b'S', 0, false)]
+                vec![
+                    (b'E', 0, fails),
+                    (b'd', 0, false),
+                    (b'd', 0, false),
+                    (b'c', 0, false),
+                    (b'S', 0, false),
+                ]
             }
             (b'Q', false) if kind == 3 => vec![(b'Q', 0, fails), (b'd', 0, false), (b'f', 0, true)],
             _ => vec![(tag, kind, fails)],
@@ -364,7 +372,10 @@ fn conversation() -> impl Strategy<Value = Vec<Step>> {
     );
     let units = prop::collection::vec(unit, 1..12).prop_map(|units| units.concat());
     (units, prop::collection::vec(0..4usize, 80)).prop_map(|(sent, reads)| {
-        sent.into_iter().zip(reads).map(|(sent, replies_read)| Step { sent, replies_read }).collect()
+        sent.into_iter()
+            .zip(reads)
+            .map(|(sent, replies_read)| Step { sent, replies_read })
+            .collect()
     })
 }
 

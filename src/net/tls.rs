@@ -55,7 +55,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| file_error(path, error))?;
-    if certificates.is_empty() { Err(file_error(path, "no certificate in it")) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(file_error(path, "no certificate in it"))
+    } else {
+        Ok(certificates)
+    }
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -186,7 +190,8 @@ impl Connector {
             None => Check::Nothing,
             Some(roots) if config.mode == TlsMode::VerifyCa => Check::Chain(roots),
             Some(roots) => {
-                let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+                let verifier =
+                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
                 Check::Full(verifier.build().map_err(|e| rustls::Error::General(e.to_string()))?)
             }
         };
@@ -212,7 +217,8 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self, host: &str, tcp: TcpStream) -> Result<Stream, TlsError> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Host(host.to_owned()))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Host(host.to_owned()))?;
         let stream = self.tls.connect(name, tcp).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
     }
@@ -244,10 +250,17 @@ impl ServerCertVerifier for Verifier {
         match &self.check {
             Check::Nothing => Ok(ServerCertVerified::assertion()),
             Check::Chain(roots) => {
-                let leaf = ParsedCertificate::try_from(leaf)
-                    .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+                let leaf = ParsedCertificate::try_from(leaf).map_err(|_| {
+                    rustls::Error::InvalidCertificate(CertificateError::BadEncoding)
+                })?;
                 let algorithms = self.provider.signature_verification_algorithms.all;
-                verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, algorithms)?;
+                verify_server_cert_signed_by_trust_anchor(
+                    &leaf,
+                    roots,
+                    intermediates,
+                    now,
+                    algorithms,
+                )?;
                 Ok(ServerCertVerified::assertion())
             }
             Check::Full(full) => full.verify_server_cert(leaf, intermediates, name, ocsp, now),

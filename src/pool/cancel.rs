@@ -130,7 +130,10 @@ impl CancelRegistry {
         let slot = {
             let entry = self.0.get(&pid)?;
             let (known, slot) = entry.value();
-            #[expect(deprecated, reason = "constant time; the names of its successors differ by version")]
+            #[expect(
+                deprecated,
+                reason = "constant time; the names of its successors differ by version"
+            )]
             let same = ring::constant_time::verify_slices_are_equal(known, key).is_ok();
             same.then(|| Arc::clone(slot))?
         };

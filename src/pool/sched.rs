@@ -88,7 +88,8 @@ impl Sched {
     }
 
     pub(super) fn pool(&mut self, endpoint: &Endpoint) -> usize {
-        let same = |p: &Pool| p.endpoint.database == endpoint.database && p.endpoint.user == endpoint.user;
+        let same =
+            |p: &Pool| p.endpoint.database == endpoint.database && p.endpoint.user == endpoint.user;
         self.pools.iter().position(same).unwrap_or_else(|| {
             let endpoint = Arc::new(endpoint.clone());
             self.pools.push(Pool {
@@ -252,7 +253,8 @@ impl Sched {
     ) {
         self.dial_given_up(pool);
         let entry = &mut self.pools[pool];
-        let delay = entry.failure.as_ref().map_or(RETRY_DELAY, |f| (f.delay * 2).min(RETRY_DELAY_MAX));
+        let delay =
+            entry.failure.as_ref().map_or(RETRY_DELAY, |f| (f.delay * 2).min(RETRY_DELAY_MAX));
         entry.failure = Some(Failure { error: error.clone(), retry_at: now + delay, delay });
         if !error.may_pass() && entry.open == 0 {
             for ticket in self.turns.drain(|ticket| ticket.pool == pool) {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
+use super::Pools;
 use super::error::CheckoutError;
 use super::loan::{Checkout, Loan};
 use super::sched::{Effects, Ticket};
 use super::turns::{TicketId, TooManyClients};
-use super::Pools;
 use crate::config::Tenant;
 use crate::server::{Server, Target};
 
@@ -44,7 +44,11 @@ impl Seat {
     ///
     /// # Errors
     /// [`TooManyClients`] at `max_client_connections`.
-    pub fn take(pools: &Arc<Pools>, pool: usize, tenant: &Tenant) -> Result<Arc<Self>, TooManyClients> {
+    pub fn take(
+        pools: &Arc<Pools>,
+        pool: usize,
+        tenant: &Tenant,
+    ) -> Result<Arc<Self>, TooManyClients> {
         let place = pools.sched.lock().turns.enter(&tenant.id, &tenant.quotas)?;
         let query_wait_timeout = tenant.quotas.query_wait_timeout;
         Ok(Arc::new(Self { pools: Arc::clone(pools), place, pool, query_wait_timeout }))

@@ -65,7 +65,11 @@ impl<T> Turns<T> {
     }
 
     /// A client of the tenant comes; its place is kept until [`Turns::leave`].
-    pub(super) fn enter(&mut self, id: &TenantId, quotas: &Quotas) -> Result<usize, TooManyClients> {
+    pub(super) fn enter(
+        &mut self,
+        id: &TenantId,
+        quotas: &Quotas,
+    ) -> Result<usize, TooManyClients> {
         let place = *self.places.entry(id.clone()).or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
                 self.entries.push(None);
@@ -315,7 +319,7 @@ mod tests {
                 for _ in 0..in_use[tenant] { turns.give_back(*place); }
             }
             let mut left: usize = queued.iter().sum();
-            while let Some(place) = { let p = turns.in_turn().next().map(|(p, ..)| p); p } {
+            while let Some(place) = {  turns.in_turn().next().map(|(p, ..)| p) } {
                 turns.serve(place);
                 turns.give_back(place);
                 left -= 1;

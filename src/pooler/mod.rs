@@ -70,9 +70,8 @@ impl Pooler {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let mut listeners = Vec::new();
         for listen in &config.general.listen {
-            let listener = Listener::bind(&listen.address).map_err(|source| StartError::Listen {
-                address: format!("{:?}", listen.address),
-                source,
+            let listener = Listener::bind(&listen.address).map_err(|source| {
+                StartError::Listen { address: format!("{:?}", listen.address), source }
             })?;
             listeners.push((listener, listen.tenant.clone()));
         }

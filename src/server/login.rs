@@ -129,7 +129,9 @@ impl LoginError {
                 error.sqlstate().starts_with("53") || error.sqlstate().starts_with("57P")
             }
             Self::Dial(error) => matches!(**error, DialError::Io { .. }),
-            Self::Io(_) | Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Malformed(_) => true,
+            Self::Io(_) | Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Malformed(_) => {
+                true
+            }
             Self::NoPassword { .. } | Self::Cleartext | Self::Method | Self::Scram(_) => false,
         }
     }
@@ -177,7 +179,9 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Server, LoginError
                 let (name, value) = parameter_status(&body)?;
                 reported.set(name, value);
             }
-            tag::BACKEND_KEY_DATA => key = Some(backend_key_data(&body).map(|(p, k)| (p, k.to_vec()))?),
+            tag::BACKEND_KEY_DATA => {
+                key = Some(backend_key_data(&body).map(|(p, k)| (p, k.to_vec()))?);
+            }
             tag::NOTICE => {}
             tag::ERROR => return Err(LoginError::Refused(ServerError::read(&body))),
             tag::READY_FOR_QUERY => break,
@@ -261,7 +265,9 @@ async fn scram(password: &Secret, talk: &mut Conversation) -> Result<(), LoginEr
     let last = sasl(talk).await?;
     scram.finish(&last).map_err(|error| LoginError::Scram(Arc::new(error)))?;
     match talk.receive().await? {
-        (tag::AUTHENTICATION, body) if authentication(&body)? == AuthenticationRequest::Ok => Ok(()),
+        (tag::AUTHENTICATION, body) if authentication(&body)? == AuthenticationRequest::Ok => {
+            Ok(())
+        }
         (tag::ERROR, body) => Err(LoginError::Refused(ServerError::read(&body))),
         (tag, _) => Err(LoginError::Unexpected { tag }),
     }

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub use ask::{AskError, Answer};
+pub use ask::{Answer, AskError};
 pub use cancel::{CancelKey, PendingCancel};
 pub use login::{Endpoint, LoginError, login};
 pub use parameters::Parameters;

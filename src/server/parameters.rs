@@ -19,7 +19,8 @@ impl Parameters {
                 true
             }
             None => {
-                if let (Ok(name), true) = (std::str::from_utf8(name), self.0.len() < PARAMETERS_MAX) {
+                if let (Ok(name), true) = (std::str::from_utf8(name), self.0.len() < PARAMETERS_MAX)
+                {
                     self.0.push((name.into(), value.into()));
                 }
                 true

@@ -35,7 +35,9 @@ fn statements(known: &Known, to: &Arc<Target>, scrub: Scrub) -> Option<Vec<Strin
             let (statements, messages) = sql(&frames);
             assert_eq!(messages, frames.replies, "every message is answered once");
             assert_eq!(scrubs, statements.contains(&"RESET ALL".to_owned()));
-            assert!(!frames.bytes.iter().any(|b| *b == b'S' && frames.bytes.ends_with(b"S\0\0\0\x04")));
+            assert!(
+                !frames.bytes.iter().any(|b| *b == b'S' && frames.bytes.ends_with(b"S\0\0\0\x04"))
+            );
             Some(statements)
         }
     }

@@ -128,6 +128,7 @@ impl Lexer {
     }
 
     /// Ends the text and says what was flagged first, if anything was.
+    #[must_use]
     pub fn finish(mut self) -> Option<Flag> {
         match std::mem::replace(&mut self.state, State::Between) {
             State::Word(word) => self.end_word(&word),

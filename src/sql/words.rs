@@ -30,16 +30,19 @@ pub(super) const WORD_LEN_MAX: usize = 32;
 fn classify(word: &[u8]) -> Word {
     // Most words are ruled out by their length and first letter.
     match (word.len(), word.first().map_or(0, u8::to_ascii_lowercase)) {
-        (2..=WORD_LEN_MAX, b'c' | b'd' | b'g' | b'h' | b'i' | b'l' | b'm' | b'p' | b'r' | b's' | b't' | b'w') => {
-            classify_slowly(word)
-        }
+        (
+            2..=WORD_LEN_MAX,
+            b'c' | b'd' | b'g' | b'h' | b'i' | b'l' | b'm' | b'p' | b'r' | b's' | b't' | b'w',
+        ) => classify_slowly(word),
         _ => Word::Other,
     }
 }
 
 fn classify_slowly(word: &[u8]) -> Word {
     let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-    let starts = |name: &str| word.get(..name.len()).is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
+    let starts = |name: &str| {
+        word.get(..name.len()).is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()))
+    };
     let first = word.first().map_or(0, u8::to_ascii_lowercase);
     match first {
         b's' if is("set") => Word::Set,

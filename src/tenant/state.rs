@@ -48,7 +48,10 @@ impl GucName {
     fn is_identifier_list(&self) -> bool {
         matches!(
             self.as_str(),
-            "search_path" | "temp_tablespaces" | "local_preload_libraries" | "session_preload_libraries"
+            "search_path"
+                | "temp_tablespaces"
+                | "local_preload_libraries"
+                | "session_preload_libraries"
         )
     }
 }

@@ -132,10 +132,7 @@ fn a_state_is_reached_by_plain_ascii_statements_with_the_role_last() {
         ]
     );
     let raw = SessionState::default().with(guc("search_path"), text("a, b"));
-    assert_eq!(
-        raw.statements(),
-        ["SELECT pg_catalog.set_config(E'search_path', E'a, b', false)"]
-    );
+    assert_eq!(raw.statements(), ["SELECT pg_catalog.set_config(E'search_path', E'a, b', false)"]);
 }
 
 #[test]

@@ -12,7 +12,9 @@ async fn may(pooler: &Pooler, user: &str, password: &str) -> Result<(), String> 
     let url = format!("postgres://{user}:{password}@127.0.0.1:{}/", pooler.port);
     match connect(&url).await {
         Ok(client) => client.batch_execute("select 1").await.map_err(|e| sqlstate(&e)),
-        Err(error) => Err(error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{} {}", e.code().code(), e.message()))),
+        Err(error) => Err(error
+            .as_db_error()
+            .map_or_else(|| error.to_string(), |e| format!("{} {}", e.code().code(), e.message()))),
     }
 }
 

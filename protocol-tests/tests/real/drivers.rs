@@ -11,7 +11,8 @@ use crate::{sqlstate, two_tenants};
 async fn program(mut command: Command, url: &str) {
     let output = command.arg(url).stdin(Stdio::null()).output();
     let output = protocol_tests::soon("the driver", output).await.unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.trim() == "ok", "{out}\n{err}");
 }
 

@@ -1,4 +1,13 @@
 //! Real PostgreSQL 15 and 18, one file a promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::semicolon_if_nothing_returned,
+    clippy::never_loop,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "tests: what is wrong fails"
+)]
 
 mod authentication;
 mod cancel;

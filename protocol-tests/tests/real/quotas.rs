@@ -8,7 +8,10 @@ use crate::raw;
 
 async fn limited(db: &Database, general: &str, servers: usize, tenants: &str) -> Pooler {
     db.schemas(&["acme", "umbra"]).await;
-    let toml = format!("{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nschema = \"{{tenant}}\"\n{tenants}", db.toml(servers));
+    let toml = format!(
+        "{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nschema = \"{{tenant}}\"\n{tenants}",
+        db.toml(servers)
+    );
     Pooler::start_with(general, &toml).await
 }
 

@@ -6,7 +6,11 @@ use protocol_tests::{Database, Wire, on_both};
 use crate::{raw, trusting};
 
 /// The same bytes to a bare PostgreSQL and through the pooler: the same answers, but for timing.
-async fn both(db: &Database, bytes: &[u8], readies: usize) -> (Vec<(char, Vec<u8>)>, Vec<(char, Vec<u8>)>) {
+async fn both(
+    db: &Database,
+    bytes: &[u8],
+    readies: usize,
+) -> (Vec<(char, Vec<u8>)>, Vec<(char, Vec<u8>)>) {
     let pooler = trusting(db, 1).await;
     let mut through = raw(&pooler, "acme").await;
     let mut bare = bare(db).await;
@@ -29,7 +33,11 @@ async fn both(db: &Database, bytes: &[u8], readies: usize) -> (Vec<(char, Vec<u8
 pub(crate) async fn bare(db: &Database) -> Wire {
     let tcp = tokio::net::TcpStream::connect(("127.0.0.1", db.port)).await.unwrap();
     let mut wire = Wire::over(tcp);
-    wire.send(&protocol_tests::wire::startup(protocol_tests::wire::V3_0, &[("user", &db.name), ("database", &db.name), ("search_path", "acme")])).await;
+    wire.send(&protocol_tests::wire::startup(
+        protocol_tests::wire::V3_0,
+        &[("user", &db.name), ("database", &db.name), ("search_path", "acme")],
+    ))
+    .await;
     protocol_tests::wire::scram(&mut wire, protocol_tests::cluster::PASSWORD).await;
     wire.logged_in().await;
     wire

@@ -8,7 +8,7 @@ use protocol_tests::{Database, Pooler, on_both};
 use crate::{sqlstate, two_tenants};
 
 async fn refused(pooler: &Pooler, user: &str, database: &str) -> (String, String) {
-    let error = connect(&pooler.url(user, database)).await.err().expect("refused");
+    let error = connect(&pooler.url(user, database)).await.expect_err("refused");
     let db = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
     (db.code().code().to_owned(), db.message().to_owned())
 }

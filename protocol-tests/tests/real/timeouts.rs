@@ -7,7 +7,8 @@ use crate::raw;
 async fn with(db: &Database, setting: &str) -> Pooler {
     db.schemas(&["acme", "umbra"]).await;
     let toml = db.toml(2).replace("[users.app]", &format!("{setting}\n[users.app]"));
-    Pooler::start(&format!("{toml}[auth]\ntype = \"trust\"\n{}", protocol_tests::pooler::BY_SCHEMA)).await
+    Pooler::start(&format!("{toml}[auth]\ntype = \"trust\"\n{}", protocol_tests::pooler::BY_SCHEMA))
+        .await
 }
 
 on_both! {

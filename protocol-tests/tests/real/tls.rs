@@ -13,13 +13,25 @@ use tokio::net::TcpStream;
 
 type Pem = (std::path::PathBuf, std::path::PathBuf);
 
-fn client_config(ca: &std::path::Path, identity: Option<&Pem>, alpn: bool) -> Arc<rustls::ClientConfig> {
+fn client_config(
+    ca: &std::path::Path,
+    identity: Option<&Pem>,
+    alpn: bool,
+) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
     let mut config = match identity {
-        Some((cert, key)) => builder.with_client_auth_cert(vec![CertificateDer::from_pem_file(cert).unwrap()], PrivateKeyDer::from_pem_file(key).unwrap()).unwrap(),
+        Some((cert, key)) => builder
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_file(cert).unwrap()],
+                PrivateKeyDer::from_pem_file(key).unwrap(),
+            )
+            .unwrap(),
         None => builder.with_no_client_auth(),
     };
     if alpn {
@@ -29,7 +41,12 @@ fn client_config(ca: &std::path::Path, identity: Option<&Pem>, alpn: bool) -> Ar
 }
 
 /// Opens TLS, negotiated or direct.
-async fn open(port: u16, config: &Arc<rustls::ClientConfig>, direct: bool, host: &str) -> std::io::Result<Wire> {
+async fn open(
+    port: u16,
+    config: &Arc<rustls::ClientConfig>,
+    direct: bool,
+    host: &str,
+) -> std::io::Result<Wire> {
     let mut tcp = TcpStream::connect(("127.0.0.1", port)).await?;
     if !direct {
         tcp.write_all(b"\x00\x00\x00\x08\x04\xd2\x16\x2f").await?;
@@ -53,7 +70,11 @@ async fn login(wire: &mut Wire, user: &str) -> Result<(), String> {
 
 async fn pooler(db: &Database, tls: &str) -> Pooler {
     db.schemas(&["acme"]).await;
-    Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n[tls.client]\n{tls}\n{BY_SCHEMA}", db.toml(1))).await
+    Pooler::start(&format!(
+        "{}[auth]\ntype = \"trust\"\n[tls.client]\n{tls}\n{BY_SCHEMA}",
+        db.toml(1)
+    ))
+    .await
 }
 
 on_both! {
@@ -130,18 +151,29 @@ on_both! {
 async fn the_servers_certificate_is_checked_as_far_as_asked() {
     let cluster = Cluster::start(15, "");
     let files = tempfile::tempdir().unwrap();
-    let (authority, stranger) = (Authority::new(files.path(), "ca"), Authority::new(files.path(), "stranger"));
+    let (authority, stranger) =
+        (Authority::new(files.path(), "ca"), Authority::new(files.path(), "stranger"));
     let db = Database::create_on(15, cluster.port).await;
     cluster.enable_tls(&authority.sign("localhost"));
     db.admin.batch_execute("alter system set ssl = on; ").await.unwrap();
     db.admin.batch_execute("select pg_reload_conf()").await.unwrap();
     let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     for (mode, ca, host, works) in [
-        ("disable", &authority.ca, "127.0.0.1", Some("f")), ("prefer", &authority.ca, "127.0.0.1", Some("t")), ("require", &stranger.ca, "127.0.0.1", Some("t")),
-        ("verify-ca", &authority.ca, "127.0.0.1", Some("t")), ("verify-ca", &stranger.ca, "127.0.0.1", None),
-        ("verify-full", &authority.ca, "localhost", Some("t")), ("verify-full", &authority.ca, "127.0.0.1", None),
+        ("disable", &authority.ca, "127.0.0.1", Some("f")),
+        ("prefer", &authority.ca, "127.0.0.1", Some("t")),
+        ("require", &stranger.ca, "127.0.0.1", Some("t")),
+        ("verify-ca", &authority.ca, "127.0.0.1", Some("t")),
+        ("verify-ca", &stranger.ca, "127.0.0.1", None),
+        ("verify-full", &authority.ca, "localhost", Some("t")),
+        ("verify-full", &authority.ca, "127.0.0.1", None),
     ] {
-        let toml = db.toml(1).replace("[clusters.main]", &format!("[tls.server]\nmode = \"{mode}\"\nca = \"{}\"\n[clusters.main]\nhost = \"{host}\"", ca.display()));
+        let toml = db.toml(1).replace(
+            "[clusters.main]",
+            &format!(
+                "[tls.server]\nmode = \"{mode}\"\nca = \"{}\"\n[clusters.main]\nhost = \"{host}\"",
+                ca.display()
+            ),
+        );
         let pooler = Pooler::start(&format!("{toml}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n")).await;
         let mut wire = Wire::open(pooler.port).await;
         match works {
@@ -149,7 +181,9 @@ async fn the_servers_certificate_is_checked_as_far_as_asked() {
                 login(&mut wire, "app.acme").await.unwrap_or_else(|e| panic!("{mode} {host}: {e}"));
                 assert_eq!(wire.run(encrypted).await.unwrap(), [tls], "{mode}");
             }
-            None => assert_eq!(login(&mut wire, "app.acme").await, Err("08006".to_owned()), "{mode}"),
+            None => {
+                assert_eq!(login(&mut wire, "app.acme").await, Err("08006".to_owned()), "{mode}")
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ on_both! {
         assert!(transaction.batch_execute("select 1").await.is_err(), "aborted until the rollback");
         transaction.rollback().await.unwrap();
         let rows = a.simple_query("select name from who").await.unwrap();
-        assert_eq!(rows.len(), 3, "one row, its description and the end"); 
+        assert_eq!(rows.len(), 3, "one row, its description and the end");
     }
 
     async fn a_client_that_sends_half_a_message_or_nothing_useful_holds_no_server(db: &Database) {

@@ -83,7 +83,8 @@ async fn dirty_server(scripted: &mut Scripted, pooler: &Pooler) -> (Wire, Wire) 
 
 /// Everything of the client's that reached a server, by its SQL.
 fn of_client(message: &Message) -> bool {
-    matches!(message.tag, 'P' | 'Q') && (sql(message).contains("client") || sql(message).contains("SERIALIZABLE"))
+    matches!(message.tag, 'P' | 'Q')
+        && (sql(message).contains("client") || sql(message).contains("SERIALIZABLE"))
         || message.tag == 'F'
 }
 
@@ -118,7 +119,11 @@ async fn a_refused_switch_is_tried_once_more_elsewhere_and_then_told() {
             read_unit(&mut second).await;
             second.send(&error("42704")).await;
             let answer = client.receive().await;
-            assert_eq!((answer.tag, answer.field('S').as_str(), answer.field('C').as_str()), ('E', "ERROR", "58000"), "{name}");
+            assert_eq!(
+                (answer.tag, answer.field('S').as_str(), answer.field('C').as_str()),
+                ('E', "ERROR", "58000"),
+                "{name}"
+            );
             if name == "flush" {
                 client.send(&sync()).await;
             }
@@ -129,7 +134,17 @@ async fn a_refused_switch_is_tried_once_more_elsewhere_and_then_told() {
                 let mut third = scripted.accept().await;
                 let statements = read_switch(&mut third).await.len();
                 assert_eq!(read_unit(&mut third).await, "PBES");
-                third.send(&[replies(statements), message('3', b""), batch_replies(), message('Z', b"I")].concat()).await;
+                third
+                    .send(
+                        &[
+                            replies(statements),
+                            message('3', b""),
+                            batch_replies(),
+                            message('Z', b"I"),
+                        ]
+                        .concat(),
+                    )
+                    .await;
                 assert_eq!(client.tags().await, "12CZI");
             }
         }
@@ -155,9 +170,13 @@ async fn a_retried_unit_runs_once_and_its_answer_reaches_the_client() {
         assert_eq!(read_unit(&mut second).await, sent, "{name}: the same unit again");
         second.send(&[replies(statements), message('3', b"")].concat()).await;
         match name {
-            "extended" | "two batches" => second.send(&[batch_replies(), message('Z', b"I")].concat()).await,
+            "extended" | "two batches" => {
+                second.send(&[batch_replies(), message('Z', b"I")].concat()).await
+            }
             "flush" => second.send(&batch_replies()).await,
-            "function call" => second.send(&[message('V', &[0xff; 4]), message('Z', b"I")].concat()).await,
+            "function call" => {
+                second.send(&[message('V', &[0xff; 4]), message('Z', b"I")].concat()).await
+            }
             "begin" => second.send(&[message('C', b"BEGIN\0"), message('Z', b"T")].concat()).await,
             "copy" => second.send(&message('G', &[0, 0, 0])).await,
             _ => second.send(&[message('C', b"SELECT 1\0"), message('Z', b"I")].concat()).await,
@@ -168,7 +187,11 @@ async fn a_retried_unit_runs_once_and_its_answer_reaches_the_client() {
             "copy" => 'G',
             _ => 'C',
         };
-        assert_eq!(client.receive().await.tag, want, "{name}: nothing of the switch reaches the client");
+        assert_eq!(
+            client.receive().await.tag,
+            want,
+            "{name}: nothing of the switch reaches the client"
+        );
     }
 }
 
@@ -186,7 +209,11 @@ async fn a_server_that_goes_silent_or_away_in_a_switch_is_never_asked_again() {
             server.send(&replies(confirmed)).await;
             drop(server);
             let answer = client.receive().await;
-            assert_eq!((answer.field('S').as_str(), answer.field('C').as_str()), ("FATAL", "08006"), "{name}");
+            assert_eq!(
+                (answer.field('S').as_str(), answer.field('C').as_str()),
+                ("FATAL", "08006"),
+                "{name}"
+            );
             assert_eq!(client.next().await, None);
             assert!(scripted.nobody_else(), "{name}: what may have run is not sent again");
         }
@@ -211,14 +238,26 @@ async fn a_second_unit_waits_until_the_switch_is_confirmed() {
     let mut scripted = Scripted::start().await;
     let pooler = Pooler::start(&scripted.toml(1)).await;
     let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
-    client.send(&[batch("client first"), sync(), batch("client second"), sync(), query("client third")].concat()).await;
+    client
+        .send(
+            &[batch("client first"), sync(), batch("client second"), sync(), query("client third")]
+                .concat(),
+        )
+        .await;
     let statements = read_switch(&mut server).await.len();
     assert_eq!(read_unit(&mut server).await, "PBES");
     assert!(server.is_silent().await, "nothing more before the switch is confirmed");
     server.send(&[replies(statements), message('3', b"")].concat()).await;
     assert_eq!(read_unit(&mut server).await, "PBES");
     assert_eq!(read_unit(&mut server).await, "Q");
-    let answer = [batch_replies(), message('Z', b"I"), batch_replies(), message('Z', b"I"), message('C', b"X\0"), message('Z', b"I")];
+    let answer = [
+        batch_replies(),
+        message('Z', b"I"),
+        batch_replies(),
+        message('Z', b"I"),
+        message('C', b"X\0"),
+        message('Z', b"I"),
+    ];
     server.send(&answer.concat()).await;
     assert_eq!(client.tags().await, "12CZI");
     assert_eq!(client.tags().await, "12CZI");

@@ -50,7 +50,11 @@ async fn nonsense_at_login_is_told_and_nothing_hangs() {
         b"Z\x00\x00\x00\x05I",
     ] {
         let (code, message) = refused_with(bytes, "1s").await;
-        assert_eq!((code.as_str(), message.as_str()), ("08006", "could not connect to server"), "{bytes:?}");
+        assert_eq!(
+            (code.as_str(), message.as_str()),
+            ("08006", "could not connect to server"),
+            "{bytes:?}"
+        );
     }
 }
 
@@ -64,7 +68,10 @@ async fn what_will_not_pass_is_told_at_once() {
         assert_eq!(code, "08006");
     }
     let error = message('E', b"SFATAL\0VFATAL\0C28P01\0Mno such password\0\0");
-    assert_eq!(refused_with(&error, "1h").await, ("28P01".to_owned(), "no such password".to_owned()));
+    assert_eq!(
+        refused_with(&error, "1h").await,
+        ("28P01".to_owned(), "no such password".to_owned())
+    );
 }
 
 async fn linked(scripted: &mut Scripted, pooler: &Pooler) -> (Wire, Wire) {
@@ -109,7 +116,11 @@ async fn a_server_that_breaks_the_protocol_is_closed_and_its_client_told() {
         assert_eq!(server.receive().await.tag, 'Q');
         server.send(&nonsense).await;
         let answer = client.receive().await;
-        assert_eq!((answer.field('S').as_str(), answer.field('C').as_str()), ("FATAL", "08006"), "{nonsense:?}");
+        assert_eq!(
+            (answer.field('S').as_str(), answer.field('C').as_str()),
+            ("FATAL", "08006"),
+            "{nonsense:?}"
+        );
         assert_eq!(client.next().await, None);
         while let Some(message) = server.next().await {
             panic!("{message:?} sent to a server that talks nonsense");
@@ -119,7 +130,12 @@ async fn a_server_that_breaks_the_protocol_is_closed_and_its_client_told() {
 
 #[tokio::test]
 async fn a_server_that_died_while_idle_is_not_lent() {
-    for last_words in [&b""[..], &message('E', b"SFATAL\0C57P01\0Mgoodbye\0\0"), &message('A', b"\0\0\0\x01c\0p\0"), b"Z"] {
+    for last_words in [
+        &b""[..],
+        &message('E', b"SFATAL\0C57P01\0Mgoodbye\0\0"),
+        &message('A', b"\0\0\0\x01c\0p\0"),
+        b"Z",
+    ] {
         let mut scripted = Scripted::start().await;
         let pooler = Pooler::start(&scripted.toml(1)).await;
         let (mut server, mut client) = linked(&mut scripted, &pooler).await;
