@@ -24,7 +24,7 @@ use rand::{Rng, SeedableRng};
 
 const CLIENTS: u64 = 64;
 const TENANTS: u64 = 12;
-const SERVERS: usize = 4;
+const SERVERS: u8 = 4;
 
 struct Run {
     port: u16,
@@ -50,7 +50,8 @@ async fn torture(major: u32) {
     let tenants: Vec<String> = (0..TENANTS).map(|n| format!("t{n}")).collect();
     db.schemas(&tenants.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let pooler =
-        Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(SERVERS))).await;
+        Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(SERVERS.into())))
+            .await;
     let run = Arc::new(Run {
         port: pooler.port,
         stop: AtomicBool::new(false),
@@ -73,7 +74,7 @@ async fn torture(major: u32) {
     assert!(rows > 1000 && errors > 50, "the torture did its work");
     db.until("state in ('idle in transaction', 'idle in transaction (aborted)')", 0).await;
     db.until("state = 'active'", 0).await;
-    assert!(db.backends().await <= SERVERS as i64);
+    assert!(db.backends().await <= i64::from(SERVERS));
 }
 
 /// Kills a random server connection now and then, until the time is over.

@@ -1,6 +1,7 @@
 //! What a client's proof is checked against.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -151,7 +152,10 @@ impl Credentials {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        write!(digits, "{byte:02x}").expect("a String takes all that is written");
+        digits
+    })
 }
 
 /// What a client must answer: `md5` and the digits of `md5(md5_of + salt)`.

@@ -87,9 +87,8 @@ impl Session {
         if bytes.is_empty() && self.units.at_boundary() {
             return Step::NeedsMore;
         }
-        let (count, event) = match self.units.scan.next(bytes, true) {
-            Ok(found) => found,
-            Err(_) => return Step::Broken("invalid message length".to_owned()),
+        let Ok((count, event)) = self.units.scan.next(bytes, true) else {
+            return Step::Broken("invalid message length".to_owned());
         };
         match event {
             None => {

@@ -129,7 +129,7 @@ fn ask(source: &Source, who: Claimant<'_>, claim: &mut Claim) -> Option<String> 
         }
         Source::User { separator } => {
             let (user, tenant) = who.user.rsplit_once(separator.as_str())?;
-            claim.user = user.to_owned();
+            user.clone_into(&mut claim.user);
             Some(tenant.to_owned())
         }
         Source::Database => {
