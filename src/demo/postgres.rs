@@ -167,6 +167,7 @@ impl Cluster {
             password: None,
             neutral: [].into(),
             timeout: std::time::Duration::from_secs(30),
+            lifetime: std::time::Duration::from_secs(30),
         };
         let mut server = login(&endpoint).await?;
         server.ask(None, sql).await?;

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::sql::{Flag, Lexer};
+use crate::sql::{Flag, Lexer, is_plain};
 use crate::wire::Malformed;
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::{Names, statement_named, tag};
@@ -87,8 +87,9 @@ impl ClientScan {
                 let Some(header) = Header::read(bytes)? else { return Ok((0, None)) };
                 let Some(names) = names(header, &bytes[HEADER_LEN..]) else { return Ok((0, None)) };
                 let text = match header.tag {
-                    tag::QUERY if lex => Some(Text::new(0)),
-                    tag::PARSE if lex => Some(Text::new(1)),
+                    tag::QUERY | tag::PARSE if !lex || is_whole_and_plain(header, bytes) => None,
+                    tag::QUERY => Some(Text::new(0)),
+                    tag::PARSE => Some(Text::new(1)),
                     _ => None,
                 };
                 self.state = State::Body { tag: header.tag, left: header.body_len, text };
@@ -112,6 +113,11 @@ impl ClientScan {
             }
         }
     }
+}
+
+/// Most messages are whole, and most texts hold nothing that could be flagged.
+fn is_whole_and_plain(header: Header, bytes: &[u8]) -> bool {
+    bytes.get(HEADER_LEN..header.frame_len()).is_some_and(is_plain)
 }
 
 fn names(header: Header, body: &[u8]) -> Option<Names> {

@@ -297,9 +297,8 @@ impl Exchange {
         match self.owed.front() {
             None => {}
             // ReadyForQuery follows.
-            Some(Owed::Query | Owed::FunctionCall) if copied => {
-                self.drop_first_copy_end();
-            }
+            Some(Owed::Query | Owed::FunctionCall) if copied => self.drop_first_copy_end(),
+            Some(Owed::Query | Owed::FunctionCall) => {}
             Some(_) => {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();

@@ -13,11 +13,11 @@ use crate::sql::Flag;
 /// Holds the server and its place in all counts. Dropped, it closes the socket.
 pub(super) struct Loan {
     seat: Arc<Seat>,
-    server: Option<Server>,
+    server: Option<Box<Server>>,
 }
 
 impl Loan {
-    pub(super) const fn new(seat: Arc<Seat>, server: Server) -> Self {
+    pub(super) const fn new(seat: Arc<Seat>, server: Box<Server>) -> Self {
         Self { seat, server: Some(server) }
     }
 
@@ -31,7 +31,7 @@ impl Loan {
         let now = Instant::now();
         let pools = &self.seat.pools;
         let mut effects = Effects::default();
-        let old = now.duration_since(server.opened) >= pools.config.server_lifetime;
+        let old = now >= server.retire_at;
         server.idle_since = now;
         let kept = match ending {
             Ending::GiveBack if !old => Some(server),

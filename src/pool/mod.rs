@@ -88,7 +88,7 @@ impl Pools {
     fn close_stale(self: &Arc<Self>, now: Instant) {
         let stale = |server: &mut Server| {
             now.duration_since(server.idle_since) >= self.config.server_idle_timeout
-                || now.duration_since(server.opened) >= self.config.server_lifetime
+                || now >= server.retire_at
                 || !server.is_usable()
         };
         let mut effects = Effects::default();
@@ -135,7 +135,7 @@ impl Pools {
         self: &Arc<Self>,
         pool: usize,
         endpoint: &Endpoint,
-        result: Option<Result<Server, LoginError>>,
+        result: Option<Result<Box<Server>, LoginError>>,
     ) {
         let mut effects = Effects::default();
         let now = Instant::now();

@@ -27,14 +27,14 @@ const STAY_MIN: Duration = Duration::from_millis(500);
 pub(super) struct Ticket {
     pub(super) pool: usize,
     pub(super) target: Arc<Target>,
-    pub(super) reply: oneshot::Sender<Result<Server, CheckoutError>>,
+    pub(super) reply: oneshot::Sender<Result<Box<Server>, CheckoutError>>,
 }
 
 /// Servers that are interchangeable: same database and login role.
 struct Pool {
     endpoint: Arc<Endpoint>,
     /// The one used last is at the back.
-    idle: VecDeque<Server>,
+    idle: VecDeque<Box<Server>>,
     /// Servers that exist.
     open: usize,
     /// Logins under way.
@@ -52,7 +52,7 @@ struct Failure {
 /// What is to be done once the lock is free.
 #[derive(Default)]
 pub(super) struct Effects {
-    pub(super) closed: Vec<Server>,
+    pub(super) closed: Vec<Box<Server>>,
     pub(super) dials: Vec<(usize, Arc<Endpoint>)>,
     pub(super) retry_after: Option<Duration>,
 }
@@ -104,7 +104,7 @@ impl Sched {
     }
 
     /// The idle server that fits best: same state, same tenant, least recently used.
-    pub(super) fn take_idle(&mut self, pool: usize, target: &Arc<Target>) -> Option<Server> {
+    pub(super) fn take_idle(&mut self, pool: usize, target: &Arc<Target>) -> Option<Box<Server>> {
         let idle = &mut self.pools[pool].idle;
         let mut best = (Fit::OtherTenant, 0);
         for (at, server) in idle.iter().enumerate().rev() {
@@ -118,7 +118,7 @@ impl Sched {
     }
 
     /// A server comes back to its pool. Whoever is next gets it, wherever he belongs.
-    pub(super) fn put_idle(&mut self, pool: usize, server: Server, effects: &mut Effects) {
+    pub(super) fn put_idle(&mut self, pool: usize, server: Box<Server>, effects: &mut Effects) {
         if self.stopping {
             self.closed(pool);
             effects.closed.push(server);
@@ -203,7 +203,7 @@ impl Sched {
     /// The idle server of another pool that nobody has used for longest. A pool that has servers
     /// waits for them rather than close one that was busy a moment ago: two pools would otherwise
     /// spend their time logging in.
-    fn evict_for(&mut self, pool: usize, now: Instant) -> Option<Server> {
+    fn evict_for(&mut self, pool: usize, now: Instant) -> Option<Box<Server>> {
         let others = self.pools.iter().enumerate().filter(|(at, _)| *at != pool);
         let oldest = others.filter_map(|(at, p)| Some((p.idle.front()?.idle_since, at))).min();
         let (idle_since, victim) = oldest?;
@@ -219,7 +219,7 @@ impl Sched {
     pub(super) fn dialled(
         &mut self,
         pool: usize,
-        server: Server,
+        server: Box<Server>,
         now: Instant,
         effects: &mut Effects,
     ) -> bool {

@@ -83,7 +83,7 @@ impl Seat {
         }
     }
 
-    fn checkout(self: &Arc<Self>, server: Server) -> Checkout {
+    fn checkout(self: &Arc<Self>, server: Box<Server>) -> Checkout {
         Checkout::new(Loan::new(Arc::clone(self), server))
     }
 
@@ -121,7 +121,7 @@ pub struct Waiting {
     seat: Arc<Seat>,
     target: Arc<Target>,
     id: TicketId,
-    answer: oneshot::Receiver<Result<Server, CheckoutError>>,
+    answer: oneshot::Receiver<Result<Box<Server>, CheckoutError>>,
     deadline: Pin<Box<Sleep>>,
 }
 

@@ -40,6 +40,8 @@ pub struct Endpoint {
     pub neutral: Arc<[(String, String)]>,
     /// `server_connect_timeout`.
     pub timeout: Duration,
+    /// `server_lifetime`.
+    pub lifetime: Duration,
 }
 
 impl Endpoint {
@@ -64,6 +66,7 @@ impl Endpoint {
             password,
             neutral: path.into_iter().chain(cluster.neutral.iter().map(empty)).collect(),
             timeout: cluster.server_connect_timeout,
+            lifetime: cluster.server_lifetime,
         }
     }
 }
@@ -150,7 +153,7 @@ impl From<std::io::Error> for LoginError {
 ///
 /// # Cancel safety
 /// Dropped, it closes the connection.
-pub async fn login(endpoint: &Endpoint) -> Result<Server, LoginError> {
+pub async fn login(endpoint: &Endpoint) -> Result<Box<Server>, LoginError> {
     let attempt = async {
         let dialled = dial(&endpoint.host, endpoint.port, &endpoint.connector).await;
         let stream = dialled.map_err(|error| LoginError::Dial(Arc::new(error)))?;
@@ -162,7 +165,7 @@ pub async fn login(endpoint: &Endpoint) -> Result<Server, LoginError> {
     }
 }
 
-async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Server, LoginError> {
+async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, LoginError> {
     let mut talk = Conversation::new(stream, MESSAGE_LEN_MAX);
     let mut parameters = vec![("user", &*endpoint.user), ("database", &*endpoint.database)];
     parameters.extend(endpoint.neutral.iter().map(|(name, value)| (&**name, &**value)));
@@ -194,14 +197,14 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Server, LoginError
         return Err(LoginError::Unexpected { tag });
     }
     let now = Instant::now();
-    Ok(Server {
+    Ok(Box::new(Server {
         stream,
         cancel_key: Arc::new(CancelKey::new(endpoint.clone(), pid, &key)),
         parameters: reported,
         known: Known::Neutral,
-        opened: now,
+        retire_at: now + endpoint.lifetime,
         idle_since: now,
-    })
+    }))
 }
 
 async fn authenticate(endpoint: &Endpoint, talk: &mut Conversation) -> Result<(), LoginError> {

@@ -42,8 +42,8 @@ pub struct Server {
     pub parameters: Parameters,
     /// What is known of its session state.
     pub known: Known,
-    /// When it was dialled.
-    pub opened: Instant,
+    /// When `server_lifetime` is over.
+    pub retire_at: Instant,
     /// When it was last given back.
     pub idle_since: Instant,
 }

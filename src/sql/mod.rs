@@ -9,11 +9,13 @@
 //!
 //! <https://www.postgresql.org/docs/current/sql-syntax-lexical.html>
 
+mod alarm;
 mod lexer;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use alarm::is_plain;
 pub use lexer::Lexer;
 
 /// Why a statement was flagged.

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Flag, Lexer};
+use super::{Flag, Lexer, is_plain};
 
 fn flag(sql: &str) -> Option<Flag> {
     let mut lexer = Lexer::new();
@@ -108,6 +108,17 @@ fn whatever_outlives_its_transaction_is_flagged() {
 }
 
 #[test]
+fn whatever_is_flagged_is_alarming_at_first_sight() {
+    for (sql, _) in FLAGGED {
+        assert!(!is_plain(sql.as_bytes()), "{sql}");
+    }
+    let long_tag = format!("select ${}$ $$", "t".repeat(64));
+    assert_eq!(flag(&long_tag), Some(Flag::LongDollarTag));
+    assert!(!is_plain(long_tag.as_bytes()));
+    assert!(is_plain(b"SELECT abalance FROM pgbench_accounts WHERE aid = 1;"));
+}
+
+#[test]
 fn everyday_statements_are_not_flagged() {
     for sql in PLAIN {
         assert_eq!(flag(sql), None, "{sql}");
@@ -132,6 +143,19 @@ fn it_does_not_matter_where_a_text_is_cut() {
 }
 
 proptest! {
+    /// The first look never calls plain what the lexer flags.
+    #[test]
+    fn a_plain_text_is_never_flagged(
+        words in prop::collection::vec(prop::sample::select(vec![
+            "set", "SET", "local", "reset", "discard", "prepare", "listen", "declare", "with", "hold", "temp",
+            "create", "into", "load", "do", "call", "set_config", "pg_settings", "pg_advisory_lock", "dblink",
+            "U&\"x\"", "$a$", "'", "\"", "e'", "--", "/*", "*/", ";", "a", "1", "\n", "transaction", ".",
+        ]), 0..12),
+    ) {
+        let sql = words.join(" ");
+        prop_assert!(!is_plain(sql.as_bytes()) || flag(&sql).is_none(), "{}", sql);
+    }
+
     #[test]
     fn no_text_makes_the_lexer_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut lexer = Lexer::new();
