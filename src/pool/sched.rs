@@ -52,6 +52,7 @@ struct Failure {
 /// What is to be done once the lock is free.
 #[derive(Default)]
 pub(super) struct Effects {
+    #[expect(clippy::vec_box, reason = "they are moved as they are held, as pointers")]
     pub(super) closed: Vec<Box<Server>>,
     pub(super) dials: Vec<(usize, Arc<Endpoint>)>,
     pub(super) retry_after: Option<Duration>,

@@ -92,11 +92,11 @@ const fn kinds() -> [Kind; 256] {
     kinds
 }
 
-fn is_word_start(byte: u8) -> bool {
+pub(super) fn is_word_start(byte: u8) -> bool {
     KINDS[usize::from(byte)] == Kind::WordStart
 }
 
-fn is_word(byte: u8) -> bool {
+pub(super) fn is_word(byte: u8) -> bool {
     matches!(KINDS[usize::from(byte)], Kind::WordStart | Kind::Digit | Kind::Dollar)
 }
 

@@ -92,6 +92,14 @@ fn classify_pg(word: &[u8]) -> Word {
     }
 }
 
+/// Whether a word could be flagged in some place.
+pub(super) fn is_alarming(word: &[u8]) -> bool {
+    matches!(
+        classify(word),
+        Word::Set | Word::Opens(_) | Word::Anywhere(_) | Word::Temporary | Word::Hold
+    )
+}
+
 /// Where in a statement the lexer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
