@@ -92,12 +92,23 @@ const fn kinds() -> [Kind; 256] {
     kinds
 }
 
+/// Whether a byte goes on a word: a table of its own, one load and one test a byte.
+static GOES_ON: [bool; 256] = {
+    let mut goes_on = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        goes_on[byte] = matches!(KINDS[byte], Kind::WordStart | Kind::Digit | Kind::Dollar);
+        byte += 1;
+    }
+    goes_on
+};
+
 pub(super) fn is_word_start(byte: u8) -> bool {
     KINDS[usize::from(byte)] == Kind::WordStart
 }
 
 pub(super) fn is_word(byte: u8) -> bool {
-    matches!(KINDS[usize::from(byte)], Kind::WordStart | Kind::Digit | Kind::Dollar)
+    GOES_ON[usize::from(byte)]
 }
 
 impl Lexer {
