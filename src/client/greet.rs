@@ -71,6 +71,11 @@ pub async fn greet(stream: Stream, acceptor: &Acceptor) -> Result<Greeting, Gree
             }
             Ok(Packet::GssEnc) if !asked_gss => {
                 asked_gss = true;
+                if !talk.unread().is_empty() {
+                    let problem =
+                        "received unencrypted data after GSSAPI encryption request".to_owned();
+                    return refuse(talk, Refusal::Protocol { problem });
+                }
                 talk.send(b"N").await?;
             }
             Ok(Packet::Ssl | Packet::GssEnc) => {
@@ -131,15 +136,15 @@ async fn answer_tls(
     mut talk: Conversation,
     acceptor: &Acceptor,
 ) -> Result<Conversation, GreetError> {
-    if !acceptor.is_available() || !matches!(talk.stream, Stream::Tcp(_)) {
-        talk.send(b"N").await?;
-        return Ok(talk);
-    }
     // Whatever came behind the request came unprotected, and would be taken for the client's own
     // words after the handshake (CVE-2021-23214).
     if !talk.unread().is_empty() {
         let problem = "received unencrypted data after SSL request".to_owned();
         return refuse(talk, Refusal::Protocol { problem });
+    }
+    if !acceptor.is_available() || !matches!(talk.stream, Stream::Tcp(_)) {
+        talk.send(b"N").await?;
+        return Ok(talk);
     }
     talk.send(b"S").await?;
     match talk.into_parts().0 {

@@ -180,7 +180,7 @@ fn own_state(hello: &Hello, tenant: &Tenant, sources: &[Source]) -> Result<Sessi
             "role" => {
                 let Value::Text(text) = value else { return Err(denied()) };
                 let role = String::from_utf8(text.into_vec()).map_err(|_| denied())?;
-                if tenant.baseline.role().is_some_and(|baseline| baseline != role) {
+                if tenant.baseline.role() != Some(role.as_str()) {
                     return Err(denied());
                 }
                 own = own.with_role(Some(role));

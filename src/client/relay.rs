@@ -28,6 +28,7 @@ use crate::pool::{Linked, Taint};
 use crate::server::{Frames, Switch};
 use crate::wire::backend::{ServerError, parameter_status, tag};
 use crate::wire::build::FLUSH;
+use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend;
 
 /// How a relay ended.
@@ -63,6 +64,10 @@ pub(super) struct Relay<'s> {
     write_error: Option<String>,
     /// The client said goodbye; what it sent before is still to be written.
     leaving: bool,
+    /// The client's stream has ended; what is in the buffer is still to be read.
+    ended: bool,
+    /// The client broke the protocol; what it sent before is answered first.
+    broken: Option<String>,
     outbound: Buffer,
     /// Bytes at the front of `outbound` that go to the client.
     passed: usize,
@@ -80,11 +85,13 @@ impl<'s> Relay<'s> {
         let key = Arc::clone(&linked.server().cancel_key);
         session.registration.slot.link(key);
         linked.taint(session.taint);
-        let whole = session.units.at_boundary();
+        let whole = session.units.whole;
         let (frames, stray) = match switch {
             Switch::Frames { frames, .. } => (Some(frames), false),
             // Nobody may find the unnamed statement of the last client.
-            Switch::None => (None, begins_with_stray(session.inbound.bytes())),
+            Switch::None => {
+                (None, linked.server().unnamed_left && !drops_unnamed(session.inbound.bytes()))
+            }
         };
         let frames = if stray { Some(Frames::close_unnamed()) } else { frames };
         let confirmed = frames.is_none();
@@ -111,6 +118,8 @@ impl<'s> Relay<'s> {
             begun: false,
             write_error: None,
             leaving: false,
+            ended: false,
+            broken: None,
             outbound: Buffer::empty(),
             passed: 0,
             scan: ServerScan::default(),
@@ -124,7 +133,7 @@ impl<'s> Relay<'s> {
     /// Moves what can be moved.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         if self.session.bell.phase(cx) == Phase::Stopping {
-            return Poll::Ready(RelayEnd::Farewell(Refusal::ShuttingDown));
+            return Poll::Ready(self.farewell(Refusal::ShuttingDown));
         }
         match self.move_both(cx) {
             Ok(()) => Poll::Pending,
@@ -157,15 +166,20 @@ impl<'s> Relay<'s> {
     fn feed_server(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
         let mut moved = false;
         while self.linked.is_some() && self.write_error.is_none() {
-            if self.confirmed && !self.leaving {
+            if self.confirmed && !self.leaving && self.broken.is_none() {
                 self.scan_inbound()?;
             }
             match self.write_server(cx) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(wrote) => moved |= wrote,
             }
-            if self.leaving {
+            // Who has left may have sent more than the unit that waits for its switch.
+            let waits = !self.confirmed && self.session.inbound.len() > self.session.units.scanned;
+            if self.leaving || (self.ended && !waits) {
                 return Err(RelayEnd::ClientLeft);
+            }
+            if self.ended || self.broken.is_some() {
+                return Ok(moved);
             }
             let session = &mut *self.session;
             if session.inbound.is_full() || !session.exchange.has_room() {
@@ -174,7 +188,8 @@ impl<'s> Relay<'s> {
             match session.inbound.poll_fill(&mut session.client, cx) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(Ok(1..)) => moved = true,
-                Poll::Ready(_) => return Err(RelayEnd::ClientLeft),
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Err(_)) => return Err(RelayEnd::ClientLeft),
             }
         }
         Ok(moved)
@@ -194,7 +209,8 @@ impl<'s> Relay<'s> {
                     return Ok(());
                 }
                 Step::Broken(problem) => {
-                    return Err(RelayEnd::Farewell(Refusal::Protocol { problem }));
+                    self.broken = Some(problem);
+                    return Ok(());
                 }
             }
         }
@@ -261,6 +277,13 @@ impl<'s> Relay<'s> {
                 Poll::Ready(Err(_)) => return Err(RelayEnd::ClientLeft),
             }
             let Some(linked) = &mut self.linked else { return Err(RelayEnd::Released) };
+            let answered = !self.session.exchange.is_busy() || !self.session.exchange.can_drain();
+            if self.outbound.is_empty()
+                && answered
+                && let Some(problem) = self.broken.take()
+            {
+                return Err(self.farewell(Refusal::Protocol { problem }));
+            }
             let at_rest =
                 self.confirmed && self.session.exchange.is_at_rest() && self.outbound.is_empty();
             if at_rest && self.session.bell.phase(cx) > Phase::Running {
@@ -287,9 +310,16 @@ impl<'s> Relay<'s> {
         let problem = self.write_error.take().unwrap_or_else(|| problem.to_string());
         match (self.fatal, self.wrote) {
             (true, _) => RelayEnd::Over,
-            (false, true) => RelayEnd::Farewell(Refusal::ServerLost { problem }),
+            (false, true) => self.farewell(Refusal::ServerLost { problem }),
             (false, false) => RelayEnd::NotSent(problem),
         }
+    }
+
+    /// A last word for the client, unless it is in the middle of a message: it would be taken for
+    /// a part of that.
+    fn farewell(&self, refusal: Refusal) -> RelayEnd {
+        let between = self.passed == 0 && (self.scan.at_boundary() || self.swallowing);
+        if between { RelayEnd::Farewell(refusal) } else { RelayEnd::Over }
     }
 
     /// `true` if anything was scanned.
@@ -351,6 +381,7 @@ impl<'s> Relay<'s> {
         self.confirmed = true;
         self.held_back = false;
         if let Some(linked) = &mut self.linked {
+            linked.server().unnamed_left = false;
             linked.confirm();
         }
         self.session.inbound.consume(self.sent);
@@ -368,6 +399,8 @@ impl<'s> Relay<'s> {
             && session.units.scanned == 0
             && session.units.at_boundary()
             && !self.leaving
+            && !self.ended
+            && self.broken.is_none()
             && !self.fatal
             && self.write_error.is_none();
         if !done || self.linked.is_none() {
@@ -385,7 +418,11 @@ impl<'s> Relay<'s> {
                 .linked
                 .as_mut()
                 .is_some_and(|l| Pin::new(l.server().stream()).poll_flush(cx).is_ready());
-        if let (true, Some(linked)) = (flushed, self.linked.take()) {
+        if !flushed {
+            return;
+        }
+        if let Some(mut linked) = self.linked.take() {
+            linked.server().unnamed_left |= session.exchange.parsed_unnamed_statement();
             session.registration.slot.unlink();
             linked.check_in();
         }
@@ -420,6 +457,7 @@ impl<'s> Relay<'s> {
         let cancelled = self.session.registration.slot.unlink();
         let Some(mut linked) = self.linked.take() else { return cancelled };
         linked.taint(self.session.taint);
+        linked.server().unnamed_left = true;
         if self.session.mode == PoolMode::Session {
             linked.taint(Taint::Scrub);
         }
@@ -450,13 +488,19 @@ impl<'s> Relay<'s> {
     }
 }
 
-/// Whether the client's first message may speak of an unnamed statement that it did not parse.
-fn begins_with_stray(unit: &[u8]) -> bool {
-    match unit {
-        [frontend::tag::QUERY | frontend::tag::FUNCTION_CALL, ..] => false,
-        // Parse of the unnamed statement itself.
-        [frontend::tag::PARSE, _, _, _, _, 0, ..] => false,
-        _ => true,
+/// Whether the client's first message makes PostgreSQL drop the unnamed statement: a query or a
+/// `Parse` of the unnamed statement, and well-formed, because a malformed one fails before.
+fn drops_unnamed(unit: &[u8]) -> bool {
+    let Ok(Some(header)) = Header::read(unit) else { return false };
+    let Some(body) = unit.get(HEADER_LEN..header.frame_len()) else { return false };
+    match (header.tag, body) {
+        (frontend::tag::QUERY, text) => memchr::memchr(0, text) == text.len().checked_sub(1),
+        (frontend::tag::PARSE, [0, text @ ..]) => {
+            let rest = memchr::memchr(0, text).map_or(&[][..], |end| &text[end + 1..]);
+            matches!(rest, [high, low, oids @ ..]
+                if oids.len() == 4 * usize::from(u16::from_be_bytes([*high, *low])))
+        }
+        _ => false,
     }
 }
 

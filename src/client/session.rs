@@ -99,10 +99,14 @@ impl Session {
             span: parts.span,
             _permit: parts.permit,
         };
-        if let Some(reason) = super::units::unreadable(&session.told) {
-            session.pin_to_server(reason, Taint::Scrub);
-        }
+        session.pin_if_unreadable();
         session
+    }
+
+    fn pin_if_unreadable(&mut self) {
+        if let Some(reason) = super::units::unreadable(&self.told) {
+            self.pin_to_server(reason, Taint::Scrub);
+        }
     }
 
     fn tenant(&self) -> &str {
@@ -112,7 +116,9 @@ impl Session {
     /// Serves the client until it leaves or is told to.
     pub async fn run(mut self) {
         loop {
-            let next = match poll_fn(|cx| self.poll_unit(cx)).await {
+            let step = poll_fn(|cx| self.poll_unit(cx)).await;
+            self.units.whole = step == Step::UnitEnds;
+            let next = match step {
                 Step::Progress | Step::UnitEnds | Step::NeedsMore => self.serve().await,
                 Step::Terminate => return,
                 Step::Stop => Next::Farewell(Refusal::ShuttingDown),
@@ -129,16 +135,16 @@ impl Session {
     /// Waits for a unit that needs a server: whole, or as much of it as a buffer holds.
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
-            match self.scan(false) {
-                Step::NeedsMore => {}
-                Step::Progress => continue,
-                other => return Poll::Ready(other),
-            }
             if self.units.local_ready > 0 {
                 if ready!(self.poll_local_ready(cx)).is_err() {
                     return Poll::Ready(Step::Terminate);
                 }
                 continue;
+            }
+            match self.scan(false) {
+                Step::NeedsMore => {}
+                Step::Progress => continue,
+                other => return Poll::Ready(other),
             }
             if self.inbound.is_full() {
                 return Poll::Ready(Step::NeedsMore);
@@ -257,6 +263,9 @@ impl Session {
             build::ready_for_query(TransactionStatus::Idle, &mut out);
         }
         self.forget_unit();
+        // Nothing of it has run: it ties the session to nothing.
+        (self.pin, self.taint) = (None, Taint::None);
+        self.pin_if_unreadable();
         if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {
             return Next::Over;
         }

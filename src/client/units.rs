@@ -32,6 +32,8 @@ pub(super) struct Units {
     pub(super) scanned: usize,
     /// The message that is being scanned is not forwarded.
     discarding: bool,
+    /// A whole unit is there, not just as much of one as a buffer holds.
+    pub(super) whole: bool,
     /// `Sync`s to answer here, in bytes of [`READY`] still to be written.
     pub(super) local_ready: usize,
 }

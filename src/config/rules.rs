@@ -287,7 +287,8 @@ impl Config {
             own.iter().any(|rules| rules.pattern.as_ref().is_some_and(WildcardPattern::is_exact));
         let exists = match self.tenancy.unknown {
             Unknown::Reject => listed,
-            Unknown::Template => !own.is_empty(),
+            // A template makes no tenants of the schemas that every database has.
+            Unknown::Template => listed || (!own.is_empty() && !is_everybodys(id)),
         };
         if !exists {
             return None;
@@ -299,6 +300,16 @@ impl Config {
         }
         Some(layers)
     }
+}
+
+/// Names that are schemas, roles or databases of PostgreSQL's own.
+fn is_everybodys(id: &TenantId) -> bool {
+    let name = id.as_str();
+    name.starts_with("pg_")
+        || matches!(
+            name,
+            "public" | "information_schema" | "postgres" | "template0" | "template1" | "none"
+        )
 }
 
 fn baseline(layers: &mut Layers<'_>, schema: Option<&str>) -> (SessionState, Vec<GucName>) {

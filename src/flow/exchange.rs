@@ -85,6 +85,8 @@ pub struct Exchange {
     failed: Option<TransactionStatus>,
     /// The unnamed statement was parsed and not bound: the client will bind it later, here.
     unnamed_waits: bool,
+    /// The unnamed statement was parsed: the next client must not find it.
+    unnamed_parsed: bool,
     /// Nobody can tell how many replies are owed. The pair stays together to its end.
     unsure: bool,
 }
@@ -123,6 +125,12 @@ impl Exchange {
     #[must_use]
     pub const fn unnamed_statement_waits(&self) -> bool {
         self.unnamed_waits
+    }
+
+    /// Whether the client parsed the unnamed statement.
+    #[must_use]
+    pub const fn parsed_unnamed_statement(&self) -> bool {
+        self.unnamed_parsed
     }
 
     /// Whether the server stands in a transaction block, as far as it said.
@@ -182,6 +190,7 @@ impl Exchange {
             self.unsynced = !matches!(owed, Owed::Sync | Owed::Query | Owed::FunctionCall);
             // A simple query drops the unnamed statement.
             self.unnamed_waits &= owed != Owed::Query;
+            self.unnamed_parsed |= owed == Owed::ParseUnnamed;
             self.owed.push_back(owed);
         }
         ClientVerdict::Forward
@@ -272,18 +281,20 @@ impl Exchange {
             (server::COPY_IN_RESPONSE, Some(Owed::Query | Owed::Execute)) => self.copy_in = true,
             (server::COMMAND_COMPLETE | server::EMPTY_QUERY, Some(Owed::Query)) => {
                 if std::mem::take(&mut self.copy_in) {
-                    self.drop_first_copy_end();
+                    self.drop_copy();
                 }
             }
             (
                 server::COMMAND_COMPLETE | server::EMPTY_QUERY | server::PORTAL_SUSPENDED,
                 Some(Owed::Execute),
             ) => {
-                // A Sync that came before the data's end was swallowed by the COPY.
                 if std::mem::take(&mut self.copy_in) {
-                    while self.owed.front().is_some_and(|owed| *owed != Owed::CopyEnd) {
-                        self.owed.pop_front();
-                    }
+                    self.drop_copy();
+                    // A Sync that the COPY swallowed has ended nothing: the transaction is open
+                    // until another one comes.
+                    let ends =
+                        |owed: &Owed| matches!(owed, Owed::Sync | Owed::Query | Owed::FunctionCall);
+                    self.unsynced = !self.owed.iter().any(ends);
                 }
                 self.pop();
             }
@@ -297,13 +308,18 @@ impl Exchange {
         match self.owed.front() {
             None => {}
             // ReadyForQuery follows.
-            Some(Owed::Query | Owed::FunctionCall) if copied => self.drop_first_copy_end(),
-            Some(Owed::Query | Owed::FunctionCall) => {}
+            Some(Owed::Query | Owed::FunctionCall) => {
+                if copied {
+                    self.unsure |= self.early_sync();
+                    self.drop_copy();
+                }
+            }
             Some(_) => {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
                 while self.owed.front().is_some_and(|owed| *owed != Owed::Sync) {
-                    self.owed.pop_front();
+                    // The client has bound its statement; that it failed is its own affair.
+                    self.unnamed_waits &= self.owed.pop_front() != Some(Owed::Bind);
                 }
                 self.skip_to_sync = self.owed.is_empty();
             }
@@ -342,10 +358,15 @@ impl Exchange {
         }
     }
 
-    fn drop_first_copy_end(&mut self) {
-        if let Some(at) = self.owed.iter().position(|owed| *owed == Owed::CopyEnd) {
-            self.owed.remove(at);
-        }
+    /// A COPY has ended: its end, and the `Sync`s it swallowed on the way, are not answered.
+    fn drop_copy(&mut self) {
+        let Some(end) = self.owed.iter().position(|owed| *owed == Owed::CopyEnd) else { return };
+        let mut at = 0;
+        self.owed.retain(|owed| {
+            let swallowed = at <= end && matches!(owed, Owed::Sync | Owed::CopyEnd);
+            at += 1;
+            !swallowed
+        });
     }
 
     /// The client's first unit will not run: forgets it, and says how the client is told.

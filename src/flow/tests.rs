@@ -60,6 +60,12 @@ fn a_server_is_at_rest_only_with_nothing_owed_and_no_transaction() {
         (&[("PBE", "12G"), ("df", "E"), ("S", "i")], true),
         // The COPY failed; whether it ate the early Sync is not known: never released.
         (&[("PBES", "12G"), ("d", "Ei")], false),
+        // The COPY ate the early Sync: its transaction is open until another one comes.
+        (&[("PBES", "12G"), ("ddc", "C")], false),
+        (&[("PBES", "12G"), ("ddc", "C"), ("S", "i")], true),
+        (&[("PBES", "12G"), ("ddcS", "C")], false),
+        (&[("Q", "G"), ("dSdc", "Ci")], true),
+        (&[("Q", "G"), ("dSd", "Ei")], false),
         // A query inside a COPY: PostgreSQL's answer depends on its timing.
         (&[("Q", "G"), ("Q", "Ei")], false),
         (&[("Qdc", "Ei")], true),

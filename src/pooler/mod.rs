@@ -184,7 +184,11 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
 /// A connection's life: greet -> cancel, or log in -> serve.
 async fn serve_one(incoming: Incoming, tenant: Option<Arc<str>>, shared: Arc<Shared>) {
     // Boxed: logging in is large and ends, the session is small and stays.
-    let session = Box::pin(enter(incoming, tenant, shared)).await;
+    let shutdown = Arc::clone(&shared.shutdown);
+    let session = tokio::select! {
+        session = Box::pin(enter(incoming, tenant, shared)) => session,
+        () = Box::pin(shutdown.reached(Phase::Stopping)) => None,
+    };
     if let Some(session) = session {
         session.run().await;
     }

@@ -22,10 +22,11 @@ use crate::wire::build;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE";
 
-/// What `DISCARD ALL` does and is allowed in a transaction. Prepared statements survive it.
+/// What `DISCARD ALL` does and is allowed in a transaction. Prepared statements go too: a function
+/// can make one without a trace, and its name may be one that another tenant's driver uses.
 ///
 /// <https://www.postgresql.org/docs/current/sql-discard.html>
-pub(super) const SCRUB: [&str; 7] = [
+pub(super) const SCRUB: [&str; 8] = [
     "SET SESSION AUTHORIZATION DEFAULT",
     "RESET ALL",
     "CLOSE ALL",
@@ -33,6 +34,7 @@ pub(super) const SCRUB: [&str; 7] = [
     "SELECT pg_catalog.pg_advisory_unlock_all()",
     "DISCARD TEMP",
     "DISCARD SEQUENCES",
+    "DEALLOCATE ALL",
 ];
 
 /// Bytes to put in front of a client's message, and how many replies they cause.
@@ -102,7 +104,7 @@ pub enum Known {
     Neutral,
     /// It is in this state, and what its users left behind stays inside the tenant.
     Exactly(Arc<Target>),
-    /// Somebody changed what cannot be followed. Prepared statements may be left, too.
+    /// Somebody changed what cannot be followed.
     Unsure,
 }
 
@@ -150,7 +152,7 @@ impl Known {
     /// | same tenant, other state   | the differing settings  | scrub + full state |
     /// | another tenant             | scrub + full state      | scrub + full state |
     /// | neutral                    | full state              | full state         |
-    /// | unsure                     | scrub, prepared statements too, + full state | same |
+    /// | unsure                     | scrub + full state      | scrub + full state |
     #[must_use]
     pub fn switch_to(&self, target: &Arc<Target>, scrub: Scrub) -> Switch {
         match (self, scrub) {
@@ -166,11 +168,7 @@ impl Known {
                 let frames = Frames::guarded(&[], &target.session.statements());
                 Switch::Frames { frames, scrubs: false }
             }
-            (Self::Unsure, _) => {
-                let scrub: Vec<&str> = SCRUB.into_iter().chain(["DEALLOCATE ALL"]).collect();
-                let frames = Frames::guarded(&scrub, &target.session.statements());
-                Switch::Frames { frames, scrubs: true }
-            }
+            (Self::Unsure, _) => Switch::Frames { frames: target.full.clone(), scrubs: true },
         }
     }
 }

@@ -49,6 +49,8 @@ pub enum Flag {
     AdvisoryLock,
     /// `dblink...`: a connection inside the server that nothing closes.
     Dblink,
+    /// A function that runs the SQL text it is given.
+    RunsText,
     /// `U&"..."`, which can spell any of the names above.
     UnicodeIdentifier,
     /// A dollar quote with a tag longer than PostgreSQL's identifiers.
@@ -74,6 +76,7 @@ impl Flag {
             Self::PgSettings => "pg_settings",
             Self::AdvisoryLock => "advisory lock",
             Self::Dblink => "dblink",
+            Self::RunsText => "function that runs SQL",
             Self::UnicodeIdentifier => "Unicode-escaped identifier",
             Self::LongDollarTag => "long dollar-quote tag",
         }

@@ -16,6 +16,7 @@ enum Word {
     With,
     Hold,
     Declare,
+    Select,
     Temporary,
     /// Flagged when it opens a statement.
     Opens(Flag),
@@ -32,7 +33,8 @@ fn classify(word: &[u8]) -> Word {
     match (word.len(), word.first().map_or(0, u8::to_ascii_lowercase)) {
         (
             2..=WORD_LEN_MAX,
-            b'c' | b'd' | b'g' | b'h' | b'i' | b'l' | b'm' | b'p' | b'r' | b's' | b't' | b'w',
+            b'c' | b'd' | b'g' | b'h' | b'i' | b'l' | b'm' | b'p' | b'r' | b's' | b't' | b'w'
+            | b'q',
         ) => classify_slowly(word),
         _ => Word::Other,
     }
@@ -46,7 +48,15 @@ fn classify_slowly(word: &[u8]) -> Word {
     let first = word.first().map_or(0, u8::to_ascii_lowercase);
     match first {
         b's' if is("set") => Word::Set,
+        b's' if is("select") => Word::Select,
         b's' if is("set_config") => Word::Anywhere(Flag::SetConfig),
+        // What follows could no longer be read.
+        b's' if is("standard_conforming_strings") => Word::Anywhere(Flag::Set),
+        b'c' if is("client_encoding") => Word::Anywhere(Flag::Set),
+        // They run the text they are given.
+        b'q' if starts("query_to_xml") => Word::Anywhere(Flag::RunsText),
+        b'c' if starts("cursor_to_xml") => Word::Anywhere(Flag::RunsText),
+        b't' if is("ts_stat") || is("ts_rewrite") => Word::Anywhere(Flag::RunsText),
         b'r' if is("reset") => Word::Opens(Flag::Reset),
         b'r' if is("replace") => Word::Replace,
         b'd' if is("do") => Word::Opens(Flag::Do),
@@ -119,6 +129,7 @@ enum Position {
 pub(super) struct Statement {
     position: Position,
     declares: bool,
+    selects: bool,
     last: Word,
     last_but_one: Word,
 }
@@ -128,6 +139,7 @@ impl Statement {
         Self {
             position: Position::Start,
             declares: false,
+            selects: false,
             last: Word::Other,
             last_but_one: Word::Other,
         }
@@ -150,6 +162,7 @@ impl Statement {
             _ => Position::Inside,
         };
         self.declares |= word == Word::Declare;
+        self.selects |= word == Word::Select;
         self.last_but_one = self.last;
         self.last = word;
         flag
@@ -185,7 +198,8 @@ impl Statement {
     fn makes_temporary(&self) -> bool {
         match self.last {
             Word::Create | Word::Replace | Word::Local => true,
-            Word::Into => self.last_but_one != Word::Insert,
+            // `INSERT INTO temp` names a table; `SELECT 1 AS insert INTO TEMP t` makes one.
+            Word::Into => self.last_but_one != Word::Insert || self.selects,
             _ => false,
         }
     }

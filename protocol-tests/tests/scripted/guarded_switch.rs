@@ -25,9 +25,9 @@ fn first_messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Number of statements in a full switch to `acme` from another tenant: BEGIN, seven of the scrub,
+/// Number of statements in a full switch to `acme` from another tenant: BEGIN, eight of the scrub,
 /// two settings, COMMIT. Asserted against what the pooler really sends.
-const STATEMENTS: usize = 11;
+const STATEMENTS: usize = 12;
 
 async fn acme(pooler: &Pooler) -> Wire {
     Wire::login(pooler.port, &[("user", "app.acme")]).await
