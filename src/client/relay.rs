@@ -74,6 +74,8 @@ pub(super) struct Relay<'s> {
     scan: ServerScan,
     /// The rest of the message that is being scanned is not for the client.
     swallowing: bool,
+    /// The client has the beginning of a message and not yet its end.
+    inside: bool,
     /// The server said FATAL.
     fatal: bool,
     flush_client: bool,
@@ -90,7 +92,10 @@ impl<'s> Relay<'s> {
             Switch::Frames { frames, .. } => (Some(frames), false),
             // Nobody may find the unnamed statement of the last client.
             Switch::None => {
-                (None, linked.server().unnamed_left && !drops_unnamed(session.inbound.bytes()))
+                let mine = Some(session.registration.pid);
+                let left = linked.server().unnamed_left;
+                let strange = left.is_some() && left != mine;
+                (None, strange && !drops_unnamed(session.inbound.bytes()))
             }
         };
         let frames = if stray { Some(Frames::close_unnamed()) } else { frames };
@@ -124,6 +129,7 @@ impl<'s> Relay<'s> {
             passed: 0,
             scan: ServerScan::default(),
             swallowing: false,
+            inside: false,
             fatal: false,
             flush_client: false,
             flush_server: false,
@@ -178,6 +184,7 @@ impl<'s> Relay<'s> {
             if self.leaving || (self.ended && !waits) {
                 return Err(RelayEnd::ClientLeft);
             }
+            self.last_word_if_due()?;
             if self.ended || self.broken.is_some() {
                 return Ok(moved);
             }
@@ -276,19 +283,16 @@ impl<'s> Relay<'s> {
                 Poll::Ready(Ok(wrote)) => moved |= wrote,
                 Poll::Ready(Err(_)) => return Err(RelayEnd::ClientLeft),
             }
-            let Some(linked) = &mut self.linked else { return Err(RelayEnd::Released) };
-            let answered = !self.session.exchange.is_busy() || !self.session.exchange.can_drain();
-            if self.outbound.is_empty()
-                && answered
-                && let Some(problem) = self.broken.take()
-            {
-                return Err(self.farewell(Refusal::Protocol { problem }));
+            if self.linked.is_none() {
+                return Err(RelayEnd::Released);
             }
+            self.last_word_if_due()?;
             let at_rest =
                 self.confirmed && self.session.exchange.is_at_rest() && self.outbound.is_empty();
             if at_rest && self.session.bell.phase(cx) > Phase::Running {
                 return Err(RelayEnd::Farewell(Refusal::ShuttingDown));
             }
+            let Some(linked) = &mut self.linked else { return Err(RelayEnd::Released) };
             let filled = self.outbound.poll_fill(linked.server().stream(), cx);
             match filled {
                 Poll::Pending => {
@@ -315,11 +319,23 @@ impl<'s> Relay<'s> {
         }
     }
 
+    /// A client that broke the protocol is told when all it sent before is answered.
+    fn last_word_if_due(&mut self) -> Result<(), RelayEnd> {
+        let exchange = &self.session.exchange;
+        let answered = !exchange.is_busy() || !exchange.can_drain();
+        if !answered || !self.outbound.is_empty() {
+            return Ok(());
+        }
+        match self.broken.take() {
+            Some(problem) => Err(self.farewell(Refusal::Protocol { problem })),
+            None => Ok(()),
+        }
+    }
+
     /// A last word for the client, unless it is in the middle of a message: it would be taken for
     /// a part of that.
     fn farewell(&self, refusal: Refusal) -> RelayEnd {
-        let between = self.passed == 0 && (self.scan.at_boundary() || self.swallowing);
-        if between { RelayEnd::Farewell(refusal) } else { RelayEnd::Over }
+        if self.passed == 0 && !self.inside { RelayEnd::Farewell(refusal) } else { RelayEnd::Over }
     }
 
     /// `true` if anything was scanned.
@@ -374,6 +390,7 @@ impl<'s> Relay<'s> {
             self.outbound.cut(self.passed, count);
         } else {
             self.passed += count;
+            self.inside = !self.scan.at_boundary();
         }
     }
 
@@ -381,7 +398,7 @@ impl<'s> Relay<'s> {
         self.confirmed = true;
         self.held_back = false;
         if let Some(linked) = &mut self.linked {
-            linked.server().unnamed_left = false;
+            linked.server().unnamed_left = None;
             linked.confirm();
         }
         self.session.inbound.consume(self.sent);
@@ -422,7 +439,9 @@ impl<'s> Relay<'s> {
             return;
         }
         if let Some(mut linked) = self.linked.take() {
-            linked.server().unnamed_left |= session.exchange.parsed_unnamed_statement();
+            if session.exchange.parsed_unnamed_statement() {
+                linked.server().unnamed_left = Some(session.registration.pid);
+            }
             session.registration.slot.unlink();
             linked.check_in();
         }
@@ -457,7 +476,7 @@ impl<'s> Relay<'s> {
         let cancelled = self.session.registration.slot.unlink();
         let Some(mut linked) = self.linked.take() else { return cancelled };
         linked.taint(self.session.taint);
-        linked.server().unnamed_left = true;
+        linked.server().unnamed_left = Some(self.session.registration.pid);
         if self.session.mode == PoolMode::Session {
             linked.taint(Taint::Scrub);
         }

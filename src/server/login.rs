@@ -202,7 +202,7 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
         cancel_key: Arc::new(CancelKey::new(endpoint.clone(), pid, &key)),
         parameters: reported,
         known: Known::Neutral,
-        unnamed_left: false,
+        unnamed_left: None,
         retire_at: now + endpoint.lifetime,
         idle_since: now,
     }))

@@ -42,8 +42,8 @@ pub struct Server {
     pub parameters: Parameters,
     /// What is known of its session state.
     pub known: Known,
-    /// Whether somebody may have left an unnamed statement.
-    pub unnamed_left: bool,
+    /// The client (its process id) that may have left an unnamed statement.
+    pub unnamed_left: Option<i32>,
     /// When `server_lifetime` is over.
     pub retire_at: Instant,
     /// When it was last given back.

@@ -46,7 +46,7 @@ on_both! {
 
     async fn settings_that_postgresql_refuses_are_refused_with_its_words(db: &Database) {
         let pooler = trusting(db, 1).await;
-        for (name, value, sqlstate) in [("work_mem", "much", "22023"), ("no_such_setting", "1", "42704"), ("port", "1", "55P02"), ("role", "nobody", "22023")] {
+        for (name, value, sqlstate) in [("work_mem", "much", "22023"), ("no_such_setting", "1", "42704"), ("port", "1", "55P02"), ("role", "nobody", "42501")] {
             let mut wire = Wire::open(pooler.port).await;
             wire.send(&startup(V3_0, &[("user", "app.acme"), (name, value)])).await;
             let mut last = wire.receive().await;
