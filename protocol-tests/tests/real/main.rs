@@ -17,6 +17,7 @@ mod extended_query;
 mod hostile;
 mod pipeline;
 mod quotas;
+mod regressions;
 mod session_mode;
 mod session_state;
 mod shutdown;

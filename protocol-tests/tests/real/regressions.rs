@@ -1,0 +1,158 @@
+//! What a hostile review found once. Each of these was wrong, and stays mended.
+
+use protocol_tests::wire::{
+    V3_0, batch, bind, execute, flush, message, parse, query, startup, sync,
+};
+use protocol_tests::{Database, Wire, on_both};
+
+use crate::{raw, trusting};
+
+on_both! {
+    async fn a_copy_that_swallowed_a_sync_keeps_its_transaction(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut other = raw(&pooler, "acme").await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&[batch("copy who from stdin"), sync()].concat()).await;
+        for tag in ['1', '2', 'G'] {
+            assert_eq!(wire.receive().await.tag, tag);
+        }
+        wire.send(&[message('d', b"copied\n"), message('c', b""), flush()].concat()).await;
+        assert_eq!(wire.receive().await.tag, 'C');
+        other.send(&query("select count(*) from who")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        wire.send(&sync()).await;
+        assert_eq!(wire.tags().await, "ZI");
+        assert_eq!(other.until_ready().await.0[1].text(), "2", "committed before anybody else came");
+    }
+
+    async fn a_sync_inside_a_simple_copy_is_swallowed(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&query("copy who from stdin")).await;
+        assert_eq!(wire.receive().await.tag, 'G');
+        wire.send(&[message('d', b"a\n"), sync(), message('d', b"b\n"), message('c', b"")].concat()).await;
+        assert_eq!(wire.tags().await, "CZI");
+        assert_eq!(wire.run("select count(*) from who").await.unwrap(), ["3"]);
+    }
+
+    async fn a_statement_made_by_a_function_does_not_cross_tenants(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        db.admin.batch_execute("create function public.plant() returns void language plpgsql as $$ begin execute 'prepare s1 as select ''secret'''; end $$").await.unwrap();
+        let (mut acme, mut umbra) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+        acme.run("select public.plant()").await.unwrap();
+        umbra.send(&[bind("", "s1"), execute("", 0), sync()].concat()).await;
+        assert_eq!(umbra.until_ready().await.0[0].field('C'), "26000");
+    }
+
+    async fn a_function_call_or_a_malformed_query_does_not_reveal_the_unnamed_statement(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let call = message('F', &[0, 0, 0x07, 0xea, 0, 0, 0, 0, 0, 0]);
+        for first in [call, message('Q', b"no end"), message('P', b"\0no end")] {
+            let mut a = raw(&pooler, "acme").await;
+            a.send(&[batch("select 'secret of a'"), sync()].concat()).await;
+            a.until_ready().await;
+            let mut b = raw(&pooler, "acme").await;
+            b.send(&[first.clone(), sync(), bind("", ""), execute("", 0), sync()].concat()).await;
+            for _ in 0..2 + usize::from(first[0] != b'P') {
+                let (messages, _) = b.until_ready().await;
+                assert!(messages.iter().all(|m| m.tag != 'D'), "{first:?}");
+            }
+        }
+    }
+
+    async fn nobody_starts_as_a_role_the_tenant_does_not_have(db: &Database) {
+        let name = &db.name;
+        db.admin.batch_execute(&format!("create role {name}_a; grant {name}_a to {name}")).await.unwrap();
+        let pooler = trusting(db, 1).await;
+        let mut wire = Wire::open(pooler.port).await;
+        wire.send(&startup(V3_0, &[("user", "app.acme"), ("role", &format!("{name}_a"))])).await;
+        assert_eq!(wire.receive().await.field('C'), "42501");
+        for tenant in ["public", "pg_catalog", "information_schema"] {
+            let mut wire = Wire::open(pooler.port).await;
+            wire.send(&startup(V3_0, &[("user", &format!("app.{tenant}"))])).await;
+            assert_eq!(wire.receive().await.field('C'), "3D000", "{tenant}");
+        }
+    }
+
+    async fn a_full_buffer_on_a_message_boundary_is_no_whole_unit(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut umbra, mut acme) = (raw(&pooler, "umbra").await, raw(&pooler, "acme").await);
+        // Bind and Execute of a length that cuts the buffer exactly, and around, a boundary.
+        let one = [bind("", ""), execute("", 0)].concat().len();
+        for shift in 0..one {
+            umbra.run("select 1").await.unwrap();
+            let head = parse("", &format!("select 1 /*{}*/", "x".repeat(shift)));
+            let count = 20_000 / one;
+            let unit: Vec<u8> = head.into_iter().chain((0..count).flat_map(|_| [bind("", ""), execute("", 0)].concat())).chain(sync()).collect();
+            acme.send(&unit).await;
+            let (messages, status) = acme.until_ready().await;
+            assert_eq!((messages.iter().filter(|m| m.tag == 'D').count(), status), (count, 'I'), "{shift}");
+        }
+    }
+
+    async fn a_lone_sync_keeps_its_place_in_the_answers(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&[sync(), query("begin"), sync(), query("commit")].concat()).await;
+        assert_eq!(wire.tags().await, "ZI");
+        assert_eq!(wire.tags().await, "CZT");
+        assert_eq!(wire.tags().await, "ZT");
+        assert_eq!(wire.tags().await, "CZI");
+    }
+
+    async fn a_value_that_does_not_fit_pins_nobody(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let bad = message('B', b"\0\0\0\0\0\x01\0\0\0\x03abc\0\0");
+        wire.send(&[parse("", "select $1::int"), bad, execute("", 0), sync()].concat()).await;
+        assert_eq!(wire.tags().await, "1EZI");
+        assert_eq!(raw(&pooler, "umbra").await.run("select name from who").await.unwrap(), ["umbra"]);
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
+    async fn what_was_sent_before_goodbye_or_before_nonsense_still_runs(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut umbra, mut acme) = (raw(&pooler, "umbra").await, raw(&pooler, "acme").await);
+        umbra.run("select 1").await.unwrap(); // acme's first statement needs a switch
+        acme.send(&[query("select pg_sleep(0.3)"), query("insert into who values ('kept')"), message('X', b"")].concat()).await;
+        drop(acme);
+        let mut acme = raw(&pooler, "acme").await;
+        assert_eq!(acme.run("select count(*) from who").await.unwrap(), ["2"]);
+        acme.send(&[query("select pg_sleep(0.3); insert into who values ('too')"), message('y', b"")].concat()).await;
+        assert_eq!(acme.tags().await, "TDCCZI");
+        assert_eq!(acme.receive().await.field('C'), "08P01");
+        assert_eq!(raw(&pooler, "acme").await.run("select count(*) from who").await.unwrap(), ["3"]);
+    }
+
+    async fn no_error_is_written_into_the_middle_of_a_row(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&query("select repeat('x', 100000000)")).await;
+        assert_eq!(wire.receive().await.tag, 'T');
+        db.until("state = 'active' and wait_event = 'ClientWrite'", 1).await;
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'ClientWrite' and datname = current_database()";
+        db.admin.batch_execute(sql).await.unwrap();
+        assert_eq!(wire.next().await, None, "the row never ended, so nothing can follow it");
+    }
+
+    async fn bytes_behind_a_request_for_encryption_are_refused_without_tls_too(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        for code in [80_877_103_i32, 80_877_104] {
+            let mut wire = Wire::open(pooler.port).await;
+            let request = [&8_i32.to_be_bytes()[..], &code.to_be_bytes()].concat();
+            wire.send(&[request, startup(V3_0, &[("user", "app.acme")])].concat()).await;
+            let answer = wire.receive().await;
+            assert_eq!((answer.tag, answer.field('C').as_str()), ('E', "08P01"));
+        }
+    }
+
+    async fn a_silent_connection_does_not_delay_the_stop(db: &Database) {
+        let mut pooler = trusting(db, 1).await;
+        let silent = Wire::open(pooler.port).await;
+        raw(&pooler, "acme").await.run("select 1").await.unwrap();
+        pooler.signal("INT");
+        assert!(pooler.ended().await.success());
+        assert_eq!(pooler.messages("some connections did not end in time and are cut"), 0);
+        drop(silent);
+    }
+}
