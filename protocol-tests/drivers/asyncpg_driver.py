@@ -29,6 +29,9 @@ async def main():
     except asyncpg.DivisionByZeroError:
         pass
     await c.close()
+    async with asyncpg.create_pool(sys.argv[1], min_size=1, max_size=1) as pool:
+        for _ in range(3):  # its reset at release is a RESET ALL
+            assert await pool.fetchval("select name from who") == "acme"
 
 
 asyncio.run(main())

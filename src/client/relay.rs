@@ -45,6 +45,8 @@ pub(super) enum RelayEnd {
     Farewell(Refusal),
     /// The client has heard the server's last word.
     Over,
+    /// The client has reset its settings to the server's; it is kept, and the tenant's come next.
+    Reset,
 }
 
 pub(super) struct Relay<'s> {
@@ -287,6 +289,7 @@ impl<'s> Relay<'s> {
                 return Err(RelayEnd::Released);
             }
             self.last_word_if_due()?;
+            self.reset_if_due()?;
             let at_rest =
                 self.confirmed && self.session.exchange.is_at_rest() && self.outbound.is_empty();
             if at_rest && self.session.bell.phase(cx) > Phase::Running {
@@ -317,6 +320,32 @@ impl<'s> Relay<'s> {
             (false, true) => self.farewell(Refusal::ServerLost { problem }),
             (false, false) => RelayEnd::NotSent(problem),
         }
+    }
+
+    /// RESET returns to what the server started with; a client's own settings begin above that.
+    fn reset_if_due(&mut self) -> Result<(), RelayEnd> {
+        let session = &mut *self.session;
+        let due = session.was_reset
+            && self.confirmed
+            && session.exchange.is_at_rest()
+            && self.outbound.is_empty()
+            && self.scan.at_boundary()
+            && session.units.scanned == 0
+            && session.units.at_boundary()
+            && !self.leaving
+            && !self.ended
+            && self.broken.is_none()
+            && self.write_error.is_none();
+        if due {
+            session.was_reset = false;
+            return Err(RelayEnd::Reset);
+        }
+        Ok(())
+    }
+
+    /// The server, to go on with it after [`RelayEnd::Reset`].
+    pub(super) fn into_linked(mut self) -> Linked {
+        self.linked.take().expect("a reset keeps the server")
     }
 
     /// A client that broke the protocol is told when all it sent before is answered.
@@ -501,7 +530,7 @@ impl<'s> Relay<'s> {
                 self.session.exchange = exchange;
                 drop(linked);
             }
-            RelayEnd::Released | RelayEnd::Over => drop(linked),
+            RelayEnd::Released | RelayEnd::Over | RelayEnd::Reset => drop(linked),
         }
         cancelled
     }

@@ -3,10 +3,12 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tracing::{Span, debug, info};
 
 use super::Shared;
@@ -16,10 +18,13 @@ use super::units::{Step, Units};
 use crate::config::PoolMode;
 use crate::flow::{Exchange, Refusal as UnitRefusal};
 use crate::net::{Bell, Buffer, Phase, Stream};
-use crate::pool::{Acquired, Checkout, CheckoutError, Registration, Seat, Taint, Waiting};
-use crate::server::{Parameters, Target};
+use crate::pool::{Acquired, Checkout, CheckoutError, Linked, Registration, Seat, Taint, Waiting};
+use crate::server::{Parameters, Switch, Target};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
+
+/// Longest a server may take to put a session's state back after a RESET.
+const STATE_AGAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What a login yields.
 pub(super) struct Parts {
@@ -49,6 +54,8 @@ pub struct Session {
     pub(super) pin: Option<&'static str>,
     /// What it did to the server it holds.
     pub(super) taint: Taint,
+    /// It has reset settings to those of the server, below its tenant's.
+    pub(super) was_reset: bool,
     pub(super) registration: Registration,
     pub(super) bell: Bell,
     pub(super) shared: Arc<Shared>,
@@ -91,6 +98,7 @@ impl Session {
             mode: parts.mode,
             pin: None,
             taint: Taint::None,
+            was_reset: false,
             registration: parts.registration,
             bell,
             shared: parts.shared,
@@ -174,17 +182,28 @@ impl Session {
                 Err(Unserved::Refused(refusal)) => return self.refuse_unit(&refusal).await,
                 Err(Unserved::Farewell(refusal)) => return Next::Farewell(refusal),
             };
-            let (linked, switch) = checkout.switch_to(&self.target);
-            let mut relay = Relay::new(self, linked, switch);
-            let end = poll_fn(|cx| relay.poll(cx)).await;
-            let cancelled = relay.part_from_server(&end);
-            drop(relay);
+            let (mut linked, mut switch) = checkout.switch_to(&self.target);
+            let (end, cancelled) = loop {
+                let mut relay = Relay::new(self, linked, switch);
+                match poll_fn(|cx| relay.poll(cx)).await {
+                    RelayEnd::Reset => linked = relay.into_linked(),
+                    end => {
+                        let cancelled = relay.part_from_server(&end);
+                        break (end, cancelled);
+                    }
+                }
+                switch = Switch::None;
+                if let Err(refusal) = Box::pin(self.state_again(&mut linked)).await {
+                    self.registration.slot.unlink();
+                    return Next::Farewell(refusal);
+                }
+            };
             match end {
                 RelayEnd::Released => {
                     self.exchange.reset();
                     return Next::Unit;
                 }
-                RelayEnd::ClientLeft | RelayEnd::Over => return Next::Over,
+                RelayEnd::ClientLeft | RelayEnd::Over | RelayEnd::Reset => return Next::Over,
                 RelayEnd::Farewell(refusal) => return Next::Farewell(refusal),
                 RelayEnd::SwitchFailed(error) => {
                     self.shared.stats.switch_failures.add_one();
@@ -207,6 +226,33 @@ impl Session {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// RESET has gone below the tenant's baseline: puts the session's state back over it.
+    async fn state_again(&mut self, linked: &mut Linked) -> Result<(), Refusal> {
+        let frames = self.target.again();
+        let asked = timeout(STATE_AGAIN_TIME_MAX, linked.server().ask(Some(&frames), "")).await;
+        let problem = match asked {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the server did not answer in time".to_owned()),
+        };
+        if let Some(error) = problem {
+            return Err(Refusal::Switch { tenant: self.tenant().to_owned(), error });
+        }
+        linked.server().unnamed_left = None;
+        // What the client was told is now what the server reports.
+        let mut news = BytesMut::new();
+        for (name, value) in linked.server().parameters.iter() {
+            if !self.told.knows(name.as_bytes(), value) {
+                build::parameter_status(name, value, &mut news);
+            }
+        }
+        self.told = Arc::new(linked.server().parameters.clone());
+        // A client that is gone is noticed by the next read.
+        let _ = self.client.write_all(&news).await;
+        let _ = self.client.flush().await;
+        Ok(())
     }
 
     async fn checkout(&mut self) -> Result<Checkout, Unserved> {
@@ -278,7 +324,7 @@ impl Session {
         let mut out = BytesMut::new();
         refusal.write(Severity::Fatal, &mut out);
         // The last word; whether it arrives makes no difference to anybody else.
-        let _ = tokio::time::timeout(super::units::FAREWELL_TIME_MAX, async {
+        let _ = timeout(super::units::FAREWELL_TIME_MAX, async {
             let _ = self.client.write_all(&out).await;
             let _ = self.client.shutdown().await;
         })

@@ -16,6 +16,7 @@ use crate::config::PoolMode;
 use crate::flow::{ClientEvent, ClientScan, ClientVerdict};
 use crate::pool::Taint;
 use crate::server::Parameters;
+use crate::sql::Flag;
 use crate::wire::frontend::{Names, tag};
 
 /// Longest a client may take to read its last error.
@@ -103,6 +104,7 @@ impl Session {
             Some(ClientEvent::Ends { tag, flag }) => {
                 self.take(count);
                 if let Some(flag) = flag {
+                    self.was_reset |= matches!(flag, Flag::Reset | Flag::Discard);
                     self.pin_to_server(flag.name(), flag.into());
                 }
                 match (std::mem::take(&mut self.units.discarding), tag) {

@@ -308,12 +308,11 @@ impl Exchange {
         match self.owed.front() {
             None => {}
             // ReadyForQuery follows.
-            Some(Owed::Query | Owed::FunctionCall) => {
-                if copied {
-                    self.unsure |= self.early_sync();
-                    self.drop_copy();
-                }
+            Some(Owed::Query | Owed::FunctionCall) if copied => {
+                self.unsure |= self.early_sync();
+                self.drop_copy();
             }
+            Some(Owed::Query | Owed::FunctionCall) => {}
             Some(_) => {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();

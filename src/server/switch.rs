@@ -92,6 +92,12 @@ impl Target {
         Self { tenant, session, full }
     }
 
+    /// The state once more, over what a client's RESET left: without a scrub.
+    #[must_use]
+    pub fn again(&self) -> Frames {
+        Frames::guarded(&[], &self.session.statements())
+    }
+
     fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other) || (self.tenant == other.tenant && self.session == other.session)
     }

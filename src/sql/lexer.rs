@@ -41,7 +41,7 @@ enum After {
     Quote,
 }
 
-/// Reads the text of one message and remembers the first thing it flags.
+/// Reads the text of one message and remembers the gravest thing it flags.
 #[derive(Debug, Clone)]
 pub struct Lexer {
     state: State,
@@ -126,8 +126,7 @@ impl Lexer {
 
     /// Reads the next chunk.
     pub fn feed(&mut self, mut rest: &[u8]) {
-        // Once flagged, always flagged: nothing behind can take it back.
-        while !rest.is_empty() && self.flag.is_none() {
+        while !rest.is_empty() {
             rest = match self.state {
                 State::Between => self.between(rest),
                 State::Word(_) => self.word(rest),
@@ -138,7 +137,7 @@ impl Lexer {
         }
     }
 
-    /// Ends the text and says what was flagged first, if anything was.
+    /// Ends the text and says what was flagged, if anything was: the gravest, else the first.
     #[must_use]
     pub fn finish(mut self) -> Option<Flag> {
         match std::mem::replace(&mut self.state, State::Between) {
@@ -147,11 +146,15 @@ impl Lexer {
             _ => {}
         }
         let flag = self.statement.end();
-        self.flag.or(flag)
+        self.note(flag);
+        self.flag
     }
 
     fn note(&mut self, flag: Option<Flag>) {
-        self.flag = self.flag.or(flag);
+        // The first of the gravest: `max_by_key` would take the last.
+        if flag.map(Flag::gravity) > self.flag.map(Flag::gravity) {
+            self.flag = flag;
+        }
     }
 
     fn other(&mut self) {

@@ -82,6 +82,28 @@ impl Flag {
         }
     }
 
+    /// How much it asks for when a text holds several: what cannot be scrubbed asks for most, what
+    /// goes below the tenant's baseline for more than the rest.
+    pub(super) const fn gravity(self) -> u8 {
+        match self {
+            Self::Load | Self::Dblink => 2,
+            Self::Reset | Self::Discard => 1,
+            Self::Set
+            | Self::Prepare
+            | Self::Listen
+            | Self::HoldCursor
+            | Self::Temporary
+            | Self::Do
+            | Self::Call
+            | Self::SetConfig
+            | Self::PgSettings
+            | Self::AdvisoryLock
+            | Self::RunsText
+            | Self::UnicodeIdentifier
+            | Self::LongDollarTag => 0,
+        }
+    }
+
     /// Whether a scrub can undo what the statement may have done.
     #[must_use]
     pub const fn can_be_scrubbed(self) -> bool {

@@ -55,6 +55,8 @@ const FLAGGED: &[(&str, Flag)] = &[
     ("select query_to_xml($$select 1$$, true, false, '')", Flag::RunsText),
     ("select * from ts_stat('select 1')", Flag::RunsText),
     ("set local standard_conforming_strings = off", Flag::Set),
+    ("set x = 1; reset all", Flag::Reset),
+    ("set x = 1; load 'x'; reset all", Flag::Load),
     ("LOAD 'auto_explain'", Flag::Load),
     ("DO $$ begin end $$", Flag::Do),
     ("do 'begin end'", Flag::Do),

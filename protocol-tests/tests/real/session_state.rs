@@ -45,6 +45,23 @@ on_both! {
         }
     }
 
+    async fn reset_returns_to_the_tenants_baseline_and_never_below(db: &Database) {
+        let name = &db.name;
+        db.admin.batch_execute(&format!("create role {name}_a; grant {name}_a to {name}; grant usage on schema public to {name}_a")).await.unwrap();
+        let toml = format!("{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nsettings = {{ \"app.tenant\" = \"{{tenant}}\" }}\n\
+            [tenants.acme]\nrole = \"{name}_a\"\nsearch_path = [\"acme\", \"public\"]\n", db.toml(1));
+        let pooler = protocol_tests::Pooler::start(&toml).await;
+        let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), ("TimeZone", "Asia/Tokyo")]).await;
+        let state = "select concat_ws(' ', current_user, current_setting('search_path'), current_setting('app.tenant'), current_setting('TimeZone'))";
+        let before = wire.run(state).await.unwrap();
+        assert_eq!(before, [format!("{name}_a acme, public acme Asia/Tokyo")]);
+        for reset in ["reset all", "discard all", "reset role", "reset search_path", "reset app.tenant", "set timezone = 'UTC'; reset timezone",
+            "select pg_advisory_unlock_all(); close all; unlisten *; reset all;"] {
+            wire.run(reset).await.unwrap();
+            assert_eq!(wire.run(state).await.unwrap(), before, "{reset}");
+        }
+    }
+
     async fn a_setting_of_one_transaction_pins_nobody(db: &Database) {
         let pooler = trusting(db, 1).await;
         let mut a = raw(&pooler, "acme").await;
