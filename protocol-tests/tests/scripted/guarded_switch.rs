@@ -103,7 +103,7 @@ async fn read_unit(server: &mut Wire) -> String {
 #[tokio::test]
 async fn a_refused_switch_is_tried_once_more_elsewhere_and_then_told() {
     for (name, first) in first_messages() {
-        for fails_at in [0, 1, 4, STATEMENTS - 2, STATEMENTS - 1] {
+        for fails_at in 0..STATEMENTS {
             let mut scripted = Scripted::start().await;
             let pooler = Pooler::start(&scripted.toml(1)).await;
             let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
@@ -198,7 +198,7 @@ async fn a_retried_unit_runs_once_and_its_answer_reaches_the_client() {
 #[tokio::test]
 async fn a_server_that_goes_silent_or_away_in_a_switch_is_never_asked_again() {
     for (name, first) in first_messages() {
-        for confirmed in [0, 1, STATEMENTS - 1] {
+        for confirmed in 0..STATEMENTS {
             let mut scripted = Scripted::start().await;
             let pooler = Pooler::start(&scripted.toml(1)).await;
             let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
@@ -222,15 +222,21 @@ async fn a_server_that_goes_silent_or_away_in_a_switch_is_never_asked_again() {
 
 #[tokio::test]
 async fn a_client_that_leaves_a_stalled_switch_leaves_no_server_behind() {
-    let mut scripted = Scripted::start().await;
-    let pooler = Pooler::start(&scripted.toml(1)).await;
-    let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
-    client.send(&query("client select")).await;
-    read_switch(&mut server).await;
-    read_unit(&mut server).await;
-    drop(client); // the server says nothing at all
-    assert_eq!(scripted.cancelled().await, 1, "what it may be running is cancelled");
-    assert_eq!(server.next().await, None, "and it is closed, not lent again");
+    for (name, first) in first_messages() {
+        // What it sent beyond the first unit waits for the switch; the next test has that.
+        if name == "two batches" {
+            continue;
+        }
+        let mut scripted = Scripted::start().await;
+        let pooler = Pooler::start(&scripted.toml(1)).await;
+        let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
+        client.send(&first).await;
+        read_switch(&mut server).await;
+        read_unit(&mut server).await;
+        drop(client); // the server says nothing at all
+        assert_eq!(scripted.cancelled().await, 1, "{name}: what it may be running is cancelled");
+        assert_eq!(server.next().await, None, "{name}: and it is closed, not lent again");
+    }
 }
 
 #[tokio::test]
@@ -266,19 +272,27 @@ async fn a_second_unit_waits_until_the_switch_is_confirmed() {
 
 #[tokio::test]
 async fn a_cancel_that_meets_the_switch_is_answered_and_nothing_is_retried() {
-    let mut scripted = Scripted::start().await;
-    let pooler = Pooler::start(&scripted.toml(1)).await;
-    let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
-    client.send(&query("client select")).await;
-    read_switch(&mut server).await;
-    read_unit(&mut server).await;
-    Wire::cancel(pooler.port, client.pid, &client.key).await;
-    assert_eq!(scripted.cancelled().await, 1);
-    server.send(&[replies(2), error("57014")].concat()).await;
-    let answer = client.receive().await;
-    assert_eq!((answer.field('S').as_str(), answer.field('C').as_str()), ("ERROR", "57014"));
-    assert_eq!(client.tags().await, "ZI");
-    assert!(scripted.nobody_else(), "the client wanted it cancelled, not retried");
+    for (name, first) in first_messages() {
+        let mut scripted = Scripted::start().await;
+        let pooler = Pooler::start(&scripted.toml(1)).await;
+        let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
+        client.send(&first).await;
+        read_switch(&mut server).await;
+        read_unit(&mut server).await;
+        Wire::cancel(pooler.port, client.pid, &client.key).await;
+        assert_eq!(scripted.cancelled().await, 1);
+        server.send(&[replies(2), error("57014")].concat()).await;
+        let answer = client.receive().await;
+        let said = (answer.field('S'), answer.field('C'));
+        assert_eq!(said, ("ERROR".to_owned(), "57014".to_owned()), "{name}");
+        if name == "flush" {
+            client.send(&sync()).await;
+        }
+        assert_eq!(client.tags().await, "ZI", "{name}");
+        if name != "two batches" {
+            assert!(scripted.nobody_else(), "{name}: the client wanted it cancelled, not retried");
+        }
+    }
 }
 
 #[tokio::test]
