@@ -138,6 +138,12 @@ impl<'s> Relay<'s> {
         }
     }
 
+    /// It goes on with a server the client has used: losing that one now loses the session's
+    /// state, so nothing may be tried elsewhere.
+    pub(super) fn resume(&mut self) {
+        self.wrote = true;
+    }
+
     /// Moves what can be moved.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         if self.session.bell.phase(cx) == Phase::Stopping {

@@ -183,8 +183,12 @@ impl Session {
                 Err(Unserved::Farewell(refusal)) => return Next::Farewell(refusal),
             };
             let (mut linked, mut switch) = checkout.switch_to(&self.target);
+            let mut resumes = false;
             let (end, cancelled) = loop {
                 let mut relay = Relay::new(self, linked, switch);
+                if std::mem::replace(&mut resumes, true) {
+                    relay.resume();
+                }
                 match poll_fn(|cx| relay.poll(cx)).await {
                     RelayEnd::Reset => linked = relay.into_linked(),
                     end => {

@@ -158,3 +158,30 @@ async fn a_server_that_died_while_idle_is_not_lent() {
         assert_eq!(client.tags().await, "CZI", "{last_words:?}");
     }
 }
+
+#[tokio::test]
+async fn a_pinned_session_whose_server_dies_after_a_reset_is_told_and_not_moved() {
+    let mut scripted = Scripted::start().await;
+    let pooler = Pooler::start(&scripted.toml(2)).await;
+    let (mut server, mut client) = linked(&mut scripted, &pooler).await;
+    client.send(&query("reset all")).await;
+    assert_eq!(server.receive().await.tag, 'Q');
+    server.send(&[message('C', b"RESET\0"), message('Z', b"I")].concat()).await;
+    assert_eq!(client.tags().await, "CZI");
+    loop {
+        let got = server.receive().await;
+        match got.tag {
+            'P' => server.send(&message_one('1')).await,
+            'B' => server.send(&message_one('2')).await,
+            'E' => server.send(&message('C', b"SET\0")).await,
+            'C' => server.send(&message_one('3')).await,
+            _ => break,
+        }
+    }
+    server.send(&[message('I', b""), message('Z', b"I")].concat()).await;
+    drop(server); // without a word, as a crash does
+    let last = client.receive().await;
+    assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "08006"));
+    assert_eq!(client.next().await, None);
+    assert!(scripted.nobody_else(), "its state is gone: no other server can stand in");
+}
