@@ -10,6 +10,7 @@
 //! | [`config`] | the TOML file, checked |
 //! | [`stats`] | counters |
 //! | [`flow`] | whose turn it is: owed replies, release |
+//! | [`engine`] | a worker's event loop: sockets, tasks |
 //! | [`net`] | sockets, TLS, buffers, tasks |
 //! | [`server`] | one connection to PostgreSQL; the guarded switch |
 //! | [`auth`] | clients prove who they are |
@@ -29,6 +30,8 @@ pub mod config;
 pub mod stats;
 
 pub mod flow;
+
+pub mod engine;
 
 pub mod net;
 

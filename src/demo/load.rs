@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::{DemoError, say};
+use crate::engine::Socket;
 use crate::net::{Conversation, Stream, Tasks};
 use crate::pooler::Pooler;
 use crate::wire::backend::{ServerError, tag};
@@ -90,7 +91,8 @@ async fn progress(pooler: &Pooler, run: &Run, time: Duration) {
 async fn connect(port: u16, tenant: &str) -> Result<Conversation, DemoError> {
     let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
     tcp.set_nodelay(true)?;
-    let mut talk = Conversation::new(Stream::Tcp(tcp), MESSAGE_LEN_MAX);
+    let stream = Stream::Tcp(Socket::tcp(tcp.into_std()?)?);
+    let mut talk = Conversation::new(stream, MESSAGE_LEN_MAX);
     let mut packet = BytesMut::new();
     build::startup(&[("user", &format!("app.{tenant}")), ("database", "saas")], &mut packet)?;
     talk.send(&packet).await?;

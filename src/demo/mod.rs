@@ -14,9 +14,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::config::{Config, ConfigError, ListenAddress};
+use crate::engine::Worker;
 use crate::net::DialError;
 use crate::pooler::{Pooler, StartError};
 use crate::server::{AskError, LoginError};
@@ -67,6 +70,9 @@ pub enum DemoError {
     /// Nobody answered.
     #[error("{0}")]
     Dial(#[from] DialError),
+    /// A bug; the panic's own words are on stderr.
+    #[error("the demo panicked")]
+    Panicked,
 }
 
 /// Gives the demo; `true` if no client got a wrong row.
@@ -82,11 +88,20 @@ pub async fn run(options: Options) -> Result<bool, DemoError> {
             _ = terminate.recv() => {}
         }
     };
-    // Dropped by a signal at any point, it takes everything it made with it.
-    tokio::select! {
-        result = give(options) => result,
+    let (worker, thread) = Worker::start("demo".to_owned(), Handle::current())?;
+    let (reply, result) = oneshot::channel();
+    worker.spawn(async move {
+        // After a signal nobody listens.
+        let _ = reply.send(give(options).await);
+    });
+    let result = tokio::select! {
+        result = result => result.unwrap_or_else(|_| Err(DemoError::Panicked)),
         () = stopped => Ok(true),
-    }
+    };
+    // Stopped at any point, it takes everything it made with it.
+    worker.stop();
+    thread.join().map_err(|_| DemoError::Panicked)?;
+    result
 }
 
 async fn give(options: Options) -> Result<bool, DemoError> {

@@ -10,6 +10,7 @@ use super::listener::tune;
 use super::stream::Stream;
 use super::tls::{Connector, TlsError};
 use crate::config::TlsMode;
+use crate::engine::Socket;
 use crate::wire::build::SSL_REQUEST;
 
 /// Why no connection came about.
@@ -43,10 +44,12 @@ pub async fn dial(host: &str, port: u16, connector: &Connector) -> Result<Stream
     let failed = |source| DialError::Io { host: host.to_owned(), port, source };
     if host.starts_with('/') {
         let path = format!("{host}/.s.PGSQL.{port}");
-        return UnixStream::connect(path).await.map(Stream::Unix).map_err(failed);
+        let unix = UnixStream::connect(path).await.and_then(UnixStream::into_std);
+        return unix.and_then(Socket::unix).map(Stream::Unix).map_err(failed);
     }
-    let mut tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
+    let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
     tune(&SockRef::from(&tcp)).map_err(failed)?;
+    let mut tcp = tcp.into_std().and_then(Socket::tcp).map_err(failed)?;
     if connector.mode() == TlsMode::Disable {
         return Ok(Stream::Tcp(tcp));
     }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::Stream;
 use crate::config::ListenAddress;
+use crate::engine;
 
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -52,9 +53,9 @@ impl Incoming {
         match self {
             Self::Tcp(tcp) => {
                 tune(&SockRef::from(&tcp))?;
-                TcpStream::from_std(tcp).map(Stream::Tcp)
+                engine::Socket::tcp(tcp).map(Stream::Tcp)
             }
-            Self::Unix(unix) => tokio::net::UnixStream::from_std(unix).map(Stream::Unix),
+            Self::Unix(unix) => engine::Socket::unix(unix).map(Stream::Unix),
         }
     }
 }

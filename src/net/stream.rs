@@ -4,19 +4,21 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use mio::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+
+use crate::engine::Socket;
 
 /// A connection to a client or a server.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP in the clear.
-    Tcp(TcpStream),
+    Tcp(Socket<TcpStream>),
     /// A unix socket.
-    Unix(UnixStream),
+    Unix(Socket<UnixStream>),
     /// TLS over TCP. Boxed: it is large, and an idle plain client should be small.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket<TcpStream>>>),
 }
 
 impl Stream {
@@ -30,6 +32,17 @@ impl Stream {
     #[must_use]
     pub const fn buffers_writes(&self) -> bool {
         self.is_tls()
+    }
+
+    /// Whether a read may find something: bytes, the end, or an error. `false` is certain.
+    #[must_use]
+    pub fn may_have_news(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.may_have_news(),
+            Self::Unix(unix) => unix.may_have_news(),
+            // rustls may hold what nobody has asked it for yet.
+            Self::Tls(_) => true,
+        }
     }
 
     /// Whether the bytes stay on this host: loopback or a unix socket.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use mio::net::TcpStream;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -14,11 +15,11 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme,
 };
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::stream::Stream;
 use crate::config::{ClientTls, ServerTls, TlsMode};
+use crate::engine::Socket;
 
 /// The protocol's name in ALPN; direct TLS demands it.
 ///
@@ -126,7 +127,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`TlsError::Handshake`]; the connection is closed.
-    pub async fn accept(&self, tcp: TcpStream) -> Result<Stream, TlsError> {
+    pub async fn accept(&self, tcp: Socket<TcpStream>) -> Result<Stream, TlsError> {
         let Some(tls) = &self.tls else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not configured").into());
         };
@@ -216,7 +217,11 @@ impl Connector {
         self.mode
     }
 
-    pub(super) async fn connect(&self, host: &str, tcp: TcpStream) -> Result<Stream, TlsError> {
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        tcp: Socket<TcpStream>,
+    ) -> Result<Stream, TlsError> {
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Host(host.to_owned()))?;
         let stream = self.tls.connect(name, tcp).await?;

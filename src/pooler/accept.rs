@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::serve_one;
 use crate::client::Shared;
+use crate::engine::Worker;
 use crate::net::{Listener, Phase, Tasks};
 
 /// Connections per listener that have not logged in yet; one more is closed at once.
@@ -20,7 +20,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
     pub(super) clients: Tasks,
-    pub(super) handles: Vec<Handle>,
+    pub(super) workers: Vec<Worker>,
     pub(super) tenant: Option<Arc<str>>,
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn accept(listener: Listener, place: Place) {
 
 async fn accept_all(listener: &Listener, place: &Place) {
     let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.config.general.max_client_conn));
-    for worker in place.handles.iter().cycle() {
+    for worker in place.workers.iter().cycle() {
         let incoming = loop {
             match listener.accept().await {
                 Ok(incoming) => break incoming,

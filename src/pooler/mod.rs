@@ -84,12 +84,12 @@ impl Pooler {
             let place = accept::Place {
                 shared: Arc::clone(&shared),
                 clients: clients.clone(),
-                handles: workers.handles(),
+                workers: workers.all().to_vec(),
                 tenant: tenant.map(Arc::from),
             };
             acceptors.spawn(accept::accept(listener, place));
         }
-        info!(?addresses, workers = workers.count(), "listening");
+        info!(?addresses, workers = workers.all().len(), "listening");
         Ok(Self { shared, addresses, clients, servers, acceptors, workers })
     }
 
@@ -165,7 +165,7 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         let connector = Connector::new(&cluster.tls)?;
         let scrub = config.general.scrub;
         let pools = Pools::new(Arc::clone(cluster), scrub, servers.clone(), Arc::clone(&stats));
-        servers.spawn_on(Arc::clone(&pools).janitor(), &workers.handles()[0]);
+        servers.spawn_on(Arc::clone(&pools).janitor(), &workers.all()[0]);
         clusters.insert(name.clone(), (connector, pools));
     }
     Ok(Shared {

@@ -1,45 +1,32 @@
 //! Threads that serve clients, each with an event loop of its own. A client never moves.
 
 use std::io;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
 use tracing::error;
 
-/// Longest a worker waits for what it computes off its thread.
-const BLOCKING_TIME_MAX: Duration = Duration::from_secs(1);
+use crate::engine::Worker;
 
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
-    handles: Vec<Handle>,
-    stop: CancellationToken,
+    workers: Vec<Worker>,
 }
 
 impl Workers {
+    /// Starts them; their timers run in the current tokio runtime.
     pub(super) fn start(count: usize) -> io::Result<Self> {
-        let stop = CancellationToken::new();
-        let (mut threads, mut handles) = (Vec::new(), Vec::new());
+        let mut all = Self { threads: Vec::new(), workers: Vec::new() };
         for number in 0..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            handles.push(runtime.handle().clone());
-            let stop = stop.clone();
-            let thread = thread::Builder::new().name(format!("worker-{number}"));
-            threads.push(thread.spawn(move || {
-                runtime.block_on(stop.cancelled());
-                runtime.shutdown_timeout(BLOCKING_TIME_MAX);
-            })?);
+            let (worker, thread) = Worker::start(format!("worker-{number}"), Handle::current())?;
+            all.workers.push(worker);
+            all.threads.push(thread);
         }
-        Ok(Self { threads, handles, stop })
+        Ok(all)
     }
 
-    pub(super) fn handles(&self) -> Vec<Handle> {
-        self.handles.clone()
-    }
-
-    pub(super) const fn count(&self) -> usize {
-        self.threads.len()
+    pub(super) fn all(&self) -> &[Worker] {
+        &self.workers
     }
 
     pub(super) fn join(mut self) {
@@ -47,7 +34,9 @@ impl Workers {
     }
 
     fn end(&mut self) {
-        self.stop.cancel();
+        for worker in &self.workers {
+            worker.stop();
+        }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 error!("a worker panicked");

@@ -61,6 +61,9 @@ impl Server {
     /// `ParameterStatus` is recorded and a notice ignored. An error, the end, a notification (a
     /// LISTEN that should not be there) or half a message: do not use it.
     pub fn is_usable(&mut self) -> bool {
+        if !self.stream.may_have_news() {
+            return true;
+        }
         // Small, because it is cleared at each checkout; whoever says more is not used.
         let mut bytes = [0; 256];
         let mut cx = Context::from_waker(Waker::noop());

@@ -1,0 +1,162 @@
+//! What belongs to one worker's thread, and the mailbox through which other threads reach it.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use slab::Slab;
+
+use super::source::Source;
+use super::task::Task;
+
+/// Reads and writes a task may do before the others have their turn.
+const OPERATIONS_MAX: u32 = 128;
+
+/// The part of a worker that every thread may touch.
+pub(super) struct Home {
+    /// All tasks that have not ended.
+    pub(super) tasks: Mutex<Slab<Arc<Task>>>,
+    mail: Mutex<Mail>,
+    has_mail: AtomicBool,
+    /// The worker waits in epoll, or is about to.
+    parked: AtomicBool,
+    stopped: AtomicBool,
+    bell: mio::Waker,
+}
+
+#[derive(Default)]
+struct Mail {
+    woken: Vec<Arc<Task>>,
+    /// Places of sockets that were dropped on other threads.
+    released: Vec<usize>,
+}
+
+impl Home {
+    pub(super) fn new(bell: mio::Waker) -> Self {
+        Self {
+            tasks: Mutex::new(Slab::new()),
+            mail: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            bell,
+        }
+    }
+
+    fn send(&self, write: impl FnOnce(&mut Mail)) {
+        write(&mut self.mail.lock());
+        self.has_mail.store(true, Ordering::SeqCst);
+        if self.parked.swap(false, Ordering::SeqCst) {
+            // Its eventfd cannot be full, and the worker outlives whoever still needs it.
+            let _ = self.bell.wake();
+        }
+    }
+
+    /// `true`: there is no mail, and whoever sends some will ring.
+    pub(super) fn park(&self) -> bool {
+        self.parked.store(true, Ordering::SeqCst);
+        !self.has_mail.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn unpark(&self) {
+        self.parked.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.send(|_| ());
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+}
+
+/// The part that only the worker's own thread touches.
+pub(super) struct Local {
+    pub(super) home: Arc<Home>,
+    pub(super) registry: mio::Registry,
+    pub(super) ready: RefCell<VecDeque<Arc<Task>>>,
+    pub(super) sources: RefCell<Slab<Arc<Source>>>,
+    operations_left: Cell<u32>,
+}
+
+thread_local! {
+    static LOCAL: OnceCell<Local> = const { OnceCell::new() };
+}
+
+/// Looks at the current worker, if the thread is one that has not ended.
+pub(super) fn with<T>(look: impl FnOnce(&Local) -> T) -> Option<T> {
+    LOCAL.try_with(|local| local.get().map(look)).ok().flatten()
+}
+
+/// Makes the current thread a worker.
+pub(super) fn settle(home: Arc<Home>, registry: mio::Registry) {
+    let local = Local {
+        home,
+        registry,
+        ready: RefCell::default(),
+        sources: RefCell::default(),
+        operations_left: Cell::new(0),
+    };
+    LOCAL.with(|place| assert!(place.set(local).is_ok(), "a thread is one worker"));
+}
+
+/// Puts a task into its worker's queue.
+pub(super) fn schedule(task: Arc<Task>) {
+    let mut task = Some(task);
+    with(|local| {
+        if let Some(task) = task.take_if(|task| Arc::ptr_eq(&task.home, &local.home)) {
+            local.ready.borrow_mut().push_back(task);
+        }
+    });
+    if let Some(task) = task {
+        let home = Arc::clone(&task.home);
+        home.send(|mail| mail.woken.push(task));
+    }
+}
+
+/// Gives a socket's place back.
+pub(super) fn release(home: &Arc<Home>, place: usize) {
+    let here = with(|local| {
+        let same = Arc::ptr_eq(home, &local.home);
+        if same {
+            local.sources.borrow_mut().remove(place);
+        }
+        same
+    });
+    if here != Some(true) {
+        home.send(|mail| mail.released.push(place));
+    }
+}
+
+/// Counts a read or a write. `false`: the task has done enough for this time.
+pub(super) fn may_go_on() -> bool {
+    with(|local| {
+        let left = local.operations_left.get();
+        local.operations_left.set(left.saturating_sub(1));
+        left > 0
+    })
+    .unwrap_or(true)
+}
+
+impl Local {
+    pub(super) fn next_ready(&self) -> Option<Arc<Task>> {
+        self.operations_left.set(OPERATIONS_MAX);
+        self.ready.borrow_mut().pop_front()
+    }
+
+    pub(super) fn take_mail(&self) {
+        if !self.home.has_mail.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        let mail = std::mem::take(&mut *self.home.mail.lock());
+        self.ready.borrow_mut().extend(mail.woken);
+        let mut sources = self.sources.borrow_mut();
+        for place in mail.released {
+            sources.remove(place);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A socket that the worker waits for: tokio's `AsyncRead` and `AsyncWrite` over mio's streams.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use mio::event;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Token};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::local::{self, Home};
+use super::source::{Direction, Source};
+
+/// A stream socket. It stays with the worker that registered it, whoever uses it.
+#[derive(Debug)]
+pub struct Socket<S> {
+    // Closed before its place is given back: no event can come for it then.
+    io: S,
+    place: Place,
+}
+
+struct Place {
+    source: Arc<Source>,
+    at: usize,
+    home: Arc<Home>,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        local::release(&self.home, self.at);
+    }
+}
+
+/// What a socket can do besides reading and writing.
+pub trait EndWrites {
+    /// Ends the sending direction.
+    ///
+    /// # Errors
+    /// The system's own.
+    fn end_writes(&self) -> io::Result<()>;
+}
+
+impl EndWrites for TcpStream {
+    fn end_writes(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl EndWrites for UnixStream {
+    fn end_writes(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl<S: event::Source> Socket<S> {
+    fn register(mut io: S) -> io::Result<Self> {
+        let place = local::with(|local| -> io::Result<Place> {
+            let mut sources = local.sources.borrow_mut();
+            let entry = sources.vacant_entry();
+            let at = entry.key();
+            let both = Interest::READABLE | Interest::WRITABLE;
+            local.registry.register(&mut io, Token(at), both)?;
+            let source = Arc::new(Source::new());
+            entry.insert(Arc::clone(&source));
+            Ok(Place { source, at, home: Arc::clone(&local.home) })
+        });
+        let nobody = || io::Error::other("a socket can only be opened by a worker's task");
+        Ok(Self { io, place: place.ok_or_else(nobody)?? })
+    }
+}
+
+impl Socket<TcpStream> {
+    /// Takes over a connected socket.
+    ///
+    /// # Errors
+    /// When it cannot be registered, or when this is not a worker's thread.
+    pub fn tcp(stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Self::register(TcpStream::from_std(stream))
+    }
+
+    /// The other end.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.io.peer_addr()
+    }
+
+    /// Looks at the next bytes without taking them; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// The system's own.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| self.attempt(Direction::Read, cx, || self.io.peek(bytes)).map_ok(|(n, _)| n))
+            .await
+    }
+}
+
+impl Socket<UnixStream> {
+    /// Takes over a connected socket.
+    ///
+    /// # Errors
+    /// When it cannot be registered, or when this is not a worker's thread.
+    pub fn unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Self::register(UnixStream::from_std(stream))
+    }
+}
+
+impl<S> Socket<S> {
+    /// Whether a read may find something: bytes, the end, or an error. `false` is certain.
+    #[must_use]
+    pub fn may_have_news(&self) -> bool {
+        self.place.source.is_ready(Direction::Read)
+    }
+
+    /// Tries until it succeeds, fails, or has to wait.
+    fn attempt<T>(
+        &self,
+        direction: Direction,
+        cx: &Context<'_>,
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<(T, super::source::Seen)>> {
+        loop {
+            let seen = ready!(self.place.source.poll_ready(direction, cx));
+            if !local::may_go_on() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match operation() {
+                Ok(value) => return Poll::Ready(Ok((value, seen))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.place.source.run_dry(direction, seen);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_write_with(
+        &self,
+        cx: &Context<'_>,
+        len: usize,
+        operation: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let (count, seen) = ready!(self.attempt(Direction::Write, cx, operation))?;
+        // The kernel took less than it was given: it is full, and will say when it is not.
+        if 0 < count && count < len {
+            self.place.source.run_dry(Direction::Write, seen);
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl<S: Unpin> AsyncRead for Socket<S>
+where
+    for<'a> &'a S: Read,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let room = buf.initialize_unfilled();
+        let len = room.len();
+        let read = this.attempt(Direction::Read, cx, || (&this.io).read(room));
+        let (count, seen) = ready!(read)?;
+        // The kernel had less than was asked for: it is empty, and will say when it is not.
+        if 0 < count && count < len {
+            this.place.source.run_dry(Direction::Read, seen);
+        }
+        buf.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Unpin + EndWrites> AsyncWrite for Socket<S>
+where
+    for<'a> &'a S: Write,
+{
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, buf.len(), || (&self.io).write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len = bufs.iter().map(|slice| slice.len()).sum();
+        self.poll_write_with(cx, len, || (&self.io).write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.io.end_writes())
+    }
+}

@@ -1,0 +1,94 @@
+//! A future that a worker runs.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use parking_lot::Mutex;
+use tracing::error;
+
+use super::local::{Home, schedule};
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One task. It is in its worker's queue at most once.
+pub(super) struct Task {
+    pub(super) home: Arc<Home>,
+    future: Mutex<Option<BoxFuture>>,
+    queued: AtomicBool,
+    /// Among the worker's tasks.
+    place: usize,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            schedule(self);
+        }
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            schedule(Arc::clone(self));
+        }
+    }
+}
+
+impl Task {
+    /// Begins a task; on a worker that has stopped, the future is dropped at once.
+    pub(super) fn begin(home: &Arc<Home>, future: impl Future<Output = ()> + Send + 'static) {
+        let task = {
+            let mut tasks = home.tasks.lock();
+            if home.is_stopped() {
+                return;
+            }
+            let entry = tasks.vacant_entry();
+            let task = Arc::new(Self {
+                home: Arc::clone(home),
+                future: Mutex::new(Some(Box::pin(future))),
+                queued: AtomicBool::new(true),
+                place: entry.key(),
+            });
+            entry.insert(Arc::clone(&task));
+            task
+        };
+        schedule(task);
+    }
+
+    /// Polls it once. A panic ends it as its own end would.
+    pub(super) fn run(self: Arc<Self>) {
+        // Before the poll: whoever wakes it meanwhile wants it polled again.
+        self.queued.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&self));
+        let mut context = Context::from_waker(&waker);
+        let mut slot = self.future.lock();
+        let Some(future) = &mut *slot else { return };
+        let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+        match poll {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(())) => {}
+            Err(_) => error!("a task panicked; nobody else is affected"),
+        }
+        let future = slot.take();
+        drop(slot);
+        drop_quietly(future);
+        let mut tasks = self.home.tasks.lock();
+        // At a stop it is gone already.
+        tasks.try_remove(self.place);
+    }
+
+    /// Drops the future: the worker stops.
+    pub(super) fn cut(&self) {
+        let future = self.future.lock().take();
+        drop_quietly(future);
+    }
+}
+
+fn drop_quietly(future: Option<BoxFuture>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+        error!("a task panicked at its end; nobody else is affected");
+    }
+}

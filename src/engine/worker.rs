@@ -1,0 +1,96 @@
+//! A thread that runs tasks, and waits for their sockets when none is ready.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+use tokio::runtime::Handle;
+use tracing::error;
+
+use super::local::{self, Home, Local};
+use super::task::Task;
+
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 256;
+/// Tasks run before the sockets are looked at again.
+const RUN_MAX: usize = 256;
+
+/// The mailbox's bell; a socket's token is its place.
+const BELL: Token = Token(usize::MAX);
+
+/// A worker, to give tasks to.
+#[derive(Clone)]
+pub struct Worker(Arc<Home>);
+
+impl Worker {
+    /// Starts a thread that runs tasks until [`Worker::stop`]. Their timers and blocking calls run
+    /// in `runtime`.
+    ///
+    /// # Errors
+    /// The system's own, such as a lack of file descriptors or threads.
+    pub fn start(name: String, runtime: Handle) -> io::Result<(Self, JoinHandle<()>)> {
+        let poll = Poll::new()?;
+        let bell = mio::Waker::new(poll.registry(), BELL)?;
+        let registry = poll.registry().try_clone()?;
+        let home = Arc::new(Home::new(bell));
+        let worker = Self(Arc::clone(&home));
+        let thread = Builder::new().name(name).spawn(move || {
+            let _timers = runtime.enter();
+            local::settle(home, registry);
+            local::with(|local| run(poll, local));
+        })?;
+        Ok((worker, thread))
+    }
+
+    /// The worker whose thread this is.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        local::with(|local| Self(Arc::clone(&local.home)))
+    }
+
+    /// Gives it a task. After [`Worker::stop`] the future is dropped at once.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        Task::begin(&self.0, future);
+    }
+
+    /// It ends after the task that runs now; what has not ended by itself is dropped.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+fn run(mut poll: Poll, local: &Local) {
+    let mut events = Events::with_capacity(EVENTS_MAX);
+    while !local.home.is_stopped() {
+        for _ in 0..RUN_MAX {
+            let Some(task) = local.next_ready() else { break };
+            task.run();
+        }
+        let waits = local.ready.borrow().is_empty() && local.home.park();
+        let limit = if waits { None } else { Some(Duration::ZERO) };
+        if let Err(error) = poll.poll(&mut events, limit) {
+            // A signal; anything else would come again at once, and is worth a line each time.
+            if error.kind() != io::ErrorKind::Interrupted {
+                error!(%error, "the worker cannot wait for its sockets");
+            }
+        }
+        local.home.unpark();
+        {
+            let sources = local.sources.borrow();
+            for event in &events {
+                // The bell has no source; a socket that was dropped has none any more.
+                if let Some(source) = sources.get(event.token().0) {
+                    source.notify(event);
+                }
+            }
+        }
+        local.take_mail();
+    }
+    let tasks: Vec<Arc<Task>> = local.home.tasks.lock().drain().collect();
+    for task in tasks {
+        task.cut();
+    }
+}
