@@ -159,7 +159,7 @@ def measure(rig, pid, port, clients, seconds, protocol):
 def counted_by_valgrind(rig, start, clients, protocol):
     """User instructions per transaction without hardware counters: two runs under callgrind."""
     totals = []
-    for transactions in (500, 2500):
+    for transactions in (2000, 10000):
         process, port = start(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"])
         _, count = pgbench(rig, port, clients, protocol, "-t", str(transactions // clients))
         process.send_signal(signal.SIGINT)

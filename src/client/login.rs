@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use tracing::info_span;
 
 use super::hello::Hello;
 use super::refusal::Refusal;
@@ -34,7 +33,7 @@ pub async fn login(
     hello: Hello,
     listener_tenant: Option<&str>,
     shared: &Arc<Shared>,
-) -> Result<Session, Refusal> {
+) -> Result<Box<Session>, Refusal> {
     match admit(&mut talk, &hello, listener_tenant, shared).await {
         Ok(admitted) => Ok(begin(talk, &hello, admitted, shared).await),
         Err(refusal) => {
@@ -203,20 +202,18 @@ async fn begin(
     hello: &Hello,
     admitted: Admitted,
     shared: &Arc<Shared>,
-) -> Session {
+) -> Box<Session> {
     let registration = shared.cancels.register(hello.version);
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
     for (name, value) in admitted.welcome.parameters.iter() {
         build::parameter_status(name, value, &mut out);
     }
-    build::backend_key_data(registration.pid, &registration.key, &mut out);
+    build::backend_key_data(registration.pid, &registration.slot.key, &mut out);
     build::ready_for_query(TransactionStatus::Idle, &mut out);
     // A client that is gone is noticed when the session reads.
     let _ = talk.send(&out).await;
     let (stream, unread) = talk.into_parts();
-    let (registration_id, tenant) = (registration.pid, admitted.welcome.target.tenant.as_str());
-    let span = info_span!("client", id = registration_id, user = admitted.user, tenant);
     Session::new(Parts {
         client: stream,
         inbound: Buffer::holding(&unread),
@@ -226,7 +223,7 @@ async fn begin(
         mode: admitted.mode,
         registration,
         permit: admitted.permit,
-        span,
+        user: admitted.user.into(),
         shared: Arc::clone(shared),
     })
 }

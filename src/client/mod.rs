@@ -9,10 +9,12 @@
 mod departure;
 mod greet;
 mod hello;
+mod link;
 mod login;
 mod refusal;
-mod relay;
 mod session;
+mod to_client;
+mod to_server;
 mod units;
 mod welcome;
 

@@ -85,12 +85,17 @@ pub(super) fn unreadable(told: &Parameters) -> Option<&'static str> {
 
 impl Session {
     /// Scans the next piece of what the client sent. `linked`: it holds a server.
+    #[inline]
     pub(super) fn scan(&mut self, linked: bool) -> Step {
-        let bytes = &self.inbound.bytes()[self.units.scanned..];
-        if bytes.is_empty() && self.units.at_boundary() {
+        if self.units.scanned == self.inbound.len() && self.units.at_boundary() {
             return Step::NeedsMore;
         }
-        let Ok((count, event)) = self.units.scan.next(bytes, true) else {
+        self.scan_more(linked)
+    }
+
+    fn scan_more(&mut self, linked: bool) -> Step {
+        let bytes = &self.inbound.bytes()[self.units.scanned..];
+        let Ok((count, event)) = self.units.scan.next(bytes) else {
             return Step::Broken("invalid message length".to_owned());
         };
         match event {
@@ -98,30 +103,44 @@ impl Session {
                 self.take(count);
                 if count == 0 { Step::NeedsMore } else { Step::Progress }
             }
+            Some(ClientEvent::Whole { tag, names, flag }) => {
+                if let Some(end) = self.begin_message(tag, names, linked) {
+                    return end;
+                }
+                self.take(count);
+                self.end_message(tag, flag)
+            }
             Some(ClientEvent::Begins { tag, names }) => {
-                self.begin_message(tag, names, count, linked)
+                if let Some(end) = self.begin_message(tag, names, linked) {
+                    return end;
+                }
+                self.take(count);
+                Step::Progress
             }
             Some(ClientEvent::Ends { tag, flag }) => {
                 self.take(count);
-                if let Some(flag) = flag {
-                    self.was_reset |= matches!(flag, Flag::Reset | Flag::Discard);
-                    self.pin_to_server(flag.name(), flag.into());
-                }
-                match (std::mem::take(&mut self.units.discarding), tag) {
-                    (true, tag::SYNC) => {
-                        self.units.local_ready += READY.len();
-                        Step::Progress
-                    }
-                    (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL | tag::FLUSH) => {
-                        Step::UnitEnds
-                    }
-                    _ => Step::Progress,
-                }
+                self.end_message(tag, flag)
             }
         }
     }
 
-    fn begin_message(&mut self, tag: u8, names: Names, count: usize, linked: bool) -> Step {
+    fn end_message(&mut self, tag: u8, flag: Option<Flag>) -> Step {
+        if let Some(flag) = flag {
+            self.was_reset |= matches!(flag, Flag::Reset | Flag::Discard);
+            self.pin_to_server(flag.name(), flag.into());
+        }
+        match (std::mem::take(&mut self.units.discarding), tag) {
+            (true, tag::SYNC) => {
+                self.units.local_ready += READY.len();
+                Step::Progress
+            }
+            (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL | tag::FLUSH) => Step::UnitEnds,
+            _ => Step::Progress,
+        }
+    }
+
+    /// `Some`: there is nothing to scan behind it.
+    fn begin_message(&mut self, tag: u8, names: Names, linked: bool) -> Option<Step> {
         let verdict =
             if linked { self.exchange.on_client(tag, names) } else { self.unlinked(tag, names) };
         match verdict {
@@ -130,17 +149,16 @@ impl Session {
             ClientVerdict::Terminate => {
                 // What came before it was forwarded whole; it is not.
                 self.units.discarding = true;
-                return Step::Terminate;
+                return Some(Step::Terminate);
             }
             ClientVerdict::Unknown => {
-                return Step::Broken(format!("invalid frontend message type {tag}"));
+                return Some(Step::Broken(format!("invalid frontend message type {tag}")));
             }
         }
         if names == Names::Statement && !self.units.discarding {
             self.pin_to_server("prepared statement", Taint::Scrub);
         }
-        self.take(count);
-        Step::Progress
+        None
     }
 
     /// Without a server: a lone `Sync` is answered here, a lone `Flush` has nothing to flush, and
@@ -196,7 +214,7 @@ impl Session {
         if self.pin.is_none() && self.mode == PoolMode::Transaction {
             self.pin = Some(reason);
             self.shared.stats.pins.add_one();
-            self.span.in_scope(|| info!(reason, "session pinned to its server"));
+            self.span().in_scope(|| info!(reason, "session pinned to its server"));
         }
     }
 }

@@ -133,6 +133,7 @@ pub(super) fn release(home: &Arc<Home>, place: usize) {
 }
 
 /// Counts a read or a write. `false`: the task has done enough for this time.
+#[inline]
 pub(super) fn may_go_on() -> bool {
     with(|local| {
         let left = local.operations_left.get();

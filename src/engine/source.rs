@@ -69,11 +69,13 @@ impl Source {
     }
 
     /// Whether a try makes sense now.
+    #[inline]
     pub(super) fn is_ready(&self, direction: Direction) -> bool {
         self.state.load(Ordering::Acquire) & direction.flags() != 0
     }
 
     /// Waits until a try makes sense.
+    #[inline]
     pub(super) fn poll_ready(&self, direction: Direction, cx: &Context<'_>) -> Poll<Seen> {
         let state = self.state.load(Ordering::Acquire);
         if state & direction.flags() != 0 {
@@ -91,6 +93,7 @@ impl Source {
     }
 
     /// A try has shown that there is nothing more for now. An event that came since `seen` stays.
+    #[inline]
     pub(super) fn run_dry(&self, direction: Direction, seen: Seen) {
         let dry = seen.0 & !direction.passing();
         let _ = self.state.compare_exchange(seen.0, dry, Ordering::AcqRel, Ordering::Acquire);
@@ -110,9 +113,11 @@ impl Source {
     pub(super) fn set(&self, flags: u32) {
         let note = |state: u32| Some((state | flags).wrapping_add(EVENT));
         // It cannot fail: `note` always has an answer.
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, note);
+        let noted = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, note);
+        // Who waits has seen the flag down: where it was up already, nobody does.
+        let raised = flags & !noted.unwrap_or(0);
         for direction in [Direction::Read, Direction::Write] {
-            if flags & direction.flags() != 0
+            if raised & direction.flags() != 0
                 && let Some(waker) = &*self.waiter(direction).lock()
             {
                 waker.wake_by_ref();

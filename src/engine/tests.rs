@@ -241,5 +241,9 @@ fn an_event_behind_the_last_look_is_not_taken_back() {
     for rings in 1..4 {
         source.set(BOTH);
         assert_eq!(count.0.load(Ordering::SeqCst), rings, "a waiter stays registered");
+        source.set(BOTH);
+        let Poll::Ready(seen) = source.poll_ready(Direction::Read, &context) else { panic!("up") };
+        source.run_dry(Direction::Read, seen);
+        assert_eq!(count.0.load(Ordering::SeqCst), rings, "who does not wait is not woken");
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::task::Wake;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -54,6 +55,13 @@ impl Worker {
     /// Gives it a task. After [`Worker::stop`] the future is dropped at once.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         Task::begin(&self.0, future);
+    }
+
+    /// Polls every task once more, whatever it waits for.
+    pub fn wake_all(&self) {
+        for (_, task) in self.0.tasks.lock().iter() {
+            task.wake_by_ref();
+        }
     }
 
     /// It ends after the task that runs now; what has not ended by itself is dropped.

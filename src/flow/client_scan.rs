@@ -15,6 +15,15 @@ const NAMES_LEN_MAX: usize = 8192;
 /// What the next bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientEvent {
+    /// A message is there from its header to its end, and was consumed.
+    Whole {
+        /// Its type.
+        tag: u8,
+        /// Whether it speaks of a named statement.
+        names: Names,
+        /// Why its text was flagged.
+        flag: Option<Flag>,
+    },
     /// A message begins; its header was consumed.
     Begins {
         /// Its type.
@@ -34,7 +43,12 @@ pub enum ClientEvent {
 #[derive(Debug, Clone)]
 enum State {
     Between,
-    Body { tag: u8, left: u32, text: Option<Text> },
+    /// The text is boxed: few messages come in pieces, and every client has a scan.
+    Body {
+        tag: u8,
+        left: u32,
+        text: Option<Box<Text>>,
+    },
 }
 
 /// The statement text inside a body.
@@ -73,25 +87,18 @@ impl ClientScan {
 
     /// Reads on: `(bytes consumed, event)`. Without an event, all that can be used was consumed.
     ///
-    /// With `lex` off, texts are not looked at.
-    ///
     /// # Errors
     /// [`Malformed`] for an impossible length.
-    pub fn next(
-        &mut self,
-        bytes: &[u8],
-        lex: bool,
-    ) -> Result<(usize, Option<ClientEvent>), Malformed> {
+    #[inline]
+    pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Option<ClientEvent>), Malformed> {
         match &mut self.state {
             State::Between => {
                 let Some(header) = Header::read(bytes)? else { return Ok((0, None)) };
+                if let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) {
+                    return Ok((header.frame_len(), Some(whole(header.tag, body))));
+                }
                 let Some(names) = names(header, &bytes[HEADER_LEN..]) else { return Ok((0, None)) };
-                let text = match header.tag {
-                    tag::QUERY | tag::PARSE if !lex || is_whole_and_plain(header, bytes) => None,
-                    tag::QUERY => Some(Text::new(0)),
-                    tag::PARSE => Some(Text::new(1)),
-                    _ => None,
-                };
+                let text = Text::of(header.tag).map(Box::new);
                 self.state = State::Body { tag: header.tag, left: header.body_len, text };
                 Ok((HEADER_LEN, Some(ClientEvent::Begins { tag: header.tag, names })))
             }
@@ -116,28 +123,41 @@ impl ClientScan {
 }
 
 /// Most messages are whole, and most texts hold nothing that could be flagged.
-fn is_whole_and_plain(header: Header, bytes: &[u8]) -> bool {
-    bytes.get(HEADER_LEN..header.frame_len()).is_some_and(is_plain)
+fn whole(tag: u8, body: &[u8]) -> ClientEvent {
+    let names = match tag {
+        // Malformed: PostgreSQL says so itself.
+        tag::PARSE | tag::BIND => statement_named(tag, body).unwrap_or(Names::Unnamed),
+        _ => Names::Unnamed,
+    };
+    let has_text = matches!(tag, tag::QUERY | tag::PARSE);
+    let text = if has_text && !is_plain(body) { Text::of(tag) } else { None };
+    let flag = text.and_then(|mut text| {
+        text.feed(body);
+        text.lexer.finish()
+    });
+    ClientEvent::Whole { tag, names, flag }
 }
 
-fn names(header: Header, body: &[u8]) -> Option<Names> {
+/// The names in a message of which only `head` is there.
+fn names(header: Header, head: &[u8]) -> Option<Names> {
     match header.tag {
-        tag::PARSE | tag::BIND => {}
-        _ => return Some(Names::Unnamed),
-    }
-    let whole = body.len() >= header.body_len as usize;
-    let head = if whole { &body[..header.body_len as usize] } else { body };
-    match statement_named(header.tag, head) {
-        // Malformed, and whole: PostgreSQL says so itself.
-        None if whole => Some(Names::Unnamed),
-        None if head.len() >= NAMES_LEN_MAX => Some(Names::Statement),
-        names => names,
+        tag::PARSE | tag::BIND if head.len() < NAMES_LEN_MAX => statement_named(header.tag, head),
+        tag::PARSE | tag::BIND => {
+            Some(statement_named(header.tag, head).unwrap_or(Names::Statement))
+        }
+        _ => Some(Names::Unnamed),
     }
 }
 
 impl Text {
-    fn new(names_before: u8) -> Self {
-        Self { lexer: Lexer::new(), names_before, ended: false }
+    /// The text of a message of this type, if it has one.
+    fn of(tag: u8) -> Option<Self> {
+        let names_before = match tag {
+            tag::QUERY => 0,
+            tag::PARSE => 1,
+            _ => return None,
+        };
+        Some(Self { lexer: Lexer::new(), names_before, ended: false })
     }
 
     fn feed(&mut self, mut bytes: &[u8]) {

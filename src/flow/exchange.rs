@@ -255,39 +255,46 @@ impl Exchange {
     }
 
     fn on_reply(&mut self, tag: u8) -> Result<(), Unexpected> {
-        let head = self.owed.front().copied();
-        match (tag, head) {
-            (server::PARSE_COMPLETE, Some(Owed::Parse)) => self.pop(),
-            (server::PARSE_COMPLETE, Some(Owed::ParseUnnamed)) => {
-                self.unnamed_waits = true;
-                self.pop();
-            }
-            (server::BIND_COMPLETE, Some(Owed::Bind)) => {
-                self.unnamed_waits = false;
-                self.pop();
-            }
-            (server::CLOSE_COMPLETE, Some(Owed::Close))
-            | (server::ROW_DESCRIPTION | server::NO_DATA, Some(Owed::Describe)) => self.pop(),
-            (server::PARAMETER_DESCRIPTION, Some(Owed::Describe))
-            | (server::ROW_DESCRIPTION, Some(Owed::Query))
-            | (server::FUNCTION_RESULT, Some(Owed::FunctionCall))
-            | (
-                server::DATA_ROW
-                | server::COPY_DATA
-                | server::COPY_DONE
-                | server::COPY_OUT_RESPONSE,
-                Some(Owed::Query | Owed::Execute),
-            ) => {}
-            (server::COPY_IN_RESPONSE, Some(Owed::Query | Owed::Execute)) => self.copy_in = true,
-            (server::COMMAND_COMPLETE | server::EMPTY_QUERY, Some(Owed::Query)) => {
+        let Some(&head) = self.owed.front() else { return Err(Unexpected { tag }) };
+        match head {
+            Owed::Query | Owed::Execute => return self.on_result(tag, head),
+            Owed::FunctionCall if tag == server::FUNCTION_RESULT => return Ok(()),
+            Owed::Describe if tag == server::PARAMETER_DESCRIPTION => return Ok(()),
+            Owed::Describe if matches!(tag, server::ROW_DESCRIPTION | server::NO_DATA) => {}
+            Owed::Close if tag == server::CLOSE_COMPLETE => {}
+            Owed::Parse if tag == server::PARSE_COMPLETE => {}
+            Owed::ParseUnnamed if tag == server::PARSE_COMPLETE => self.unnamed_waits = true,
+            Owed::Bind if tag == server::BIND_COMPLETE => self.unnamed_waits = false,
+            Owed::FunctionCall
+            | Owed::Describe
+            | Owed::Close
+            | Owed::Parse
+            | Owed::ParseUnnamed
+            | Owed::Bind
+            | Owed::Sync
+            | Owed::CopyEnd => return Err(Unexpected { tag }),
+        }
+        self.pop();
+        Ok(())
+    }
+
+    /// What a `Query` or an `Execute` yields.
+    fn on_result(&mut self, tag: u8, head: Owed) -> Result<(), Unexpected> {
+        match tag {
+            server::DATA_ROW
+            | server::COPY_DATA
+            | server::COPY_DONE
+            | server::COPY_OUT_RESPONSE => {}
+            server::ROW_DESCRIPTION if head == Owed::Query => {}
+            server::COPY_IN_RESPONSE => self.copy_in = true,
+            server::COMMAND_COMPLETE | server::EMPTY_QUERY if head == Owed::Query => {
                 if std::mem::take(&mut self.copy_in) {
                     self.drop_copy();
                 }
             }
-            (
-                server::COMMAND_COMPLETE | server::EMPTY_QUERY | server::PORTAL_SUSPENDED,
-                Some(Owed::Execute),
-            ) => {
+            server::COMMAND_COMPLETE | server::EMPTY_QUERY | server::PORTAL_SUSPENDED
+                if head == Owed::Execute =>
+            {
                 if std::mem::take(&mut self.copy_in) {
                     self.drop_copy();
                     // A Sync that the COPY swallowed has ended nothing: the transaction is open

@@ -14,7 +14,7 @@ pub struct ServerMessage<'a> {
     pub tag: u8,
     /// Its body, if it is one that is looked into: `Z`, `S` and `E`.
     pub body: Option<&'a [u8]>,
-    /// Bytes of it that were consumed now: all of it, or the header.
+    /// Bytes of it that were consumed now: all of it, or as much of it as is there.
     pub consumed: usize,
 }
 
@@ -27,12 +27,16 @@ pub struct ServerScan {
 impl ServerScan {
     /// Whether the stream stands between two messages.
     #[must_use]
+    #[inline]
     pub const fn at_boundary(&self) -> bool {
         self.body_left == 0
     }
 
     /// Consumes what is left of a body that is not looked into; returns the bytes consumed.
     pub fn skip_body(&mut self, bytes: &[u8]) -> usize {
+        if self.body_left == 0 {
+            return 0;
+        }
         let len = bytes.len().min(self.body_left as usize);
         self.body_left -= u32::try_from(len).expect("not more than what is left");
         len
@@ -48,8 +52,9 @@ impl ServerScan {
         let Some(header) = Header::read(bytes)? else { return Ok(None) };
         let seen = matches!(header.tag, tag::READY_FOR_QUERY | tag::PARAMETER_STATUS | tag::ERROR);
         if !seen || header.body_len > BODY_SEEN_MAX {
-            self.body_left = header.body_len;
-            return Ok(Some(ServerMessage { tag: header.tag, body: None, consumed: HEADER_LEN }));
+            let consumed = header.frame_len().min(bytes.len());
+            self.body_left = u32::try_from(header.frame_len() - consumed).expect("of a body");
+            return Ok(Some(ServerMessage { tag: header.tag, body: None, consumed }));
         }
         let message = bytes.get(HEADER_LEN..header.frame_len()).map(|body| ServerMessage {
             tag: header.tag,

@@ -180,13 +180,19 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// All events of a stream that arrives in pieces of `step` bytes.
+/// All events of a stream that arrives in pieces of `step` bytes; a whole message as two.
 fn events(stream: &[u8], step: usize) -> Vec<ClientEvent> {
     let (mut scan, mut events, mut done, mut end) = (ClientScan::new(), Vec::new(), 0, 0);
     loop {
-        let (consumed, event) = scan.next(&stream[done..end], true).unwrap();
+        let (consumed, event) = scan.next(&stream[done..end]).unwrap();
         done += consumed;
-        events.extend(event);
+        match event {
+            Some(ClientEvent::Whole { tag, names, flag }) => {
+                events
+                    .extend([ClientEvent::Begins { tag, names }, ClientEvent::Ends { tag, flag }]);
+            }
+            event => events.extend(event),
+        }
         if event.is_none() && consumed == 0 {
             if end == stream.len() {
                 assert_eq!(done, end);
@@ -427,7 +433,7 @@ proptest! {
     fn no_stream_makes_a_scanner_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let mut scan = ClientScan::new();
         let mut rest = &bytes[..];
-        while let Ok((consumed, event)) = scan.next(rest, true) {
+        while let Ok((consumed, event)) = scan.next(rest) {
             rest = &rest[consumed..];
             if consumed == 0 && event.is_none() { break; }
         }

@@ -1,10 +1,9 @@
 //! Buffers lent by the thread to whoever is active. An idle client holds none.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use super::stream::Stream;
 
 /// Bytes of one buffer: one for each direction of an active client.
 pub const BUFFER_LEN: usize = 16 * 1024;
@@ -13,15 +12,30 @@ pub const BUFFER_LEN: usize = 16 * 1024;
 const FREE_MAX: usize = 256;
 
 thread_local! {
-    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes on their way: `start..end` of a lent block, or nothing at all.
+type Block = Box<[u8; BUFFER_LEN]>;
+
+fn new_block() -> Block {
+    let block = vec![0; BUFFER_LEN].into_boxed_slice();
+    block.try_into().unwrap_or_else(|_| unreachable!("it has the length"))
+}
+
+/// Bytes on their way: `start..end` of a lent block, or nothing at all. Small: an idle client has
+/// two of them.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    block: Option<Box<[u8]>>,
-    start: usize,
-    end: usize,
+    block: Option<Block>,
+    start: u32,
+    end: u32,
+}
+
+/// As many bytes as fit into a block.
+#[expect(clippy::cast_possible_truncation, reason = "a block is shorter")]
+const fn small(len: usize) -> u32 {
+    debug_assert!(len <= BUFFER_LEN);
+    len as u32
 }
 
 impl Buffer {
@@ -37,9 +51,9 @@ impl Buffer {
         let mut buffer = Self::empty();
         let len = bytes.len().min(BUFFER_LEN);
         if len > 0 {
-            let mut block = vec![0; BUFFER_LEN].into_boxed_slice();
+            let mut block = new_block();
             block[..len].copy_from_slice(&bytes[..len]);
-            buffer = Self { block: Some(block), start: 0, end: len };
+            buffer = Self { block: Some(block), start: 0, end: small(len) };
         }
         buffer
     }
@@ -47,13 +61,13 @@ impl Buffer {
     /// The bytes that wait.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| &block[self.start..self.end])
+        self.block.as_ref().map_or(&[], |block| &block[self.start as usize..self.end as usize])
     }
 
     /// Number of bytes that wait.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.end - self.start
+        (self.end - self.start) as usize
     }
 
     /// Whether no byte waits.
@@ -71,7 +85,7 @@ impl Buffer {
     /// Drops `count` bytes from the front.
     pub fn consume(&mut self, count: usize) {
         debug_assert!(count <= self.len());
-        self.start += count.min(self.len());
+        self.start += small(count.min(self.len()));
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
         }
@@ -83,9 +97,9 @@ impl Buffer {
             return self.consume(count);
         }
         let Some(block) = &mut self.block else { return };
-        let from = self.start + at;
-        block.copy_within(from + count..self.end, from);
-        self.end -= count;
+        let from = self.start as usize + at;
+        block.copy_within(from + count..self.end as usize, from);
+        self.end -= small(count);
     }
 
     /// Gives the block back if no byte waits.
@@ -105,25 +119,35 @@ impl Buffer {
     ///
     /// # Errors
     /// The stream's own. A full buffer is not read into: check [`Buffer::is_full`] first.
-    pub fn poll_fill<S: AsyncRead + Unpin>(
+    #[inline]
+    pub fn poll_fill(
         &mut self,
-        stream: &mut S,
+        stream: &mut Stream,
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
+        // Whoever has nothing to read needs no block.
+        ready!(stream.poll_news(cx));
+        self.fill(stream, cx)
+    }
+
+    fn fill(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let count = ready!(stream.poll_read_into(cx, self.room()))?;
+        self.end += small(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// The free room behind the bytes; a block is taken if there is none.
+    fn room(&mut self) -> &mut [u8] {
         let block = self.block.get_or_insert_with(|| {
             let free = FREE.with_borrow_mut(Vec::pop);
-            free.unwrap_or_else(|| vec![0; BUFFER_LEN].into_boxed_slice())
+            free.unwrap_or_else(new_block)
         });
-        if self.end == BUFFER_LEN && self.start > 0 {
-            block.copy_within(self.start.., 0);
+        if self.end as usize == BUFFER_LEN && self.start > 0 {
+            block.copy_within(self.start as usize.., 0);
             self.end -= self.start;
             self.start = 0;
         }
-        let mut room = ReadBuf::new(&mut block[self.end..]);
-        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
-        let count = room.filled().len();
-        self.end += count;
-        Poll::Ready(Ok(count))
+        &mut block[self.end as usize..]
     }
 }
 
@@ -138,13 +162,14 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
 
-    fn filled(mut bytes: &[u8]) -> Buffer {
+    fn fill(buffer: &mut Buffer, bytes: &[u8]) {
+        buffer.room()[..bytes.len()].copy_from_slice(bytes);
+        buffer.end += small(bytes.len());
+    }
+
+    fn filled(bytes: &[u8]) -> Buffer {
         let mut buffer = Buffer::empty();
-        let waker = std::task::Waker::noop();
-        while !bytes.is_empty() {
-            let poll = buffer.poll_fill(&mut bytes, &mut Context::from_waker(waker));
-            assert!(matches!(poll, Poll::Ready(Ok(1..))));
-        }
+        fill(&mut buffer, bytes);
         buffer
     }
 
@@ -163,10 +188,7 @@ mod tests {
         let mut buffer = filled(&[1; BUFFER_LEN]);
         assert!(buffer.is_full());
         buffer.consume(BUFFER_LEN - 2);
-        let mut more = &b"xy"[..];
-        let waker = std::task::Waker::noop();
-        let poll = buffer.poll_fill(&mut more, &mut Context::from_waker(waker));
-        assert!(matches!(poll, Poll::Ready(Ok(2))));
+        fill(&mut buffer, b"xy");
         assert_eq!(buffer.bytes(), b"\x01\x01xy");
     }
 

@@ -18,7 +18,7 @@ pub use buffer::{BUFFER_LEN, Buffer};
 pub use conversation::Conversation;
 pub use dial::{DialError, dial};
 pub use listener::{Incoming, Listener};
-pub use shutdown::{Bell, Phase, Shutdown};
+pub use shutdown::{Phase, Shutdown};
 pub use stream::Stream;
 pub use tasks::Tasks;
 pub use tls::{Acceptor, Connector, TlsError};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use mio::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -42,6 +42,34 @@ impl Stream {
             Self::Unix(unix) => unix.may_have_news(),
             // rustls may hold what nobody has asked it for yet.
             Self::Tls(_) => true,
+        }
+    }
+
+    /// Waits until a read may find something. For TLS that is only known by reading.
+    #[inline]
+    pub(super) fn poll_news(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_news(cx),
+            Self::Unix(unix) => unix.poll_news(cx),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Reads into `room`: the number of bytes, 0 at the end of the stream.
+    #[inline]
+    pub(super) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_into(cx, room),
+            Self::Unix(unix) => unix.poll_read_into(cx, room),
+            Self::Tls(tls) => {
+                let mut room = ReadBuf::new(room);
+                ready!(Pin::new(tls).poll_read(cx, &mut room))?;
+                Poll::Ready(Ok(room.filled().len()))
+            }
         }
     }
 

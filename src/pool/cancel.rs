@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use dashmap::Entry;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
+use smallvec::SmallVec;
 
 use crate::server::{CancelKey, PendingCancel};
 use crate::wire::startup::ProtocolVersion;
@@ -18,8 +19,12 @@ use crate::wire::startup::ProtocolVersion;
 const KEY_LEN: usize = 32;
 
 /// Where a client stands, for those who want to cancel it.
-#[derive(Debug, Default)]
-pub struct CancelSlot(Mutex<State>);
+#[derive(Debug)]
+pub struct CancelSlot {
+    /// The key the client is told.
+    pub key: SmallVec<[u8; 4]>,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 enum State {
@@ -35,12 +40,12 @@ enum State {
 impl CancelSlot {
     /// The client begins to wait.
     pub fn queue(&self) {
-        *self.0.lock() = State::Queued { cancelled: false, waker: None };
+        *self.state.lock() = State::Queued { cancelled: false, waker: None };
     }
 
     /// Whether the wait was cancelled; if not, `waker` is woken when it is.
     pub fn is_wait_cancelled(&self, current: &Waker) -> bool {
-        match &mut *self.0.lock() {
+        match &mut *self.state.lock() {
             State::Queued { cancelled, waker } => {
                 *waker = Some(current.clone());
                 *cancelled
@@ -51,20 +56,20 @@ impl CancelSlot {
 
     /// The client holds a server.
     pub fn link(&self, key: Arc<CancelKey>) {
-        *self.0.lock() = State::Linked { key, cancelled: false };
+        *self.state.lock() = State::Linked { key, cancelled: false };
     }
 
     /// The client holds nothing any more: no later request reaches what it held. Says whether
     /// one had.
     pub fn unlink(&self) -> bool {
-        match std::mem::take(&mut *self.0.lock()) {
+        match std::mem::take(&mut *self.state.lock()) {
             State::Linked { cancelled, .. } | State::Queued { cancelled, .. } => cancelled,
             State::Idle => false,
         }
     }
 
     fn request(&self) -> Option<PendingCancel> {
-        match &mut *self.0.lock() {
+        match &mut *self.state.lock() {
             State::Idle => None,
             State::Queued { cancelled, waker } => {
                 *cancelled = true;
@@ -84,15 +89,13 @@ impl CancelSlot {
 
 /// All clients' keys.
 #[derive(Default)]
-pub struct CancelRegistry(DashMap<i32, (Box<[u8]>, Arc<CancelSlot>)>);
+pub struct CancelRegistry(DashMap<i32, Arc<CancelSlot>>);
 
 /// A client's entry, until it is dropped.
 pub struct Registration {
     registry: Arc<CancelRegistry>,
     /// The process id the client is told.
     pub pid: i32,
-    /// The key the client is told.
-    pub key: Box<[u8]>,
     /// Where it stands.
     pub slot: Arc<CancelSlot>,
 }
@@ -110,16 +113,16 @@ impl CancelRegistry {
         let random = SystemRandom::new();
         let fill = |bytes: &mut [u8]| random.fill(bytes).expect("the system has random numbers");
         let len = if version >= ProtocolVersion::V3_2 { KEY_LEN } else { 4 };
-        let mut key = vec![0; len].into_boxed_slice();
+        let mut key = SmallVec::from_elem(0, len);
         fill(&mut key);
-        let slot = Arc::new(CancelSlot::default());
+        let slot = Arc::new(CancelSlot { key, state: Mutex::default() });
         loop {
             let mut bytes = [0; 4];
             fill(&mut bytes);
             let pid = i32::from_be_bytes(bytes) & i32::MAX;
             if let Entry::Vacant(vacant) = self.0.entry(pid) {
-                vacant.insert((key.clone(), Arc::clone(&slot)));
-                return Registration { registry: Arc::clone(self), pid, key, slot };
+                vacant.insert(Arc::clone(&slot));
+                return Registration { registry: Arc::clone(self), pid, slot };
             }
         }
     }
@@ -129,12 +132,12 @@ impl CancelRegistry {
     pub fn request(&self, pid: i32, key: &[u8]) -> Option<PendingCancel> {
         let slot = {
             let entry = self.0.get(&pid)?;
-            let (known, slot) = entry.value();
+            let slot = entry.value();
             #[expect(
                 deprecated,
                 reason = "constant time; the names of its successors differ by version"
             )]
-            let same = ring::constant_time::verify_slices_are_equal(known, key).is_ok();
+            let same = ring::constant_time::verify_slices_are_equal(&slot.key, key).is_ok();
             same.then(|| Arc::clone(slot))?
         };
         slot.request()

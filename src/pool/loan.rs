@@ -25,54 +25,45 @@ impl Loan {
         self.server.as_mut().expect("a loan has its server until it ends")
     }
 
-    /// Takes the server out of all counts, or hands it to whoever is next.
-    fn end(&mut self, ending: Ending) {
-        let Some(mut server) = self.server.take() else { return };
-        let now = Instant::now();
+    /// Hands the server to whoever is next, or lets it rest. A server past `server_lifetime` is
+    /// closed instead.
+    fn give_back(&mut self) {
+        let Some(server) = self.server.take() else { return };
+        let pools = &self.seat.pools;
+        let effects = {
+            let mut sched = pools.sched.lock();
+            sched.turns.give_back(self.seat.place);
+            sched.put_idle(self.seat.pool, server)
+        };
+        if let Some(effects) = effects {
+            pools.carry_out(effects);
+        }
+    }
+
+    /// Closes the server, with a polite word if it is idle, and takes it out of all counts.
+    fn close(&mut self, politely: bool) {
+        let Some(server) = self.server.take() else { return };
+        // The socket first: as long as it is open, it counts.
+        if politely {
+            server.terminate();
+        } else {
+            drop(server);
+        }
         let pools = &self.seat.pools;
         let mut effects = Effects::default();
-        let old = now >= server.retire_at;
-        server.idle_since = now;
-        let kept = match ending {
-            Ending::GiveBack if !old => Some(server),
-            Ending::GiveBack | Ending::Terminate => {
-                server.terminate();
-                None
-            }
-            // The socket first: as long as it is open, it counts.
-            Ending::Close => {
-                drop(server);
-                None
-            }
-        };
         {
             let mut sched = pools.sched.lock();
             sched.turns.give_back(self.seat.place);
-            match kept {
-                Some(server) => sched.put_idle(self.seat.pool, server, &mut effects),
-                None => {
-                    sched.closed(self.seat.pool);
-                    sched.dispatch(now, &mut effects);
-                }
-            }
+            sched.closed(self.seat.pool);
+            sched.dispatch(Instant::now(), &mut effects);
         }
         pools.carry_out(effects);
     }
 }
 
-/// What becomes of a server at the end of a loan.
-enum Ending {
-    /// It is lent again, unless it is past `server_lifetime`.
-    GiveBack,
-    /// It is idle, and closed politely.
-    Terminate,
-    /// Its socket is closed.
-    Close,
-}
-
 impl Drop for Loan {
     fn drop(&mut self) {
-        self.end(Ending::Close);
+        self.close(false);
     }
 }
 
@@ -120,7 +111,7 @@ impl Drop for Checkout {
     fn drop(&mut self) {
         // Nothing was sent on it: its state is what it was.
         if let Some(mut loan) = self.0.take() {
-            loan.end(Ending::GiveBack);
+            loan.give_back();
         }
     }
 }
@@ -180,12 +171,13 @@ impl Linked {
     pub fn check_in(mut self) {
         if self.taint == Taint::Close {
             debug!("server closed: what its client did cannot be undone");
-            return self.loan.end(Ending::Terminate);
+            return self.loan.close(true);
         }
-        let key = Arc::clone(&self.server().cancel_key);
+        let key = &self.server().cancel_key;
         if key.is_settled() && !key.is_in_doubt() {
-            return self.loan.end(Ending::GiveBack);
+            return self.loan.give_back();
         }
+        let key = Arc::clone(key);
         let pools = Arc::clone(&self.loan.seat.pools);
         pools.tasks.spawn(async move {
             key.settle().await;
@@ -193,7 +185,7 @@ impl Linked {
                 warn!(pid = key.pid(), "server closed: a cancel request was not confirmed");
                 drop(self);
             } else {
-                self.loan.end(Ending::GiveBack);
+                self.loan.give_back();
             }
         });
     }

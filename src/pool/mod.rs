@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -37,8 +39,8 @@ use crate::server::{Endpoint, LoginError, Server, login};
 use crate::stats::Stats;
 use sched::{Effects, Sched};
 
-/// How often idle servers are looked after.
-const JANITOR_PERIOD: Duration = Duration::from_secs(1);
+/// How often idle servers are looked after, and the pools' clock moves on. PgBouncer's period.
+const JANITOR_PERIOD: Duration = Duration::from_millis(333);
 
 /// All servers of one cluster, whatever their database and login role, under one budget.
 pub struct Pools {
@@ -47,6 +49,8 @@ pub struct Pools {
     sched: Mutex<Sched>,
     tasks: Tasks,
     stop: CancellationToken,
+    /// Rings when somebody's patience ends sooner than expected.
+    alarm: Notify,
     stats: Arc<Stats>,
 }
 
@@ -56,7 +60,7 @@ impl Pools {
     pub fn new(config: Arc<Cluster>, scrub: Scrub, tasks: Tasks, stats: Arc<Stats>) -> Arc<Self> {
         let sched = Mutex::new(Sched::new(config.max_server_connections));
         let stop = CancellationToken::new();
-        Arc::new(Self { config, scrub, sched, tasks, stop, stats })
+        Arc::new(Self { config, scrub, sched, tasks, stop, alarm: Notify::new(), stats })
     }
 
     /// The pool for an endpoint, by its database and login role.
@@ -77,6 +81,23 @@ impl Pools {
         self.sched.lock().turns.waits(tenant)
     }
 
+    /// Tells clients that have waited for `query_wait_timeout`, until [`Pools::stop`].
+    pub async fn watch_the_clock(self: Arc<Self>) {
+        loop {
+            let next = self.sched.lock().expire(Instant::now());
+            let sooner = self.alarm.notified();
+            let watch = async {
+                match next {
+                    Some(next) => drop(timeout_at(next.into(), sooner).await),
+                    None => sooner.await,
+                }
+            };
+            if self.stop.run_until_cancelled(watch).await.is_none() {
+                return;
+            }
+        }
+    }
+
     /// Looks after idle servers until [`Pools::stop`].
     pub async fn janitor(self: Arc<Self>) {
         let mut tick = tokio::time::interval(JANITOR_PERIOD);
@@ -92,7 +113,11 @@ impl Pools {
                 || !server.is_usable()
         };
         let mut effects = Effects::default();
-        self.sched.lock().close_idle(stale, now, &mut effects);
+        {
+            let mut sched = self.sched.lock();
+            sched.clock = now;
+            sched.close_idle(stale, now, &mut effects);
+        }
         self.carry_out(effects);
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::error::CheckoutError;
-use super::turns::Turns;
+use super::turns::{QueueFull, TicketId, Turns};
 use crate::server::switch::Fit;
 use crate::server::{Endpoint, LoginError, Server, Target};
 
@@ -25,7 +25,11 @@ const STAY_MIN: Duration = Duration::from_millis(500);
 
 /// A waiter, and what it waits for.
 pub(super) struct Ticket {
+    pub(super) place: usize,
     pub(super) pool: usize,
+    /// `query_wait_timeout`, and when it ends.
+    pub(super) patience: Duration,
+    pub(super) deadline: Instant,
     pub(super) target: Arc<Target>,
     pub(super) reply: oneshot::Sender<Result<Box<Server>, CheckoutError>>,
 }
@@ -59,6 +63,11 @@ pub(super) struct Effects {
 }
 
 pub(super) struct Sched {
+    /// What time it was a moment ago: to read the clock twice a transaction costs more than the
+    /// rest of giving a server back, and servers rest for seconds.
+    pub(super) clock: Instant,
+    /// When the next waiter may lose patience: for all of them there is one timer.
+    alarm: Option<Instant>,
     pub(super) turns: Turns<Ticket>,
     pools: Vec<Pool>,
     /// Servers that exist or are being dialled.
@@ -69,23 +78,51 @@ pub(super) struct Sched {
 
 impl Sched {
     pub(super) fn new(max_open: usize) -> Self {
-        Self { turns: Turns::new(), pools: Vec::new(), open: 0, max_open, stopping: false }
+        Self {
+            clock: Instant::now(),
+            alarm: None,
+            turns: Turns::new(),
+            pools: Vec::new(),
+            open: 0,
+            max_open,
+            stopping: false,
+        }
     }
 
     pub(super) const fn open(&self) -> usize {
         self.open
     }
 
-    pub(super) const fn limits(&self) -> (usize, usize) {
-        (self.open, self.max_open)
-    }
-
     pub(super) const fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    pub(super) fn failure(&self, pool: usize) -> Option<LoginError> {
-        self.pools[pool].failure.as_ref().map(|failure| failure.error.clone())
+    /// Queues a ticket; `true`: its patience ends before the alarm that is set.
+    pub(super) fn wait(&mut self, ticket: Ticket) -> Result<(TicketId, bool), QueueFull> {
+        let deadline = ticket.deadline;
+        let id = self.turns.wait(ticket.place, ticket)?;
+        let sooner = self.alarm.is_none_or(|alarm| deadline < alarm);
+        if sooner {
+            self.alarm = Some(deadline);
+        }
+        Ok((id, sooner))
+    }
+
+    /// Tells those whose patience has ended, and sets the alarm for the next.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
+        for ticket in self.turns.drain(|ticket| ticket.deadline <= now) {
+            let failure = self.pools[ticket.pool].failure.as_ref();
+            let timed_out = CheckoutError::TimedOut {
+                waited: ticket.patience,
+                tenant: self.turns.usage(ticket.place),
+                cluster: (self.open, self.max_open),
+                login: failure.map(|failure| failure.error.clone()),
+            };
+            // A waiter that is gone needs no answer.
+            let _ = ticket.reply.send(Err(timed_out));
+        }
+        self.alarm = self.turns.tickets().map(|ticket| ticket.deadline).min();
+        self.alarm
     }
 
     pub(super) fn pool(&mut self, endpoint: &Endpoint) -> usize {
@@ -107,6 +144,9 @@ impl Sched {
     /// The idle server that fits best: same state, same tenant, least recently used.
     pub(super) fn take_idle(&mut self, pool: usize, target: &Arc<Target>) -> Option<Box<Server>> {
         let idle = &mut self.pools[pool].idle;
+        if idle.back()?.known.fit(target) == Fit::SameState {
+            return idle.pop_back();
+        }
         let mut best = (Fit::OtherTenant, 0);
         for (at, server) in idle.iter().enumerate().rev() {
             match server.known.fit(target) {
@@ -118,16 +158,24 @@ impl Sched {
         idle.remove(best.1)
     }
 
-    /// A server comes back to its pool. Whoever is next gets it, wherever he belongs.
-    pub(super) fn put_idle(&mut self, pool: usize, server: Box<Server>, effects: &mut Effects) {
-        if self.stopping {
+    /// A server comes back to its pool, if it may still be lent. Whoever is next gets it, wherever
+    /// he belongs; `None`: nobody waits.
+    pub(super) fn put_idle(&mut self, pool: usize, mut server: Box<Server>) -> Option<Effects> {
+        let now = self.clock;
+        if self.stopping || now >= server.retire_at {
+            let mut effects = Effects { closed: vec![server], ..Effects::default() };
             self.closed(pool);
-            effects.closed.push(server);
-            return;
+            self.dispatch(now, &mut effects);
+            return Some(effects);
         }
-        let now = server.idle_since;
+        server.idle_since = now;
         self.pools[pool].idle.push_back(server);
-        self.dispatch(now, effects);
+        if self.turns.nobody_waits() {
+            return None;
+        }
+        let mut effects = Effects::default();
+        self.dispatch(now, &mut effects);
+        Some(effects)
     }
 
     /// A server is gone.
@@ -156,6 +204,12 @@ impl Sched {
     /// budget allows, or if an idle server of another pool can make room.
     fn next_with_idle(&mut self, now: Instant, effects: &mut Effects) -> Option<(usize, usize)> {
         loop {
+            // Mostly the first in turn is served, by the server that has just come back.
+            if let Some((place, ticket, _)) = self.turns.in_turn().next()
+                && !self.pools[ticket.pool].idle.is_empty()
+            {
+                return Some((place, ticket.pool));
+            }
             let (wanted, found) = self.look_around();
             for pool in wanted {
                 self.dial(pool, now, effects);

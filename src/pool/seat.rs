@@ -1,13 +1,11 @@
 //! A client's place in its tenant, and its way to a server.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep};
 
 use super::Pools;
 use super::error::CheckoutError;
@@ -59,6 +57,15 @@ impl Seat {
     /// # Errors
     /// [`CheckoutError`] when there is no point in waiting.
     pub fn acquire(self: &Arc<Self>, target: &Arc<Target>) -> Result<Acquired, CheckoutError> {
+        self.acquire_by(None, target)
+    }
+
+    /// The same, for who has waited before: his patience ends when it would have ended.
+    fn acquire_by(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        target: &Arc<Target>,
+    ) -> Result<Acquired, CheckoutError> {
         self.pools.stats.checkouts.add_one();
         loop {
             let mut sched = self.pools.sched.lock();
@@ -67,12 +74,12 @@ impl Seat {
             }
             if !sched.turns.take(self.place) {
                 drop(sched);
-                return self.queue(target);
+                return self.queue(deadline, target);
             }
             let Some(server) = sched.take_idle(self.pool, target) else {
                 sched.turns.give_back(self.place);
                 drop(sched);
-                return self.queue(target);
+                return self.queue(deadline, target);
             };
             drop(sched);
             let mut checkout = self.checkout(server);
@@ -87,32 +94,34 @@ impl Seat {
         Checkout::new(Loan::new(Arc::clone(self), server))
     }
 
-    fn queue(self: &Arc<Self>, target: &Arc<Target>) -> Result<Acquired, CheckoutError> {
+    fn queue(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        target: &Arc<Target>,
+    ) -> Result<Acquired, CheckoutError> {
         let (reply, answer) = oneshot::channel();
-        let ticket = Ticket { pool: self.pool, target: Arc::clone(target), reply };
-        let mut effects = Effects::default();
         let now = Instant::now();
-        let id = {
+        let patience = self.query_wait_timeout;
+        let deadline = deadline.unwrap_or(now + patience);
+        let (place, pool, target) = (self.place, self.pool, Arc::clone(target));
+        let ticket = Ticket { place, pool, patience, deadline, target: Arc::clone(&target), reply };
+        let mut effects = Effects::default();
+        let (id, sooner) = {
             let mut sched = self.pools.sched.lock();
             if let Some(error) = sched.is_hopeless(self.pool, now) {
                 return Err(CheckoutError::Login(error));
             }
-            let id = sched
-                .turns
-                .wait(self.place, ticket)
-                .map_err(|full| CheckoutError::QueueFull { limit: full.limit })?;
+            let queued = sched.wait(ticket);
+            let queued = queued.map_err(|full| CheckoutError::QueueFull { limit: full.limit })?;
             sched.dispatch(now, &mut effects);
-            id
+            queued
         };
         self.pools.carry_out(effects);
+        if sooner {
+            self.pools.alarm.notify_one();
+        }
         self.pools.stats.waits.add_one();
-        Ok(Acquired::Later(Waiting {
-            seat: Arc::clone(self),
-            target: Arc::clone(target),
-            id,
-            answer,
-            deadline: Box::pin(sleep(self.query_wait_timeout)),
-        }))
+        Ok(Acquired::Later(Waiting { seat: Arc::clone(self), target, id, answer, deadline }))
     }
 }
 
@@ -122,7 +131,7 @@ pub struct Waiting {
     target: Arc<Target>,
     id: TicketId,
     answer: oneshot::Receiver<Result<Box<Server>, CheckoutError>>,
-    deadline: Pin<Box<Sleep>>,
+    deadline: Instant,
 }
 
 impl Waiting {
@@ -131,38 +140,25 @@ impl Waiting {
     /// # Cancel safety
     /// Nothing is lost.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Checkout, CheckoutError>> {
-        match Pin::new(&mut self.answer).poll(cx) {
-            Poll::Ready(Ok(Ok(server))) => {
+        match ready!(Pin::new(&mut self.answer).poll(cx)) {
+            Ok(Ok(server)) => {
                 let mut checkout = self.seat.checkout(server);
                 if checkout.is_usable() {
                     return Poll::Ready(Ok(checkout));
                 }
                 // It died just now. The wait begins anew, with the time that is left.
                 checkout.close();
-                match self.seat.acquire(&self.target) {
-                    Ok(Acquired::Now(checkout)) => return Poll::Ready(Ok(checkout)),
-                    Ok(Acquired::Later(mut again)) => {
-                        std::mem::swap(&mut again.deadline, &mut self.deadline);
+                match self.seat.acquire_by(Some(self.deadline), &self.target) {
+                    Ok(Acquired::Now(checkout)) => Poll::Ready(Ok(checkout)),
+                    Ok(Acquired::Later(again)) => {
                         *self = again;
-                        return self.poll(cx);
+                        self.poll(cx)
                     }
-                    Err(error) => return Poll::Ready(Err(error)),
+                    Err(error) => Poll::Ready(Err(error)),
                 }
             }
-            Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(error)),
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(CheckoutError::Stopping)),
-            Poll::Pending => {}
-        }
-        self.deadline.as_mut().poll(cx).map(|()| Err(self.timed_out()))
-    }
-
-    fn timed_out(&self) -> CheckoutError {
-        let mut sched = self.seat.pools.sched.lock();
-        CheckoutError::TimedOut {
-            waited: self.seat.query_wait_timeout,
-            tenant: sched.turns.usage(self.seat.place),
-            cluster: sched.limits(),
-            login: sched.failure(self.seat.pool),
+            Ok(Err(error)) => Poll::Ready(Err(error)),
+            Err(_) => Poll::Ready(Err(CheckoutError::Stopping)),
         }
     }
 }

@@ -190,6 +190,12 @@ impl<T> Turns<T> {
         Some(ticket)
     }
 
+    /// All tickets that wait.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = &T> {
+        let waiting = |&place: &usize| self.entries[place].as_ref().map(|entry| &entry.waiting);
+        self.ring.iter().filter_map(waiting).flatten().map(|(_, ticket)| ticket)
+    }
+
     /// Takes out every ticket for which `is_hopeless`.
     pub(super) fn drain(&mut self, mut is_hopeless: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut drained = Vec::new();

@@ -21,9 +21,9 @@ use tracing::{info, warn};
 pub use signals::until_signal;
 
 use crate::auth::Credentials;
-use crate::client::{GreetError, Greeting, Shared, Welcomes, greet, login};
+use crate::client::{GreetError, Greeting, Session, Shared, Welcomes, greet, login};
 use crate::config::{Config, ListenAddress};
-use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Tasks, TlsError};
+use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
 use crate::stats::Stats;
 use workers::Workers;
@@ -166,6 +166,7 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         let scrub = config.general.scrub;
         let pools = Pools::new(Arc::clone(cluster), scrub, servers.clone(), Arc::clone(&stats));
         servers.spawn_on(Arc::clone(&pools).janitor(), &workers.all()[0]);
+        servers.spawn_on(Arc::clone(&pools).watch_the_clock(), &workers.all()[0]);
         clusters.insert(name.clone(), (connector, pools));
     }
     Ok(Shared {
@@ -175,7 +176,7 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         cancels: Arc::default(),
         welcomes: Welcomes::default(),
         room: Arc::new(Semaphore::new(config.general.max_client_conn)),
-        shutdown: Arc::default(),
+        shutdown: Arc::new(Shutdown::new(workers.all().to_vec())),
         stats,
         config,
     })
@@ -198,7 +199,7 @@ async fn enter(
     incoming: Incoming,
     tenant: Option<Arc<str>>,
     shared: Arc<Shared>,
-) -> Option<crate::client::Session> {
+) -> Option<Box<Session>> {
     let stream = incoming.into_stream().ok()?;
     let greeting = timeout(GREETING_TIME_MAX, greet(stream, &shared.acceptor));
     match greeting.await {

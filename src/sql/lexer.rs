@@ -103,11 +103,11 @@ static GOES_ON: [bool; 256] = {
     goes_on
 };
 
-pub(super) fn is_word_start(byte: u8) -> bool {
+fn is_word_start(byte: u8) -> bool {
     KINDS[usize::from(byte)] == Kind::WordStart
 }
 
-pub(super) fn is_word(byte: u8) -> bool {
+fn is_word(byte: u8) -> bool {
     GOES_ON[usize::from(byte)]
 }
 

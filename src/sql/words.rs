@@ -27,87 +27,124 @@ enum Word {
 /// Longest word that matters, in bytes. A longer word is none of them.
 pub(super) const WORD_LEN_MAX: usize = 32;
 
+/// How a word of the table is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spelled {
+    Whole,
+    /// It is the beginning of the names that matter.
+    Prefix,
+}
+use Spelled::{Prefix, Whole};
+
+/// Every word that matters.
+static WORDS: [(&str, Spelled, Word); 37] = [
+    ("set", Whole, Word::Set),
+    ("select", Whole, Word::Select),
+    ("set_config", Whole, Word::Anywhere(Flag::SetConfig)),
+    // What follows could no longer be read.
+    ("standard_conforming_strings", Whole, Word::Anywhere(Flag::Set)),
+    ("client_encoding", Whole, Word::Anywhere(Flag::Set)),
+    // They run the text they are given.
+    ("query_to_xml", Prefix, Word::Anywhere(Flag::RunsText)),
+    ("cursor_to_xml", Prefix, Word::Anywhere(Flag::RunsText)),
+    ("ts_stat", Whole, Word::Anywhere(Flag::RunsText)),
+    ("ts_rewrite", Whole, Word::Anywhere(Flag::RunsText)),
+    ("reset", Whole, Word::Opens(Flag::Reset)),
+    ("replace", Whole, Word::Replace),
+    ("do", Whole, Word::Opens(Flag::Do)),
+    ("discard", Whole, Word::Opens(Flag::Discard)),
+    ("declare", Whole, Word::Declare),
+    ("dblink", Prefix, Word::Anywhere(Flag::Dblink)),
+    ("prepare", Whole, Word::Opens(Flag::Prepare)),
+    ("pg_advisory_lock", Whole, Word::Anywhere(Flag::AdvisoryLock)),
+    ("pg_advisory_lock_shared", Whole, Word::Anywhere(Flag::AdvisoryLock)),
+    ("pg_try_advisory_lock", Whole, Word::Anywhere(Flag::AdvisoryLock)),
+    ("pg_try_advisory_lock_shared", Whole, Word::Anywhere(Flag::AdvisoryLock)),
+    ("pg_settings", Whole, Word::Anywhere(Flag::PgSettings)),
+    ("pg_temp", Prefix, Word::Anywhere(Flag::Temporary)),
+    ("listen", Whole, Word::Opens(Flag::Listen)),
+    ("load", Whole, Word::Opens(Flag::Load)),
+    ("local", Whole, Word::Local),
+    ("global", Whole, Word::Local),
+    ("temp", Whole, Word::Temporary),
+    ("temporary", Whole, Word::Temporary),
+    ("transaction", Whole, Word::Transaction),
+    ("constraints", Whole, Word::Transaction),
+    ("call", Whole, Word::Opens(Flag::Call)),
+    ("create", Whole, Word::Create),
+    ("into", Whole, Word::Into),
+    ("insert", Whole, Word::Insert),
+    ("merge", Whole, Word::Insert),
+    ("with", Whole, Word::With),
+    ("hold", Whole, Word::Hold),
+];
+
+/// By first and third letter, the lengths of some words, a bit each: nearly every word of nearly
+/// every statement is ruled out by one look. `_` counts as a letter, and case not at all.
+type Lengths = [u64; 1024];
+static OF_ALL: Lengths = lengths(false);
+static OF_ALARMING: Lengths = lengths(true);
+
+const fn lengths(only_alarming: bool) -> Lengths {
+    let mut lengths = [0; 1024];
+    let mut at = 0;
+    while at < WORDS.len() {
+        let (name, spelled, word) = WORDS[at];
+        let name = name.as_bytes();
+        let mut len = name.len();
+        while len <= WORD_LEN_MAX && (word.is_alarming() || !only_alarming) {
+            lengths[place(name[0], if name.len() > 2 { name[2] } else { 0 })] |= 1 << len;
+            len = match spelled {
+                Whole => WORD_LEN_MAX + 1,
+                Prefix => len + 1,
+            };
+        }
+        at += 1;
+    }
+    lengths
+}
+
+const fn place(first: u8, third: u8) -> usize {
+    (first as usize & 31) << 5 | (third as usize & 31)
+}
+
 #[inline]
-fn classify(word: &[u8]) -> Word {
-    // Most words are ruled out by their length and first letter.
-    match (word.len(), word.first().map_or(0, u8::to_ascii_lowercase)) {
-        (
-            2..=WORD_LEN_MAX,
-            b'c' | b'd' | b'g' | b'h' | b'i' | b'l' | b'm' | b'p' | b'r' | b's' | b't' | b'w'
-            | b'q',
-        ) => classify_slowly(word),
-        _ => Word::Other,
-    }
-}
-
-fn classify_slowly(word: &[u8]) -> Word {
-    let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-    let starts = |name: &str| {
-        word.get(..name.len()).is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()))
+fn may_be(word: &[u8], lengths: &Lengths) -> bool {
+    let place = match word {
+        [first, _, third, ..] => place(*first, *third),
+        [first, _] => place(*first, 0),
+        _ => return false,
     };
-    let first = word.first().map_or(0, u8::to_ascii_lowercase);
-    match first {
-        b's' if is("set") => Word::Set,
-        b's' if is("select") => Word::Select,
-        b's' if is("set_config") => Word::Anywhere(Flag::SetConfig),
-        // What follows could no longer be read.
-        b's' if is("standard_conforming_strings") => Word::Anywhere(Flag::Set),
-        b'c' if is("client_encoding") => Word::Anywhere(Flag::Set),
-        // They run the text they are given.
-        b'q' if starts("query_to_xml") => Word::Anywhere(Flag::RunsText),
-        b'c' if starts("cursor_to_xml") => Word::Anywhere(Flag::RunsText),
-        b't' if is("ts_stat") || is("ts_rewrite") => Word::Anywhere(Flag::RunsText),
-        b'r' if is("reset") => Word::Opens(Flag::Reset),
-        b'r' if is("replace") => Word::Replace,
-        b'd' if is("do") => Word::Opens(Flag::Do),
-        b'd' if is("discard") => Word::Opens(Flag::Discard),
-        b'd' if is("declare") => Word::Declare,
-        b'd' if starts("dblink") => Word::Anywhere(Flag::Dblink),
-        b'p' if is("prepare") => Word::Opens(Flag::Prepare),
-        b'p' if starts("pg_") => classify_pg(word),
-        b'l' if is("listen") => Word::Opens(Flag::Listen),
-        b'l' if is("load") => Word::Opens(Flag::Load),
-        b'l' if is("local") => Word::Local,
-        b'g' if is("global") => Word::Local,
-        b't' if is("temp") || is("temporary") => Word::Temporary,
-        b't' if is("transaction") => Word::Transaction,
-        b'c' if is("constraints") => Word::Transaction,
-        b'c' if is("call") => Word::Opens(Flag::Call),
-        b'c' if is("create") => Word::Create,
-        b'i' if is("into") => Word::Into,
-        b'i' if is("insert") => Word::Insert,
-        b'm' if is("merge") => Word::Insert,
-        b'w' if is("with") => Word::With,
-        b'h' if is("hold") => Word::Hold,
-        _ => Word::Other,
-    }
+    lengths[place] >> word.len().min(63) & 1 == 1
 }
 
-fn classify_pg(word: &[u8]) -> Word {
-    let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-    let locks = [
-        "pg_advisory_lock",
-        "pg_advisory_lock_shared",
-        "pg_try_advisory_lock",
-        "pg_try_advisory_lock_shared",
-    ];
-    if locks.into_iter().any(is) {
-        Word::Anywhere(Flag::AdvisoryLock)
-    } else if is("pg_settings") {
-        Word::Anywhere(Flag::PgSettings)
-    } else if word.get(..7).is_some_and(|w| w.eq_ignore_ascii_case(b"pg_temp")) {
-        Word::Anywhere(Flag::Temporary)
-    } else {
-        Word::Other
+fn classify(word: &[u8]) -> Word {
+    if !may_be(word, &OF_ALL) {
+        return Word::Other;
     }
+    let same = |(name, spelled, _): &&(&str, Spelled, Word)| {
+        let fits = match spelled {
+            Whole => name.len() == word.len(),
+            Prefix => name.len() <= word.len(),
+        };
+        fits && word[..name.len()].eq_ignore_ascii_case(name.as_bytes())
+    };
+    WORDS.iter().find(same).map_or(Word::Other, |(_, _, word)| *word)
 }
 
 /// Whether a word could be flagged in some place.
+#[inline]
 pub(super) fn is_alarming(word: &[u8]) -> bool {
-    matches!(
-        classify(word),
-        Word::Set | Word::Opens(_) | Word::Anywhere(_) | Word::Temporary | Word::Hold
-    )
+    may_be(word, &OF_ALARMING) && classify(word).is_alarming()
+}
+
+impl Word {
+    const fn is_alarming(self) -> bool {
+        matches!(
+            self,
+            Self::Set | Self::Opens(_) | Self::Anywhere(_) | Self::Temporary | Self::Hold
+        )
+    }
 }
 
 /// Where in a statement the lexer stands.

@@ -1,0 +1,268 @@
+//! What a session holds while it is linked to a server, and how it parts with it.
+//!
+//! ```text
+//! client --inbound--> scan --> [frames of the switch] unit --> server      (`to_server`)
+//! client <-------------- scan, swallow the switch's replies <-- outbound -- server   (`to_client`)
+//! ```
+//!
+//! Until the switch is confirmed only the client's first unit is sent, and kept: if PostgreSQL
+//! refuses the switch, the unit has not run and can be sent to another server. Each direction
+//! reads only when it has nothing left to write: that is the back-pressure.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+
+use super::departure;
+use super::refusal::Refusal;
+use super::session::Session;
+use crate::config::PoolMode;
+use crate::flow::ServerScan;
+use crate::net::{Buffer, Phase};
+use crate::pool::{Checkout, Linked, Taint};
+use crate::server::{Frames, Switch};
+use crate::wire::backend::ServerError;
+use crate::wire::build::FLUSH;
+use crate::wire::frame::{HEADER_LEN, Header};
+use crate::wire::frontend::tag;
+
+/// How a link ended, or why the relay stops for a moment.
+pub(super) enum LinkEnd {
+    /// The server went back to its pool, and the client has all that it was sent.
+    Released,
+    /// The client left.
+    ClientLeft,
+    /// PostgreSQL refused the switch: the unit has not run.
+    SwitchFailed(ServerError),
+    /// The server broke off before a byte was sent to it.
+    NotSent(String),
+    /// The client gets a last word.
+    Farewell(Refusal),
+    /// The client has heard the server's last word.
+    Over,
+    /// The client has reset its settings to the server's; it is kept, and the tenant's come next.
+    Reset,
+}
+
+/// The server, and what is under way between the two.
+#[derive(Default)]
+pub(super) struct Link {
+    /// Gone once the server went back; then only `outbound` is left to be written.
+    pub(super) linked: Option<Linked>,
+    /// Frames of the switch that are still to be written.
+    pub(super) prefix: Bytes,
+    pub(super) confirmed: bool,
+    /// The unit did not fit into the buffer: it waits until the switch is confirmed.
+    pub(super) held_back: bool,
+    /// Bytes of the inbound buffer that were written and are kept until the switch is confirmed.
+    pub(super) sent: usize,
+    pub(super) wrote: bool,
+    begun: bool,
+    /// The server takes nothing any more; it may still have a last word.
+    pub(super) write_error: Option<Box<str>>,
+    /// The client said goodbye; what it sent before is still to be written.
+    pub(super) leaving: bool,
+    /// The client's stream has ended; what is in the buffer is still to be read.
+    pub(super) ended: bool,
+    /// The client broke the protocol; what it sent before is answered first.
+    pub(super) broken: Option<Box<str>>,
+    pub(super) outbound: Buffer,
+    /// Bytes at the front of `outbound` that go to the client.
+    pub(super) passed: usize,
+    pub(super) scan: ServerScan,
+    /// The rest of the message that is being scanned is not for the client.
+    pub(super) swallowing: bool,
+    /// The client has the beginning of a message and not yet its end.
+    pub(super) inside: bool,
+    /// The server said FATAL.
+    pub(super) fatal: bool,
+    pub(super) flush_client: bool,
+    pub(super) flush_server: bool,
+}
+
+impl Link {
+    /// Nobody has left, nothing is broken, and the server is between two messages.
+    #[inline]
+    pub(super) fn is_sound(&self) -> bool {
+        self.confirmed
+            && self.scan.at_boundary()
+            && !(self.leaving || self.ended || self.fatal)
+            && self.broken.is_none()
+            && self.write_error.is_none()
+    }
+}
+
+impl Session {
+    /// Binds the session to a server; the switch goes in front of the unit that waits.
+    pub(super) fn link_to(&mut self, checkout: Checkout) {
+        let (mut linked, switch) = checkout.switch_to(&self.target);
+        self.registration.slot.link(Arc::clone(&linked.server().cancel_key));
+        linked.taint(self.taint);
+        let frames = match switch {
+            Switch::Frames { frames, .. } => Some(frames),
+            Switch::None => self.stray_statement(&mut linked),
+        };
+        self.link.linked = Some(linked);
+        self.link.confirmed = frames.is_none();
+        self.exchange.begin_switch(frames.as_ref().map_or(0, |frames| frames.replies));
+        (self.link.begun, self.link.wrote, self.link.swallowing) = (false, false, false);
+        if let Some(frames) = frames {
+            self.put_in_front(frames);
+        }
+    }
+
+    fn put_in_front(&mut self, frames: Frames) {
+        self.link.prefix = frames.bytes;
+        self.link.held_back = !self.units.whole;
+        if self.link.held_back {
+            self.shared.stats.switch_round_trips.add_one();
+            let mut flushed = BytesMut::from(&self.link.prefix[..]);
+            flushed.extend_from_slice(FLUSH);
+            self.link.prefix = flushed.freeze();
+        }
+    }
+
+    /// Nobody may find the unnamed statement of the last client.
+    fn stray_statement(&self, linked: &mut Linked) -> Option<Frames> {
+        let left = linked.server().unnamed_left?;
+        let strange = left != self.registration.pid;
+        (strange && !drops_unnamed(self.inbound.bytes())).then(Frames::close_unnamed)
+    }
+
+    /// It goes on with a server it has used: losing that one now loses the session's state, so
+    /// nothing may be tried elsewhere.
+    pub(super) fn resume(&mut self) {
+        (self.link.begun, self.link.wrote) = (false, true);
+    }
+
+    /// Moves what can be moved between the client and its server.
+    pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
+        if self.shared.shutdown.phase() == Phase::Stopping {
+            return Poll::Ready(self.last_word(Refusal::ShuttingDown));
+        }
+        match self.move_both(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// The unit is sent first; later it is mostly the server that has something. Each direction
+    /// moves all it can, so another round is needed only where one waited for the other.
+    fn move_both(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+        let mut sent_now = !std::mem::replace(&mut self.link.begun, true);
+        if sent_now {
+            self.feed_server(cx)?;
+        }
+        loop {
+            let was_confirmed = self.link.confirmed;
+            self.feed_client(cx)?;
+            if sent_now && was_confirmed == self.link.confirmed {
+                return Ok(());
+            }
+            sent_now = false;
+            let moved = self.feed_server(cx)?;
+            if !(moved && self.exchange.is_at_rest()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// PostgreSQL has confirmed the switch: what was kept for a second try has run.
+    pub(super) fn confirm(&mut self) {
+        self.link.confirmed = true;
+        self.link.held_back = false;
+        if let Some(linked) = &mut self.link.linked {
+            linked.server().unnamed_left = None;
+            linked.confirm();
+        }
+        self.inbound.consume(self.link.sent);
+        self.units.scanned -= std::mem::take(&mut self.link.sent);
+    }
+
+    /// The server is lost; what that means depends on what it was sent.
+    pub(super) fn server_lost(&mut self, problem: impl ToString) -> LinkEnd {
+        let problem = self.link.write_error.take().map_or_else(|| problem.to_string(), Into::into);
+        match (self.link.fatal, self.link.wrote) {
+            (true, _) => LinkEnd::Over,
+            (false, true) => self.last_word(Refusal::ServerLost { problem }),
+            (false, false) => LinkEnd::NotSent(problem),
+        }
+    }
+
+    /// A last word for the client, unless it is in the middle of a message: it would be taken for
+    /// a part of that.
+    pub(super) fn last_word(&self, refusal: Refusal) -> LinkEnd {
+        if self.link.passed == 0 && !self.link.inside {
+            LinkEnd::Farewell(refusal)
+        } else {
+            LinkEnd::Over
+        }
+    }
+
+    /// A client that broke the protocol is told when all it sent before is answered.
+    pub(super) fn last_word_if_due(&mut self) -> Result<(), LinkEnd> {
+        if self.link.broken.is_none() {
+            return Ok(());
+        }
+        let answered = !self.exchange.is_busy() || !self.exchange.can_drain();
+        if !answered || !self.link.outbound.is_empty() {
+            return Ok(());
+        }
+        let problem = self.link.broken.take().unwrap_or_default().into();
+        Err(self.last_word(Refusal::Protocol { problem }))
+    }
+
+    /// Parts with the server, if it is still held, in the way the end calls for.
+    ///
+    /// `true`: a cancel request had reached it.
+    pub(super) fn part_from_server(&mut self, end: &LinkEnd) -> bool {
+        // First, so that no later request reaches what is no longer this client's.
+        let cancelled = self.registration.slot.unlink();
+        let link = std::mem::take(&mut self.link);
+        let Some(mut linked) = link.linked else { return cancelled };
+        linked.taint(self.taint);
+        linked.server().unnamed_left = Some(self.registration.pid);
+        if self.mode == PoolMode::Session {
+            linked.taint(Taint::Scrub);
+        }
+        let whole = link.prefix.is_empty()
+            && !link.held_back
+            && link.sent == self.units.scanned
+            && !self.units.is_inside_forwarded()
+            && !link.flush_server
+            && link.write_error.is_none();
+        match end {
+            LinkEnd::ClientLeft | LinkEnd::Farewell(Refusal::ShuttingDown) if whole => {
+                let rest = link.outbound.bytes()[link.passed..].into();
+                departure::part(linked, std::mem::take(&mut self.exchange), link.scan, rest);
+            }
+            LinkEnd::ClientLeft | LinkEnd::Farewell(_) => {
+                departure::abandon(linked, std::mem::take(&mut self.exchange).is_busy());
+            }
+            // After the first two the unit is sent again: what it will be answered is still owed.
+            LinkEnd::SwitchFailed(_)
+            | LinkEnd::NotSent(_)
+            | LinkEnd::Released
+            | LinkEnd::Over
+            | LinkEnd::Reset => drop(linked),
+        }
+        cancelled
+    }
+}
+
+/// Whether the client's first message makes PostgreSQL drop the unnamed statement: a query or a
+/// `Parse` of the unnamed statement, and well-formed, because a malformed one fails before.
+fn drops_unnamed(unit: &[u8]) -> bool {
+    let Ok(Some(header)) = Header::read(unit) else { return false };
+    let Some(body) = unit.get(HEADER_LEN..header.frame_len()) else { return false };
+    match (header.tag, body) {
+        (tag::QUERY, text) => memchr::memchr(0, text) == text.len().checked_sub(1),
+        (tag::PARSE, [0, text @ ..]) => {
+            let rest = memchr::memchr(0, text).map_or(&[][..], |end| &text[end + 1..]);
+            matches!(rest, [high, low, oids @ ..]
+                if oids.len() == 4 * usize::from(u16::from_be_bytes([*high, *low])))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,196 @@
+//! From the server to the client: read, scan, swallow what answers the switch, write. And the
+//! moment at which the server goes back.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+use super::link::LinkEnd;
+use super::refusal::Refusal;
+use super::session::Session;
+use crate::config::PoolMode;
+use crate::flow::ServerVerdict;
+use crate::net::Phase;
+use crate::pool::Taint;
+use crate::wire::backend::{ServerError, parameter_status, tag};
+
+impl Session {
+    pub(super) fn feed_client(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+        loop {
+            self.scan_outbound()?;
+            self.release_if_done(cx);
+            match self.write_client(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(LinkEnd::ClientLeft),
+            }
+            let Some(linked) = &mut self.link.linked else { return Err(LinkEnd::Released) };
+            match self.link.outbound.poll_fill(linked.server().stream(), cx) {
+                Poll::Pending => {
+                    self.last_word_if_due()?;
+                    return self.rest();
+                }
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => return Err(self.server_lost("the stream ended")),
+                Poll::Ready(Err(error)) => return Err(self.server_lost(error)),
+            }
+        }
+    }
+
+    /// The server has nothing more for now.
+    fn rest(&mut self) -> Result<(), LinkEnd> {
+        let at_rest =
+            self.link.confirmed && self.exchange.is_at_rest() && self.link.outbound.is_empty();
+        if at_rest {
+            self.reset_if_due()?;
+            if self.shared.shutdown.phase() > Phase::Running {
+                return Err(LinkEnd::Farewell(Refusal::ShuttingDown));
+            }
+            // Nobody is active: a pinned client that thinks holds no buffers.
+            self.link.outbound.release();
+            self.inbound.release();
+        }
+        Ok(())
+    }
+
+    /// RESET returns to what the server started with; a client's own settings begin above that.
+    fn reset_if_due(&mut self) -> Result<(), LinkEnd> {
+        let due = self.was_reset
+            && self.link.is_sound()
+            && self.units.scanned == 0
+            && self.units.at_boundary();
+        if due {
+            self.was_reset = false;
+            return Err(LinkEnd::Reset);
+        }
+        Ok(())
+    }
+
+    fn scan_outbound(&mut self) -> Result<(), LinkEnd> {
+        loop {
+            let bytes = &self.link.outbound.bytes()[self.link.passed..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let skipped = self.link.scan.skip_body(bytes);
+            if skipped > 0 {
+                self.pass(skipped);
+                continue;
+            }
+            let message = match self.link.scan.next(bytes) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.server_lost(error)),
+            };
+            let (tag, count) = (message.tag, message.consumed);
+            let verdict = match self.exchange.on_server(tag, message.body) {
+                Ok(ServerVerdict::Forward) if tag != tag::ERROR => {
+                    self.link.swallowing = false;
+                    self.pass(count);
+                    continue;
+                }
+                Ok(verdict) => verdict,
+                Err(unexpected) => return Err(self.server_lost(unexpected)),
+            };
+            if let (tag::ERROR, Some(body)) = (tag, message.body) {
+                let error = ServerError::read(body);
+                if verdict == ServerVerdict::SwitchFailed {
+                    return Err(LinkEnd::SwitchFailed(error));
+                }
+                self.link.fatal |= matches!(error.field(b'V'), "FATAL" | "PANIC");
+            }
+            self.link.swallowing = match verdict {
+                ServerVerdict::Forward | ServerVerdict::Ready(_) => false,
+                ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
+                ServerVerdict::Parameter => !self.is_news(count),
+                // Its words are too long to be looked into.
+                ServerVerdict::SwitchFailed => {
+                    return Err(LinkEnd::SwitchFailed(ServerError::read(&[])));
+                }
+            };
+            self.pass(count);
+            if verdict == ServerVerdict::SwitchDone {
+                self.confirm();
+            }
+        }
+    }
+
+    /// Records the `ParameterStatus` that was scanned, `count` bytes of it; `true` if the client
+    /// was last told something else.
+    fn is_news(&mut self, count: usize) -> bool {
+        let link = &mut self.link;
+        let frame = &link.outbound.bytes()[link.passed..link.passed + count];
+        // Longer than is looked into: passed on, and told again each time.
+        let whole = link.scan.at_boundary().then(|| &frame[crate::wire::frame::HEADER_LEN..]);
+        let Some(Ok((name, value))) = whole.map(parameter_status) else { return true };
+        if let Some(linked) = &mut link.linked {
+            linked.server().parameters.set(name, value);
+        }
+        if self.exchange.switching() || self.told.knows(name, value) {
+            return false;
+        }
+        Arc::make_mut(&mut self.told).set(name, value)
+    }
+
+    #[inline]
+    fn pass(&mut self, count: usize) {
+        if self.link.swallowing {
+            self.link.outbound.cut(self.link.passed, count);
+        } else {
+            self.link.passed += count;
+            self.link.inside = !self.link.scan.at_boundary();
+        }
+    }
+
+    /// The server goes back as soon as it is at rest, before a slow client has read its answer.
+    fn release_if_done(&mut self, cx: &mut Context<'_>) {
+        let done = self.exchange.is_at_rest()
+            && self.mode == PoolMode::Transaction
+            && self.link.is_sound()
+            && self.link.passed == self.link.outbound.len()
+            && self.units.scanned == 0
+            && self.units.at_boundary();
+        if !done {
+            return;
+        }
+        if self.exchange.unnamed_statement_waits() {
+            self.pin_to_server("unnamed prepared statement", Taint::Scrub);
+        }
+        if self.pin.is_some() {
+            return;
+        }
+        let Some(mut linked) = self.link.linked.take() else { return };
+        // Not a byte of a later message may be left in TLS.
+        if self.link.flush_server && !Pin::new(linked.server().stream()).poll_flush(cx).is_ready() {
+            self.link.linked = Some(linked);
+            return;
+        }
+        if self.exchange.parsed_unnamed_statement() {
+            linked.server().unnamed_left = Some(self.registration.pid);
+        }
+        self.registration.slot.unlink();
+        linked.check_in();
+    }
+
+    fn write_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let link = &mut self.link;
+        while link.passed > 0 {
+            let bytes = &link.outbound.bytes()[..link.passed];
+            let count = ready!(Pin::new(&mut self.client).poll_write(cx, bytes))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            link.outbound.consume(count);
+            link.passed -= count;
+            link.flush_client = self.client.buffers_writes();
+        }
+        if link.flush_client {
+            ready!(Pin::new(&mut self.client).poll_flush(cx))?;
+            link.flush_client = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

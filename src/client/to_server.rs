@@ -1,0 +1,115 @@
+//! From the client to the server: read, scan, write, untouched.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use tokio::io::AsyncWrite;
+
+use super::link::LinkEnd;
+use super::session::Session;
+use super::units::Step;
+
+impl Session {
+    /// `Ok(true)`: something moved.
+    pub(super) fn feed_server(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
+        let mut moved = false;
+        while self.link.linked.is_some() && self.link.write_error.is_none() {
+            if self.link.confirmed && !self.link.leaving && self.link.broken.is_none() {
+                self.scan_inbound();
+            }
+            match self.write_server(cx) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(wrote) => moved |= wrote,
+            }
+            // Who has left may have sent more than the unit that waits for its switch.
+            let waits = !self.link.confirmed && self.inbound.len() > self.units.scanned;
+            if self.link.leaving || (self.link.ended && !waits) {
+                return Err(LinkEnd::ClientLeft);
+            }
+            self.last_word_if_due()?;
+            let full = self.inbound.is_full() || !self.exchange.has_room();
+            if self.link.ended || self.link.broken.is_some() || full {
+                return Ok(moved);
+            }
+            match self.inbound.poll_fill(&mut self.client, cx) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(1..)) => moved = true,
+                Poll::Ready(Ok(0)) => self.link.ended = true,
+                Poll::Ready(Err(_)) => return Err(LinkEnd::ClientLeft),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn scan_inbound(&mut self) {
+        loop {
+            let step = self.scan(true);
+            if let Some(linked) = &mut self.link.linked {
+                linked.taint(self.taint);
+            }
+            match step {
+                Step::Progress | Step::UnitEnds => {}
+                Step::NeedsMore | Step::Stop => return,
+                Step::Terminate => return self.link.leaving = true,
+                Step::Broken(problem) => return self.link.broken = Some(problem.into()),
+            }
+        }
+    }
+
+    /// Writes the switch and what was scanned, in one write if the socket takes it.
+    fn write_server(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let link = &mut self.link;
+        let Some(linked) = &mut link.linked else { return Poll::Ready(false) };
+        let stream = linked.server().stream();
+        let mut wrote = false;
+        let failed = loop {
+            let upto = if link.held_back { link.sent } else { self.units.scanned };
+            let unit = &self.inbound.bytes()[link.sent..upto];
+            if link.prefix.is_empty() && unit.is_empty() {
+                break None;
+            }
+            let result = if link.prefix.is_empty() {
+                Pin::new(&mut *stream).poll_write(cx, unit)
+            } else {
+                let slices = [IoSlice::new(&link.prefix), IoSlice::new(unit)];
+                Pin::new(&mut *stream).poll_write_vectored(cx, &slices)
+            };
+            let count = match result {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count @ 1..)) => count,
+                Poll::Ready(Ok(0)) => break Some("nothing was written".into()),
+                Poll::Ready(Err(error)) => break Some(error.to_string()),
+            };
+            let of_prefix = count.min(link.prefix.len());
+            if of_prefix > 0 {
+                link.prefix.advance(of_prefix);
+            }
+            link.sent += count - of_prefix;
+            (wrote, link.wrote) = (true, true);
+            link.flush_server = stream.buffers_writes();
+            if link.confirmed {
+                self.inbound.consume(link.sent);
+                self.units.scanned -= std::mem::take(&mut link.sent);
+            }
+        };
+        let failed = match failed {
+            None if link.flush_server => match Pin::new(stream).poll_flush(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {
+                    link.flush_server = false;
+                    None
+                }
+                Poll::Ready(Err(error)) => Some(error.to_string()),
+            },
+            failed => failed,
+        };
+        // It may still have a last word: reading goes on.
+        let wrote = wrote || failed.is_some();
+        if let Some(failed) = failed {
+            link.write_error = Some(failed.into());
+        }
+        Poll::Ready(wrote)
+    }
+}
