@@ -21,9 +21,12 @@ pub struct Cluster {
 /// Where PostgreSQL of a major version is installed.
 #[must_use]
 pub fn bindir(major: u32) -> PathBuf {
-    let variable = format!("TENANTRY_TEST_PG{major}_BINDIR");
+    bindir_from(major, &format!("TENANTRY_TEST_PG{major}_BINDIR"))
+}
+
+fn bindir_from(major: u32, variable: &str) -> PathBuf {
     let default = format!("/usr/lib/postgresql/{major}/bin");
-    let path = PathBuf::from(std::env::var(&variable).unwrap_or(default));
+    let path = PathBuf::from(std::env::var(variable).unwrap_or(default));
     assert!(
         path.join("postgres").exists(),
         "no PostgreSQL {major}: run `make test`, or set {variable}"
@@ -61,7 +64,20 @@ impl Cluster {
     /// Starts one; `settings` are lines of `postgresql.conf`.
     #[must_use]
     pub fn start(major: u32, settings: &str) -> Self {
-        let bindir = bindir(major);
+        Self::start_from(bindir(major), settings)
+    }
+
+    /// Starts one that can do TLS.
+    #[must_use]
+    pub fn start_with_tls(major: u32) -> Self {
+        let bindir = match major {
+            15 => bindir(major),
+            _ => bindir_from(major, &format!("TENANTRY_TEST_PG{major}_TLS_BINDIR")),
+        };
+        Self::start_from(bindir, "")
+    }
+
+    fn start_from(bindir: PathBuf, settings: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("tenantry-test-").tempdir().unwrap();
         let owner = unprivileged();
         if let Some((uid, gid)) = owner {

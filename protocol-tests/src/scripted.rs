@@ -85,6 +85,20 @@ async fn greet(tcp: TcpStream, pid: i32, sender: mpsc::Sender<Wire>, cancels: mp
     let _ = sender.send(wire).await;
 }
 
+/// Answers a switch, message by message; returns what comes behind it.
+pub async fn answer_switch(server: &mut Wire) -> Message {
+    loop {
+        let got = server.receive().await;
+        match got.tag {
+            'P' => server.send(&message('1', b"")).await,
+            'B' => server.send(&message('2', b"")).await,
+            'E' => server.send(&message('C', b"SET\0")).await,
+            'C' => server.send(&message('3', b"")).await,
+            _ => return got,
+        }
+    }
+}
+
 /// The SQL of a `Parse` or `Query`.
 #[must_use]
 pub fn sql(message: &Message) -> String {

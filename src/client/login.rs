@@ -24,6 +24,9 @@ use crate::wire::startup::ProtocolVersion;
 /// Longest an exchange of passwords may take.
 const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// How long a login may go on once the pooler drains. A login takes milliseconds.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
 /// Logs a client in.
 ///
 /// # Errors
@@ -34,7 +37,11 @@ pub async fn login(
     listener_tenant: Option<&str>,
     shared: &Arc<Shared>,
 ) -> Result<Box<Session>, Refusal> {
-    match admit(&mut talk, &hello, listener_tenant, shared).await {
+    let admitted = tokio::select! {
+        admitted = admit(&mut talk, &hello, listener_tenant, shared) => admitted,
+        () = shared.shutdown.drained_for(DRAIN_GRACE) => Err(Refusal::ShuttingDown),
+    };
+    match admitted {
         Ok(admitted) => Ok(begin(talk, &hello, admitted, shared).await),
         Err(refusal) => {
             let mut out = BytesMut::new();
@@ -89,7 +96,14 @@ async fn admit(
     let seat = Seat::take(pools, pool, &tenant).map_err(|too_many| {
         Refusal::TooManyTenantClients { tenant: tenant.id.to_string(), limit: too_many.limit }
     })?;
-    let welcome = shared.welcomes.get(&tenant, &state, &own, &seat).await?;
+    // It may have to wait for a server: nobody should, for a client that is gone.
+    let welcome = tokio::select! {
+        welcome = shared.welcomes.get(&tenant, &state, &own, &seat) => welcome?,
+        () = talk.closed() => {
+            let problem = "unexpected end of the client's connection during login".to_owned();
+            return Err(Refusal::Protocol { problem });
+        }
+    };
     let user_mode = shared.config.users.get(proof.user()).and_then(|user| user.pool_mode());
     let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.config.general.pool_mode);
     Ok(Admitted { permit, seat, welcome, mode, user: proof.user().to_owned() })

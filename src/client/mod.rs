@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 
 pub use greet::{GreetError, Greeting, greet, tell};
 pub use hello::Hello;
-pub use login::login;
+pub use login::{DRAIN_GRACE, login};
 pub use refusal::Refusal;
 pub use session::Session;
 pub use welcome::Welcomes;

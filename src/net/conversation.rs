@@ -81,6 +81,19 @@ impl Conversation {
         }
     }
 
+    /// Returns when the peer is gone. What it says meanwhile is kept, as much as a message may hold.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn closed(&mut self) {
+        while self.buffer.len() < self.message_len_max {
+            if self.read_more().await.is_err() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     async fn read_more(&mut self) -> io::Result<()> {
         self.buffer.reserve(READ_LEN);
         match self.stream.read_buf(&mut self.buffer).await? {

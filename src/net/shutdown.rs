@@ -1,8 +1,10 @@
 //! The word that the pooler stops, heard by everybody who waits for something else.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::engine::Worker;
 
@@ -60,5 +62,11 @@ impl Shutdown {
             }
             rung.await;
         }
+    }
+
+    /// Waits until the pooler has been draining for `grace`.
+    pub async fn drained_for(&self, grace: Duration) {
+        self.reached(Phase::Draining).await;
+        sleep(grace).await;
     }
 }

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 pub use signals::until_signal;
 
 use crate::auth::Credentials;
-use crate::client::{GreetError, Greeting, Session, Shared, Welcomes, greet, login};
+use crate::client::{DRAIN_GRACE, GreetError, Greeting, Session, Shared, Welcomes, greet, login};
 use crate::config::{Config, ListenAddress};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
@@ -201,8 +201,14 @@ async fn enter(
     shared: Arc<Shared>,
 ) -> Option<Box<Session>> {
     let stream = incoming.into_stream().ok()?;
-    let greeting = timeout(GREETING_TIME_MAX, greet(stream, &shared.acceptor));
-    match greeting.await {
+    let greeting = tokio::select! {
+        greeting = timeout(GREETING_TIME_MAX, greet(stream, &shared.acceptor)) => greeting,
+        () = shared.shutdown.drained_for(DRAIN_GRACE) => {
+            info!("connection closed: the pooler is shutting down");
+            return None;
+        }
+    };
+    match greeting {
         Ok(Ok(Greeting::Startup(startup))) => {
             let (talk, hello) = *startup;
             let user = hello.user.clone();

@@ -115,6 +115,19 @@ on_both! {
         }
         db.until("true", 1).await;
     }
+
+    async fn a_login_that_waits_for_a_server_ends_with_its_client(db: &Database) {
+        let pooler = limited(db, "", 1, "[tenants.acme]\n[tenants.umbra]\nquery_wait_timeout = \"1h\"\n").await;
+        let mut holder = raw(&pooler, "acme").await;
+        holder.run("begin").await.unwrap();
+        // Its tenant's first: it asks the one server, which is taken.
+        let mut login = Wire::open(pooler.port).await;
+        login.send(&startup(V3_0, &[("user", "app.umbra")])).await;
+        drop(login);
+        pooler.until_log(1, |line| line["sqlstate"] == "08P01" && line["user"] == "app.umbra").await;
+        holder.run("commit").await.unwrap();
+        assert_eq!(raw(&pooler, "umbra").await.run("select name from who").await.unwrap(), ["umbra"]);
+    }
 }
 
 async fn refused_or_in(pooler: &Pooler, tenant: &str) -> bool {

@@ -56,4 +56,18 @@ on_both! {
         assert!(pooler.ended().await.success());
         db.until("true", 0).await;
     }
+
+    async fn who_has_not_logged_in_does_not_hold_up_the_drain(db: &Database) {
+        let toml = format!("{}[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n", db.toml(3));
+        let mut pooler = protocol_tests::Pooler::start(&toml).await;
+        let mut silent = Wire::open(pooler.port).await;
+        let mut asked = Wire::open(pooler.port).await;
+        asked.send(&startup(V3_0, &[("user", "app.acme")])).await;
+        assert_eq!(asked.receive().await.tag, 'R', "it owes a password");
+        pooler.signal("TERM");
+        assert_eq!(asked.receive().await.field('C'), "57P01");
+        assert_eq!(silent.next().await, None);
+        pooler.until_message(1, "connection closed: the pooler is shutting down").await;
+        assert!(pooler.ended().await.success());
+    }
 }

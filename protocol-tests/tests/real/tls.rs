@@ -146,14 +146,23 @@ on_both! {
     }
 }
 
-/// On PostgreSQL 15 alone: the wheel's 18 is built without TLS.
 #[tokio::test]
-async fn the_servers_certificate_is_checked_as_far_as_asked() {
-    let cluster = Cluster::start(15, "");
+async fn the_servers_certificate_is_checked_as_far_as_asked_on_15() {
+    the_servers_certificate_is_checked_as_far_as_asked(15).await;
+}
+
+#[tokio::test]
+async fn the_servers_certificate_is_checked_as_far_as_asked_on_18() {
+    the_servers_certificate_is_checked_as_far_as_asked(18).await;
+}
+
+/// On clusters of its own: the wheel's 18 is built without TLS.
+async fn the_servers_certificate_is_checked_as_far_as_asked(major: u32) {
+    let cluster = Cluster::start_with_tls(major);
     let files = tempfile::tempdir().unwrap();
     let (authority, stranger) =
         (Authority::new(files.path(), "ca"), Authority::new(files.path(), "stranger"));
-    let db = Database::create_on(15, cluster.port).await;
+    let db = Database::create_on(major, cluster.port).await;
     cluster.enable_tls(&authority.sign("localhost"));
     db.admin.batch_execute("alter system set ssl = on; ").await.unwrap();
     db.admin.batch_execute("select pg_reload_conf()").await.unwrap();

@@ -10,4 +10,5 @@
 )]
 
 mod guarded_switch;
+mod large_messages;
 mod servers_that_misbehave;

@@ -1,6 +1,6 @@
 //! A server that talks nonsense or goes away, at login and later.
 
-use protocol_tests::scripted::Scripted;
+use protocol_tests::scripted::{Scripted, answer_switch};
 use protocol_tests::wire::{V3_0, message, query, startup};
 use protocol_tests::{Pooler, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,24 +77,11 @@ async fn what_will_not_pass_is_told_at_once() {
 async fn linked(scripted: &mut Scripted, pooler: &Pooler) -> (Wire, Wire) {
     let server = async {
         let mut server = scripted.accept().await;
-        loop {
-            let got = server.receive().await;
-            match got.tag {
-                'P' => server.send(&message_one('1')).await,
-                'B' => server.send(&message_one('2')).await,
-                'E' => server.send(&message('C', b"SET\0")).await,
-                'C' => server.send(&message_one('3')).await,
-                _ => break,
-            }
-        }
+        answer_switch(&mut server).await;
         server.send(&[message('I', b""), message('Z', b"I")].concat()).await;
         server
     };
     tokio::join!(server, Wire::login(pooler.port, &[("user", "app.acme")]))
-}
-
-fn message_one(tag: char) -> Vec<u8> {
-    message(tag, b"")
 }
 
 #[tokio::test]
@@ -144,16 +131,7 @@ async fn a_server_that_died_while_idle_is_not_lent() {
         // Whatever it said, the next statement goes to a new server.
         client.send(&query("select 1")).await;
         let mut fresh = scripted.accept().await;
-        loop {
-            let got = fresh.receive().await;
-            match got.tag {
-                'P' => fresh.send(&message_one('1')).await,
-                'B' => fresh.send(&message_one('2')).await,
-                'E' => fresh.send(&message('C', b"SET\0")).await,
-                'C' => fresh.send(&message_one('3')).await,
-                _ => break,
-            }
-        }
+        answer_switch(&mut fresh).await;
         fresh.send(&[message('C', b"SELECT 1\0"), message('Z', b"I")].concat()).await;
         assert_eq!(client.tags().await, "CZI", "{last_words:?}");
     }
@@ -168,16 +146,7 @@ async fn a_pinned_session_whose_server_dies_after_a_reset_is_told_and_not_moved(
     assert_eq!(server.receive().await.tag, 'Q');
     server.send(&[message('C', b"RESET\0"), message('Z', b"I")].concat()).await;
     assert_eq!(client.tags().await, "CZI");
-    loop {
-        let got = server.receive().await;
-        match got.tag {
-            'P' => server.send(&message_one('1')).await,
-            'B' => server.send(&message_one('2')).await,
-            'E' => server.send(&message('C', b"SET\0")).await,
-            'C' => server.send(&message_one('3')).await,
-            _ => break,
-        }
-    }
+    answer_switch(&mut server).await;
     server.send(&[message('I', b""), message('Z', b"I")].concat()).await;
     drop(server); // without a word, as a crash does
     let last = client.receive().await;
