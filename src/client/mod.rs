@@ -7,6 +7,7 @@
 //! Uses `pool`, `auth`, `flow`, `server`. Knows no configuration file and no signals.
 
 mod departure;
+mod events;
 mod greet;
 mod hello;
 mod link;
@@ -17,9 +18,6 @@ mod to_client;
 mod to_server;
 mod units;
 mod welcome;
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,7 +6,6 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 use tracing::info;
@@ -18,9 +17,6 @@ use crate::pool::Taint;
 use crate::server::Parameters;
 use crate::sql::Flag;
 use crate::wire::frontend::{Names, tag};
-
-/// Longest a client may take to read its last error.
-pub(super) const FAREWELL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Answer to a `Sync` that needs no server.
 const READY: &[u8] = b"Z\x00\x00\x00\x05I";

@@ -1,0 +1,183 @@
+//! What the poll of a session leaves to be done at leisure: second attempts, refusals, the state
+//! behind a RESET, last words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use super::link::{Link, LinkEnd};
+use super::refusal::{Refusal, Severity};
+use super::session::{Session, Stage};
+use crate::flow::Refusal as UnitRefusal;
+use crate::pool::{CheckoutError, Taint};
+use crate::wire::backend::TransactionStatus;
+use crate::wire::build;
+
+/// Longest a server may take to put a session's state back after a RESET.
+const STATE_AGAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Longest a client may take to read its last error.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What the poll of a session cannot do itself.
+pub(super) enum Event {
+    /// The unit gets no server.
+    Unserved(Unserved),
+    /// The link has ended, or has to pause.
+    Link(LinkEnd),
+    /// The client is gone.
+    Over,
+    /// The client gets a last word.
+    Farewell(Refusal),
+}
+
+/// What comes after an event.
+pub(super) enum Next {
+    /// The session goes on.
+    Go,
+    /// Nothing; the client is gone or was told.
+    Over,
+    /// A last word.
+    Farewell(Refusal),
+}
+
+/// Why no server was got.
+pub(super) enum Unserved {
+    /// The client is told, and stays.
+    Refused(Refusal),
+    /// The client left.
+    Left,
+    /// The client is told, and goes.
+    Farewell(Refusal),
+}
+
+impl Session {
+    pub(super) async fn on_event(&mut self, event: Event) -> Next {
+        match event {
+            Event::Unserved(unserved) => self.on_unserved(unserved).await,
+            Event::Link(LinkEnd::Reset) => self.state_again().await,
+            Event::Link(end) => {
+                let cancelled = self.part_from_server(&end);
+                self.on_link_end(end, cancelled).await
+            }
+            Event::Over => Next::Over,
+            Event::Farewell(refusal) => Next::Farewell(refusal),
+        }
+    }
+
+    async fn on_unserved(&mut self, unserved: Unserved) -> Next {
+        self.stage = Stage::Idle;
+        match unserved {
+            Unserved::Left => Next::Over,
+            Unserved::Refused(refusal) => self.refuse_unit(&refusal).await,
+            Unserved::Farewell(refusal) => Next::Farewell(refusal),
+        }
+    }
+
+    /// What a link's end means for the unit, whose server is gone.
+    async fn on_link_end(&mut self, end: LinkEnd, cancelled: bool) -> Next {
+        let last_attempt = self.stage == Stage::Linked { again: true };
+        self.stage = Stage::Asking { again: true };
+        match end {
+            LinkEnd::ClientLeft | LinkEnd::Over | LinkEnd::Released | LinkEnd::Reset => Next::Over,
+            LinkEnd::Farewell(refusal) => Next::Farewell(refusal),
+            LinkEnd::SwitchFailed(error) => {
+                self.shared.stats.switch_failures.add_one();
+                // The cancel met the switch. Nothing has run: the client gets what it asked for.
+                if cancelled && error.sqlstate() == "57014" {
+                    return self.refuse_unit(&Refusal::Cancelled).await;
+                }
+                self.span().in_scope(|| info!(%error, retried = !last_attempt, "switch refused"));
+                if !last_attempt {
+                    return Next::Go;
+                }
+                let (tenant, error) = (self.tenant().to_owned(), error.to_string());
+                self.refuse_unit(&Refusal::Switch { tenant, error }).await
+            }
+            LinkEnd::NotSent(problem) => {
+                self.span().in_scope(|| debug!(problem, "server lost before anything was sent"));
+                if last_attempt {
+                    return Next::Farewell(Refusal::ServerLost { problem });
+                }
+                Next::Go
+            }
+        }
+    }
+
+    /// RESET has gone below the tenant's baseline: puts the session's state back over it.
+    async fn state_again(&mut self) -> Next {
+        self.resume();
+        let Some(linked) = &mut self.link.linked else { return Next::Over };
+        let frames = self.target.again();
+        let asked = timeout(STATE_AGAIN_TIME_MAX, linked.server().ask(Some(&frames), "")).await;
+        let problem = match asked {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the server did not answer in time".to_owned()),
+        };
+        if let Some(error) = problem {
+            self.registration.slot.unlink();
+            self.link = Link::default();
+            let tenant = self.tenant().to_owned();
+            return Next::Farewell(Refusal::Switch { tenant, error });
+        }
+        linked.server().unnamed_left = None;
+        // What the client was told is now what the server reports.
+        let mut news = BytesMut::new();
+        for (name, value) in linked.server().parameters.iter() {
+            if !self.told.knows(name.as_bytes(), value) {
+                build::parameter_status(name, value, &mut news);
+            }
+        }
+        self.told = Arc::new(linked.server().parameters.clone());
+        // A client that is gone is noticed by the next read.
+        let _ = self.client.write_all(&news).await;
+        let _ = self.client.flush().await;
+        Next::Go
+    }
+
+    pub(super) fn unserved(&self, error: CheckoutError) -> Unserved {
+        match error {
+            CheckoutError::Stopping => Unserved::Farewell(Refusal::ShuttingDown),
+            error => {
+                Unserved::Refused(Refusal::Checkout { tenant: self.tenant().to_owned(), error })
+            }
+        }
+    }
+
+    /// The unit will not run. The client is told as PostgreSQL would, and the session goes on.
+    async fn refuse_unit(&mut self, refusal: &Refusal) -> Next {
+        let (sqlstate, message) = refusal.summary();
+        self.span().in_scope(|| info!(sqlstate, message, "statement refused"));
+        let mut out = BytesMut::new();
+        refusal.write(Severity::Error, &mut out);
+        if self.exchange.refuse() == UnitRefusal::Ready {
+            build::ready_for_query(TransactionStatus::Idle, &mut out);
+        }
+        self.forget_unit();
+        // Nothing of it has run: it ties the session to nothing.
+        (self.pin, self.taint) = (None, Taint::None);
+        self.pin_if_unreadable();
+        if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {
+            return Next::Over;
+        }
+        self.stage = Stage::Idle;
+        Next::Go
+    }
+
+    pub(super) async fn farewell(mut self: Box<Self>, refusal: &Refusal) {
+        let (sqlstate, message) = refusal.summary();
+        self.span().in_scope(|| info!(sqlstate, message, "session ended"));
+        let mut out = BytesMut::new();
+        refusal.write(Severity::Fatal, &mut out);
+        // The last word; whether it arrives makes no difference to anybody else.
+        let _ = timeout(FAREWELL_TIME_MAX, async {
+            let _ = self.client.write_all(&out).await;
+            let _ = self.client.shutdown().await;
+        })
+        .await;
+    }
+}
