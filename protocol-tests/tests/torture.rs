@@ -36,15 +36,16 @@ struct Run {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_ever_sees_another_tenants_row_on_15() {
-    torture(15).await;
+    torture(15, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_client_ever_sees_another_tenants_row_on_18() {
-    torture(18).await;
+async fn no_client_ever_sees_another_tenants_row_on_18_and_two_workers() {
+    torture(18, 2).await;
 }
 
-async fn torture(major: u32) {
+/// With two workers, servers are lent from one's event loop to the other's clients.
+async fn torture(major: u32, workers: u32) {
     let from_env = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = from_env("TENANTRY_TORTURE_SECONDS").unwrap_or(30);
     let seed = from_env("TENANTRY_TORTURE_SEED").unwrap_or_else(|| rand::rng().random());
@@ -52,9 +53,8 @@ async fn torture(major: u32) {
     let db = Database::create(major).await;
     let tenants: Vec<String> = (0..TENANTS).map(|n| format!("t{n}")).collect();
     db.schemas(&tenants.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let pooler =
-        Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(SERVERS.into())))
-            .await;
+    let toml = format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(SERVERS.into()));
+    let pooler = Pooler::start_with(&format!("workers = {workers}"), &toml).await;
     let run = Arc::new(Run {
         port: pooler.port,
         stop: AtomicBool::new(false),
