@@ -20,13 +20,16 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(15);
 /// Logins under way at once in a pool: each costs PostgreSQL a fork and some milliseconds.
 const OPENING_MAX: usize = 8;
 
-/// How long a server rests before it makes room for a pool that has others.
+/// How long a server rests before it makes room for a pool that has others, and how long somebody of
+/// that pool waits before even one that was busy a moment ago has to go.
 const STAY_MIN: Duration = Duration::from_millis(500);
 
 /// A waiter, and what it waits for.
 pub(super) struct Ticket {
     pub(super) place: usize,
     pub(super) pool: usize,
+    /// When the wait began.
+    pub(super) since: Instant,
     /// `query_wait_timeout`, and when it ends.
     pub(super) patience: Duration,
     pub(super) deadline: Instant,
@@ -211,8 +214,8 @@ impl Sched {
                 return Some((place, ticket.pool));
             }
             let (wanted, found) = self.look_around();
-            for pool in wanted {
-                self.dial(pool, now, effects);
+            for (pool, since) in wanted {
+                self.dial(pool, since, now, effects);
             }
             // A dial may have closed the very server that was found; then it is now expected, and
             // the next look passes by whoever wanted it.
@@ -223,8 +226,9 @@ impl Sched {
         }
     }
 
-    /// Pools that want a dial, and the first tenant in turn that can be served: place and pool.
-    fn look_around(&self) -> (Vec<usize>, Option<(usize, usize)>) {
+    /// Pools that want a dial, and since when; and the first tenant in turn that can be served:
+    /// place and pool.
+    fn look_around(&self) -> (Vec<(usize, Instant)>, Option<(usize, usize)>) {
         let mut expected: Vec<usize> = self.pools.iter().map(|pool| pool.opening).collect();
         let mut wanted = Vec::new();
         for (place, ticket, room) in self.turns.in_turn() {
@@ -233,19 +237,19 @@ impl Sched {
             }
             let covered = room.min(expected[ticket.pool]);
             expected[ticket.pool] -= covered;
-            wanted.extend(std::iter::repeat_n(ticket.pool, room - covered));
+            wanted.extend(std::iter::repeat_n((ticket.pool, ticket.since), room - covered));
         }
         (wanted, None)
     }
 
-    fn dial(&mut self, pool: usize, now: Instant, effects: &mut Effects) {
+    fn dial(&mut self, pool: usize, since: Instant, now: Instant, effects: &mut Effects) {
         let wanted = &self.pools[pool];
         let backs_off = wanted.failure.as_ref().is_some_and(|failure| failure.retry_at > now);
         if backs_off || wanted.opening >= OPENING_MAX {
             return;
         }
         if self.open >= self.max_open {
-            let Some(server) = self.evict_for(pool, now) else { return };
+            let Some(server) = self.evict_for(pool, since, now) else { return };
             effects.closed.push(server);
         }
         let pool_entry = &mut self.pools[pool];
@@ -256,14 +260,15 @@ impl Sched {
     }
 
     /// The idle server of another pool that nobody has used for longest. A pool that has servers
-    /// waits for them rather than close one that was busy a moment ago: two pools would otherwise
-    /// spend their time logging in.
-    fn evict_for(&mut self, pool: usize, now: Instant) -> Option<Box<Server>> {
+    /// waits for them for a while rather than close one that was busy a moment ago: two pools would
+    /// otherwise spend their time logging in.
+    fn evict_for(&mut self, pool: usize, since: Instant, now: Instant) -> Option<Box<Server>> {
         let others = self.pools.iter().enumerate().filter(|(at, _)| *at != pool);
         let oldest = others.filter_map(|(at, p)| Some((p.idle.front()?.idle_since, at))).min();
         let (idle_since, victim) = oldest?;
         let rested = now.duration_since(idle_since) >= STAY_MIN;
-        if !rested && self.pools[pool].open > 0 {
+        let waited = now.duration_since(since) >= STAY_MIN;
+        if !rested && !waited && self.pools[pool].open > 0 {
             return None;
         }
         self.closed(victim);

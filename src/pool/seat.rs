@@ -103,8 +103,15 @@ impl Seat {
         let now = Instant::now();
         let patience = self.query_wait_timeout;
         let deadline = deadline.unwrap_or(now + patience);
-        let (place, pool, target) = (self.place, self.pool, Arc::clone(target));
-        let ticket = Ticket { place, pool, patience, deadline, target: Arc::clone(&target), reply };
+        let ticket = Ticket {
+            place: self.place,
+            pool: self.pool,
+            since: now,
+            patience,
+            deadline,
+            target: Arc::clone(target),
+            reply,
+        };
         let mut effects = Effects::default();
         let (id, sooner) = {
             let mut sched = self.pools.sched.lock();
@@ -121,7 +128,13 @@ impl Seat {
             self.pools.alarm.notify_one();
         }
         self.pools.stats.waits.add_one();
-        Ok(Acquired::Later(Waiting { seat: Arc::clone(self), target, id, answer, deadline }))
+        Ok(Acquired::Later(Waiting {
+            seat: Arc::clone(self),
+            target: Arc::clone(target),
+            id,
+            answer,
+            deadline,
+        }))
     }
 }
 

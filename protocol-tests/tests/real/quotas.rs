@@ -1,5 +1,8 @@
 //! Limits hold at every moment, and a loud tenant does not starve a quiet one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use protocol_tests::cluster::PASSWORD;
 use protocol_tests::wire::{V3_0, query, startup};
 use protocol_tests::{Database, Pooler, Wire, on_both};
@@ -127,6 +130,31 @@ on_both! {
         pooler.until_log(1, |line| line["sqlstate"] == "08P01" && line["user"] == "app.umbra").await;
         holder.run("commit").await.unwrap();
         assert_eq!(raw(&pooler, "umbra").await.run("select name from who").await.unwrap(), ["umbra"]);
+    }
+
+    async fn a_pool_whose_servers_are_all_busy_gets_its_turn_of_the_budget(db: &Database) {
+        db.admin.batch_execute(&format!("create role {0}_b login password '{PASSWORD}'; grant {0} to {0}_b", db.name)).await.unwrap();
+        let b = format!("user = \"{}_b\"\npassword = \"{PASSWORD}\"\nquery_wait_timeout = \"1h\"\n", db.name);
+        let pooler = limited(db, "", 2, &format!("[tenants.acme]\n[tenants.umbra]\n{b}[tenants.third]\nschema = \"umbra\"\n{b}")).await;
+        db.admin.batch_execute(&format!("grant usage on schema umbra to {0}_b; grant select on umbra.who to {0}_b", db.name)).await.unwrap();
+        let mut holder = raw(&pooler, "umbra").await;
+        holder.run("begin").await.unwrap();
+        // The other server is never idle for longer than it takes to hand it on.
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut busy = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let (mut wire, stop) = (raw(&pooler, "acme").await, Arc::clone(&stop));
+            busy.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+                }
+            });
+        }
+        assert_eq!(raw(&pooler, "third").await.run("select name from who").await.unwrap(), ["umbra"]);
+        stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = busy.join_next().await {
+            ended.unwrap();
+        }
     }
 }
 
