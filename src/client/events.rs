@@ -19,6 +19,8 @@ use crate::wire::build;
 
 /// Longest a server may take to put a session's state back after a RESET.
 const STATE_AGAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Longest a server may take to say what it owes.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest a client may take to read its last error.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -59,6 +61,7 @@ impl Session {
         match event {
             Event::Unserved(unserved) => self.on_unserved(unserved).await,
             Event::Link(LinkEnd::Reset) => self.state_again().await,
+            Event::Link(LinkEnd::Unsure) => self.settle().await,
             Event::Link(end) => {
                 let cancelled = self.part_from_server(&end);
                 self.on_link_end(end, cancelled).await
@@ -82,7 +85,11 @@ impl Session {
         let last_attempt = self.stage == Stage::Linked { again: true };
         self.stage = Stage::Asking { again: true };
         match end {
-            LinkEnd::ClientLeft | LinkEnd::Over | LinkEnd::Released | LinkEnd::Reset => Next::Over,
+            LinkEnd::ClientLeft
+            | LinkEnd::Over
+            | LinkEnd::Released
+            | LinkEnd::Reset
+            | LinkEnd::Unsure => Next::Over,
             LinkEnd::Farewell(refusal) => Next::Farewell(refusal),
             LinkEnd::SwitchFailed(error) => {
                 self.shared.stats.switch_failures.add_one();
@@ -125,16 +132,36 @@ impl Session {
             return Next::Farewell(Refusal::Switch { tenant, error });
         }
         linked.server().unnamed_left = None;
-        // What the client was told is now what the server reports.
-        let mut news = BytesMut::new();
+        self.tell(BytesMut::new()).await
+    }
+
+    /// Nobody can tell how many answers are still to come: finds out, and passes them on.
+    async fn settle(&mut self) -> Next {
+        let Some(linked) = &mut self.link.linked else { return Next::Over };
+        let problem = match timeout(SETTLE_TIME_MAX, linked.server().settle()).await {
+            Ok(Ok((owed, status))) => {
+                self.exchange.settle(status);
+                return self.tell(owed).await;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the server did not answer in time".to_owned(),
+        };
+        self.registration.slot.unlink();
+        self.link = Link::default();
+        Next::Farewell(Refusal::ServerLost { problem })
+    }
+
+    /// Passes on what is the client's, and what the server reports and the client has not heard.
+    async fn tell(&mut self, mut out: BytesMut) -> Next {
+        let Some(linked) = &mut self.link.linked else { return Next::Over };
         for (name, value) in linked.server().parameters.iter() {
             if !self.told.knows(name.as_bytes(), value) {
-                build::parameter_status(name, value, &mut news);
+                build::parameter_status(name, value, &mut out);
             }
         }
         self.told = Arc::new(linked.server().parameters.clone());
         // A client that is gone is noticed by the next read.
-        let _ = self.client.write_all(&news).await;
+        let _ = self.client.write_all(&out).await;
         let _ = self.client.flush().await;
         Next::Go
     }

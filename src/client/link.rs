@@ -43,6 +43,8 @@ pub(super) enum LinkEnd {
     Over,
     /// The client has reset its settings to the server's; it is kept, and the tenant's come next.
     Reset,
+    /// Nobody can tell what the server still owes; it is kept, and asked.
+    Unsure,
 }
 
 /// The server, and what is under way between the two.
@@ -245,7 +247,8 @@ impl Session {
             | LinkEnd::NotSent(_)
             | LinkEnd::Released
             | LinkEnd::Over
-            | LinkEnd::Reset => drop(linked),
+            | LinkEnd::Reset
+            | LinkEnd::Unsure => drop(linked),
         }
         cancelled
     }

@@ -42,6 +42,9 @@ impl Session {
 
     /// The server has nothing more for now.
     fn rest(&mut self) -> Result<(), LinkEnd> {
+        if self.exchange.can_be_settled() && self.is_quiet() {
+            return Err(LinkEnd::Unsure);
+        }
         let at_rest =
             self.link.confirmed && self.exchange.is_at_rest() && self.link.outbound.is_empty();
         if at_rest {
@@ -56,13 +59,17 @@ impl Session {
         Ok(())
     }
 
+    /// Nothing of the client's is on its way, and nothing for it.
+    fn is_quiet(&self) -> bool {
+        self.link.is_sound()
+            && self.link.outbound.is_empty()
+            && self.units.scanned == 0
+            && self.units.at_boundary()
+    }
+
     /// RESET returns to what the server started with; a client's own settings begin above that.
     fn reset_if_due(&mut self) -> Result<(), LinkEnd> {
-        let due = self.was_reset
-            && self.link.is_sound()
-            && self.units.scanned == 0
-            && self.units.at_boundary();
-        if due {
+        if self.was_reset && self.is_quiet() {
             self.was_reset = false;
             return Err(LinkEnd::Reset);
         }

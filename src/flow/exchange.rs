@@ -87,8 +87,10 @@ pub struct Exchange {
     unnamed_waits: bool,
     /// The unnamed statement was parsed: the next client must not find it.
     unnamed_parsed: bool,
-    /// Nobody can tell how many replies are owed. The pair stays together to its end.
+    /// Nobody can tell how many replies are owed: the pair stays together until that is settled.
     unsure: bool,
+    /// Since then the server has said `ReadyForQuery`, last of all outside a transaction.
+    ready_since: bool,
 }
 
 impl Exchange {
@@ -149,6 +151,21 @@ impl Exchange {
     #[must_use]
     pub const fn can_drain(&self) -> bool {
         !self.is_unsynced() && !self.copy_in && !self.unsure
+    }
+
+    /// Whether the doubt about what is owed can be ended by a `Close` and a `Sync` of our own: all
+    /// that comes before their answer is the client's. Not if it sent anything but `Sync`s since: a
+    /// `Close` could be answered first, a COPY could read ours.
+    #[must_use]
+    pub fn can_be_settled(&self) -> bool {
+        let only_syncs = || self.owed.iter().all(|owed| matches!(owed, Owed::Sync | Owed::CopyEnd));
+        self.unsure && self.ready_since && !self.copy_in && !self.is_unsynced() && only_syncs()
+    }
+
+    /// The doubt is over: nothing is owed, and the server stands as it last said.
+    pub fn settle(&mut self, status: TransactionStatus) {
+        self.reset();
+        self.stand(status);
     }
 
     /// Nothing owed, nothing open, no transaction: another client could have this server.
@@ -246,7 +263,15 @@ impl Exchange {
     /// The replies can no longer be counted: everything is passed on, nothing is released.
     fn on_unsure(&mut self, tag: u8, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
         match tag {
-            server::READY_FOR_QUERY => self.ready(body),
+            server::READY_FOR_QUERY => {
+                let verdict = self.ready(body)?;
+                self.ready_since = !self.in_block();
+                Ok(verdict)
+            }
+            server::COPY_IN_RESPONSE | server::COMMAND_COMPLETE | server::ERROR => {
+                self.copy_in = tag == server::COPY_IN_RESPONSE;
+                Ok(ServerVerdict::Forward)
+            }
             server::COPY_BOTH_RESPONSE | server::AUTHENTICATION | server::BACKEND_KEY_DATA => {
                 Err(Unexpected { tag })
             }
@@ -349,11 +374,15 @@ impl Exchange {
     fn ready(&mut self, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
         let unexpected = Unexpected { tag: server::READY_FOR_QUERY };
         let status = body.and_then(|body| ready_for_query(body).ok()).ok_or(unexpected)?;
+        self.stand(status);
+        Ok(ServerVerdict::Ready(status))
+    }
+
+    fn stand(&mut self, status: TransactionStatus) {
         self.failed = match status {
             TransactionStatus::Idle => None,
             TransactionStatus::InBlock | TransactionStatus::Failed => Some(status),
         };
-        Ok(ServerVerdict::Ready(status))
     }
 
     fn pop(&mut self) {

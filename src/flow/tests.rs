@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{ClientEvent, ClientScan, ClientVerdict, Exchange, Refusal, ServerScan, ServerVerdict};
 use crate::sql::Flag;
+use crate::wire::backend::ready_for_query;
 use crate::wire::frontend::Names;
 
 /// Sends each tag of `text`; an upper-case tag after `_` is of a named statement.
@@ -297,7 +298,14 @@ impl Model {
         if let Some(extended) = self.copy_simple {
             match tag {
                 b'd' if !fails => return,
-                b'S' | b'H' => return,
+                b'S' | b'H' if !fails => return,
+                // It failed for another reason, before it could read the Sync.
+                b'S' => {
+                    self.copy_simple = None;
+                    self.error(extended, out);
+                    self.ignore_till_sync = false;
+                    return self.ready(out);
+                }
                 b'c' if !fails => {
                     self.copy_simple = None;
                     out.push_back((b'C', 0));
@@ -378,6 +386,16 @@ fn conversation() -> impl Strategy<Value = Vec<Step>> {
                     (b'S', 0, false),
                 ]
             }
+            // The Sync comes early, as libpq's does, and again behind the end.
+            (b'E', false) if kind == 4 => {
+                vec![
+                    (b'E', 0, false),
+                    (b'S', 0, fails),
+                    (b'd', 0, !fails),
+                    (b'c', 0, false),
+                    (b'S', 0, false),
+                ]
+            }
             (b'Q', false) if kind == 3 => vec![(b'Q', 0, fails), (b'd', 0, false), (b'f', 0, true)],
             _ => vec![(tag, kind, fails)],
         },
@@ -410,6 +428,14 @@ proptest! {
             }
             for reply in wire.drain(..replies_read.min(wire.len())) {
                 receive(&mut exchange, reply);
+            }
+            // Then a Sync of our own ends nothing, and what is still to come comes before its answer.
+            if exchange.can_be_settled() {
+                prop_assert!(!model.implicit && !model.ignore_till_sync && model.copy_simple.is_none());
+                for reply in wire.drain(..) {
+                    receive(&mut exchange, reply);
+                }
+                exchange.settle(ready_for_query(&[model.status]).unwrap());
             }
             // At rest on our side means: PostgreSQL has nothing more to say and nothing open.
             if exchange.is_at_rest() {

@@ -56,6 +56,14 @@ struct Failure {
     delay: Duration,
 }
 
+/// What a look at the waiters, in their turns, found.
+struct Look {
+    /// Pools that want a dial, and since when.
+    wanted: Vec<(usize, Instant)>,
+    /// The first tenant that can be served: place and pool.
+    found: Option<(usize, usize)>,
+}
+
 /// What is to be done once the lock is free.
 #[derive(Default)]
 pub(super) struct Effects {
@@ -213,7 +221,7 @@ impl Sched {
             {
                 return Some((place, ticket.pool));
             }
-            let (wanted, found) = self.look_around();
+            let Look { wanted, found } = self.look_around();
             for (pool, since) in wanted {
                 self.dial(pool, since, now, effects);
             }
@@ -226,20 +234,18 @@ impl Sched {
         }
     }
 
-    /// Pools that want a dial, and since when; and the first tenant in turn that can be served:
-    /// place and pool.
-    fn look_around(&self) -> (Vec<(usize, Instant)>, Option<(usize, usize)>) {
+    fn look_around(&self) -> Look {
         let mut expected: Vec<usize> = self.pools.iter().map(|pool| pool.opening).collect();
         let mut wanted = Vec::new();
         for (place, ticket, room) in self.turns.in_turn() {
             if !self.pools[ticket.pool].idle.is_empty() {
-                return (wanted, Some((place, ticket.pool)));
+                return Look { wanted, found: Some((place, ticket.pool)) };
             }
             let covered = room.min(expected[ticket.pool]);
             expected[ticket.pool] -= covered;
             wanted.extend(std::iter::repeat_n((ticket.pool, ticket.since), room - covered));
         }
-        (wanted, None)
+        Look { wanted, found: None }
     }
 
     fn dial(&mut self, pool: usize, since: Instant, now: Instant, effects: &mut Effects) {

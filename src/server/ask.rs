@@ -6,9 +6,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{Frames, Server};
 use crate::flow::{Exchange, ServerScan, ServerVerdict, Unexpected};
 use crate::wire::Malformed;
-use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag};
+use crate::wire::backend::{
+    ServerError, TransactionStatus, parameter_status, ready_for_query, tag,
+};
 use crate::wire::build;
+use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::{Names, tag as frontend};
+
+/// Bytes of answers to a client that are gathered when nobody knows how many are owed: a few
+/// `ReadyForQuery`, and errors.
+const OWED_LEN_MAX: usize = 64 * 1024;
 
 /// What came of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +63,44 @@ impl Server {
         self.stream.write_all(&out).await?;
         self.stream.flush().await?;
         self.replies(&mut exchange).await
+    }
+
+    /// Finds out what the server still has to say, when nobody can tell: all that comes before the
+    /// answer to a question of our own. Also where the session stands then.
+    ///
+    /// # Errors
+    /// [`AskError`], also for more than a few messages; what the server owes is still not known.
+    ///
+    /// # Cancel safety
+    /// Not safe: close the server.
+    pub async fn settle(&mut self) -> Result<(BytesMut, TransactionStatus), AskError> {
+        self.stream.write_all(build::QUESTION).await?;
+        self.stream.flush().await?;
+        let (mut owed, mut bytes, mut answered) = (BytesMut::new(), BytesMut::new(), false);
+        loop {
+            let header = Header::read(&bytes)?;
+            let Some(header) = header.filter(|header| bytes.len() >= header.frame_len()) else {
+                if bytes.len() + owed.len() > OWED_LEN_MAX {
+                    return Err(Unexpected { tag: header.map_or(0, |header| header.tag) }.into());
+                }
+                if self.stream.read_buf(&mut bytes).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                }
+                continue;
+            };
+            let frame = bytes.split_to(header.frame_len());
+            let body = &frame[HEADER_LEN..];
+            match (header.tag, answered) {
+                (tag::PARAMETER_STATUS, _) => {
+                    let (name, value) = parameter_status(body)?;
+                    self.parameters.set(name, value);
+                }
+                (tag::CLOSE_COMPLETE, false) => answered = true,
+                (tag::READY_FOR_QUERY, true) => return Ok((owed, ready_for_query(body)?)),
+                (_, false) | (tag::NOTICE | tag::NOTIFICATION, true) => owed.unsplit(frame),
+                (tag, true) => return Err(Unexpected { tag }.into()),
+            }
+        }
     }
 
     async fn replies(&mut self, exchange: &mut Exchange) -> Result<Answer, AskError> {

@@ -113,6 +113,8 @@ pub fn close_unnamed_statement(out: &mut BytesMut) {
     out.put_slice(b"C\x00\x00\x00\x06S\0");
 }
 
+/// `Close` of a statement that nobody makes, which is no error and changes nothing, and `Sync`.
+pub const QUESTION: &[u8] = b"C\x00\x00\x00\x17Stenantry_question\0S\x00\x00\x00\x04";
 /// `Flush` (`H`).
 pub const FLUSH: &[u8] = b"H\x00\x00\x00\x04";
 /// `Terminate` (`X`).

@@ -50,6 +50,23 @@ on_both! {
         assert_eq!(wire.tags().await, "EZI");
     }
 
+    async fn a_failed_copy_whose_sync_came_early_gives_its_server_back(db: &Database) {
+        // libpq sends Parse, Bind, Describe, Execute and Sync at once; the COPY reads the Sync and drops it.
+        let pooler = trusting(db, 1).await;
+        let (mut wire, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        for _ in 0..3 {
+            wire.send(&[batch("copy who from stdin"), sync()].concat()).await;
+            for tag in ['1', '2', 'G'] {
+                assert_eq!(wire.receive().await.tag, tag);
+            }
+            wire.send(&[message('d', b"too\tmany\n"), message('c', b""), sync()].concat()).await;
+            let (messages, status) = wire.until_ready().await;
+            assert_eq!((messages[0].field('C').as_str(), status), ("22P04", 'I'));
+            assert_eq!(other.run("select name from who").await.unwrap(), ["acme"]);
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+        }
+    }
+
     async fn a_client_that_dies_in_a_copy_leaves_nothing(db: &Database) {
         let pooler = trusting(db, 1).await;
         let mut wire = raw(&pooler, "acme").await;

@@ -1,7 +1,7 @@
 //! A server that talks nonsense or goes away, at login and later.
 
 use protocol_tests::scripted::{Scripted, answer_switch};
-use protocol_tests::wire::{V3_0, message, query, startup};
+use protocol_tests::wire::{V3_0, batch, message, query, startup, sync};
 use protocol_tests::{Pooler, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -153,4 +153,58 @@ async fn a_pinned_session_whose_server_dies_after_a_reset_is_told_and_not_moved(
     assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "08006"));
     assert_eq!(client.next().await, None);
     assert!(scripted.nobody_else(), "its state is gone: no other server can stand in");
+}
+
+/// A COPY that fails although its `Sync` came early, told to the client; the pooler has asked what
+/// else is owed.
+async fn doubtful(scripted: &mut Scripted, pooler: &Pooler) -> (Wire, Wire) {
+    let (mut server, mut client) = linked(scripted, pooler).await;
+    client.send(&[batch("copy t from stdin"), sync()].concat()).await;
+    for tag in "PBES".chars() {
+        assert_eq!(server.receive().await.tag, tag);
+    }
+    server.send(&[message('1', b""), message('2', b""), message('G', &[0, 0, 0])].concat()).await;
+    for tag in "12G".chars() {
+        assert_eq!(client.receive().await.tag, tag);
+    }
+    client.send(&[message('d', b"x\n"), message('c', b""), sync()].concat()).await;
+    for tag in "dcS".chars() {
+        assert_eq!(server.receive().await.tag, tag);
+    }
+    let failed = message('E', b"SERROR\0C22P04\0Mno\0\0");
+    server.send(&[failed, message('Z', b"I")].concat()).await;
+    assert_eq!(client.tags().await, "EZI");
+    assert_eq!((server.receive().await.tag, server.receive().await.tag), ('C', 'S'));
+    (server, client)
+}
+
+#[tokio::test]
+async fn what_is_owed_after_a_failed_copy_is_found_out_and_passed_on() {
+    // PostgreSQL may have failed before or behind the early Sync: two ReadyForQuery, or one.
+    for late in [&[][..], &message('Z', b"I")] {
+        let mut scripted = Scripted::start().await;
+        let pooler = Pooler::start(&scripted.toml(1)).await;
+        let (mut server, mut client) = doubtful(&mut scripted, &pooler).await;
+        // What comes before the answer is the client's.
+        server.send(&[late, &message('3', b""), &message('Z', b"I")].concat()).await;
+        if !late.is_empty() {
+            assert_eq!(client.tags().await, "ZI");
+        }
+        let mut other = Wire::login(pooler.port, &[("user", "app.acme")]).await;
+        other.send(&query("select 1")).await;
+        assert_eq!(server.receive().await.tag, 'Q', "the server is lent again");
+        server.send(&[message('C', b"SELECT 1\0"), message('Z', b"I")].concat()).await;
+        assert_eq!(other.tags().await, "CZI");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_what_it_owes_is_closed() {
+    let mut scripted = Scripted::start().await;
+    let pooler = Pooler::start(&scripted.toml(1)).await;
+    let (mut server, mut client) = doubtful(&mut scripted, &pooler).await;
+    server.send(&[message('3', b""), message('C', b"SELECT 1\0")].concat()).await;
+    let last = client.receive().await;
+    assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "08006"));
+    assert_eq!(server.next().await, None);
 }
