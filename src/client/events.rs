@@ -13,6 +13,7 @@ use super::link::{Link, LinkEnd};
 use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
 use crate::flow::Refusal as UnitRefusal;
+use crate::net::Phase;
 use crate::pool::{CheckoutError, Taint};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
@@ -57,7 +58,18 @@ pub(super) enum Unserved {
 }
 
 impl Session {
+    /// Does what an event asks for, unless the pooler stops: a client that does not read what it is
+    /// told holds up nobody.
     pub(super) async fn on_event(&mut self, event: Event) -> Next {
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            biased;
+            next = self.react(event) => next,
+            () = shared.shutdown.reached(Phase::Stopping) => Next::Over,
+        }
+    }
+
+    async fn react(&mut self, event: Event) -> Next {
         match event {
             Event::Unserved(unserved) => self.on_unserved(unserved).await,
             Event::Link(LinkEnd::Reset) => self.state_again().await,
@@ -201,10 +213,15 @@ impl Session {
         let mut out = BytesMut::new();
         refusal.write(Severity::Fatal, &mut out);
         // The last word; whether it arrives makes no difference to anybody else.
-        let _ = timeout(FAREWELL_TIME_MAX, async {
+        let shared = Arc::clone(&self.shared);
+        let word = timeout(FAREWELL_TIME_MAX, async {
             let _ = self.client.write_all(&out).await;
             let _ = self.client.shutdown().await;
-        })
-        .await;
+        });
+        tokio::select! {
+            biased;
+            _ = word => {}
+            () = shared.shutdown.reached(Phase::Stopping) => {}
+        }
     }
 }

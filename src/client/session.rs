@@ -185,10 +185,15 @@ impl Session {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             if self.units.local_ready > 0 {
-                if ready!(self.poll_local_ready(cx)).is_err() {
-                    return Poll::Ready(Step::Terminate);
+                match self.poll_local_ready(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Step::Terminate),
+                    Poll::Pending if self.shared.shutdown.phase() == Phase::Running => {
+                        return Poll::Pending;
+                    }
+                    // Who does not read cannot be told anything either.
+                    Poll::Pending => return Poll::Ready(Step::Terminate),
                 }
-                continue;
             }
             match self.scan(false) {
                 Step::NeedsMore => {}

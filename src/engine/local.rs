@@ -11,8 +11,8 @@ use slab::Slab;
 use super::source::Source;
 use super::task::Task;
 
-/// Reads and writes a task may do before the others have their turn.
-const OPERATIONS_MAX: u32 = 128;
+/// Reads and writes a task may do before the others have their turn: a megabyte with full buffers.
+pub(super) const OPERATIONS_MAX: u32 = 64;
 
 /// The part of a worker that every thread may touch.
 pub(super) struct Home {
@@ -81,6 +81,8 @@ pub(super) struct Local {
     pub(super) ready: RefCell<VecDeque<Arc<Task>>>,
     pub(super) sources: RefCell<Slab<Arc<Source>>>,
     operations_left: Cell<u32>,
+    /// A task had to be stopped: it has more to do than others may be made to wait for.
+    insatiable: Cell<bool>,
 }
 
 thread_local! {
@@ -100,6 +102,7 @@ pub(super) fn settle(home: Arc<Home>, registry: mio::Registry) {
         ready: RefCell::default(),
         sources: RefCell::default(),
         operations_left: Cell::new(0),
+        insatiable: Cell::new(false),
     };
     LOCAL.with(|place| assert!(place.set(local).is_ok(), "a thread is one worker"));
 }
@@ -138,14 +141,22 @@ pub(super) fn may_go_on() -> bool {
     with(|local| {
         let left = local.operations_left.get();
         local.operations_left.set(left.saturating_sub(1));
+        if left == 0 {
+            local.insatiable.set(true);
+        }
         left > 0
     })
     .unwrap_or(true)
 }
 
 impl Local {
+    /// The next task, unless the last one was insatiable: then the sockets are looked at first, so
+    /// that whoever they wake comes before it comes again.
     pub(super) fn next_ready(&self) -> Option<Arc<Task>> {
         self.operations_left.set(OPERATIONS_MAX);
+        if self.insatiable.take() {
+            return None;
+        }
         self.ready.borrow_mut().pop_front()
     }
 

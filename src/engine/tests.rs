@@ -173,6 +173,35 @@ fn a_task_that_always_has_something_to_read_lets_others_run() {
 }
 
 #[test]
+fn a_socket_that_becomes_ready_beside_a_flood_is_served_soon() {
+    let rig = Rig::new();
+    let ((mut flood, flooded), (mut ping, pinged)) = (pair(), pair());
+    flood.write_all(&[0; 10_000]).unwrap();
+    let (reads, sender_reads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, at) = (Arc::clone(&reads), Arc::clone(&sender_reads));
+    let (sender, receiver) = channel();
+    rig.worker.spawn(async move {
+        let mut socket = Socket::tcp(pinged).unwrap();
+        socket.read_exact(&mut [0]).await.unwrap();
+        sender.send(count.load(Ordering::SeqCst) - at.load(Ordering::SeqCst)).unwrap();
+    });
+    rig.worker.spawn(async move {
+        let mut socket = Socket::tcp(flooded).unwrap();
+        for number in 0..10_000 {
+            socket.read_exact(&mut [0]).await.unwrap();
+            reads.store(number, Ordering::SeqCst);
+            // Not in the task's first turn: by then the other one waits for its socket.
+            if number == 1000 {
+                ping.write_all(b"!").unwrap();
+                sender_reads.store(number, Ordering::SeqCst);
+            }
+        }
+    });
+    let between = receiver.recv_timeout(PATIENCE).unwrap();
+    assert!(between <= 2 * super::local::OPERATIONS_MAX as usize, "{between} reads came between");
+}
+
+#[test]
 fn a_stopped_worker_drops_what_has_not_ended() {
     let mut rig = Rig::new();
     let (sender, receiver) = channel();

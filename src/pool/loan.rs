@@ -1,14 +1,19 @@
 //! A server that is lent: unknown state -> the client's state -> back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::sched::Effects;
 use super::seat::Seat;
-use crate::server::{Known, Server, Switch, Target};
+use crate::server::{Frames, Known, Server, Switch, Target};
 use crate::sql::Flag;
+use crate::wire::backend::TransactionStatus;
+
+/// Longest a scrub may take: it drops what a session made, which may be many temporary tables.
+const SCRUB_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Holds the server and its place in all counts. Dropped, it closes the socket.
 pub(super) struct Loan {
@@ -166,13 +171,38 @@ impl Linked {
 
     /// Gives the server back. It must be at rest: nothing owed, no transaction, no half message.
     ///
-    /// A server that nothing can clean is closed; one whose cancel is under way is given back when
-    /// that has ended, because until then the signal may hit whoever has it next.
+    /// A server that nothing can clean is closed. One that has to be scrubbed is scrubbed at once: a
+    /// lock it holds would hold up others. One whose cancel is under way is given back when that has
+    /// ended, because until then the signal may hit whoever has it next.
     pub fn check_in(mut self) {
-        if self.taint == Taint::Close {
-            debug!("server closed: what its client did cannot be undone");
-            return self.loan.close(true);
+        match self.taint {
+            Taint::None => self.give_back(),
+            Taint::Scrub => self.finish_with(Self::scrub),
+            Taint::Close => {
+                debug!("server closed: what its client did cannot be undone");
+                self.loan.close(true);
+            }
         }
+    }
+
+    async fn scrub(mut self) {
+        // No signal of the last client's may meet it.
+        Arc::clone(&self.server().cancel_key).settle().await;
+        let frames = Frames::scrub();
+        self.loan.seat.pools.stats.scrubs.add_one();
+        match timeout(SCRUB_TIME_MAX, self.server().ask(Some(&frames), "")).await {
+            Ok(Ok(answer)) if answer.status == TransactionStatus::Idle => {
+                let server = self.server();
+                (server.known, server.unnamed_left) = (Known::Neutral, None);
+                self.give_back();
+            }
+            Ok(Ok(_)) => warn!("server closed: it is in a transaction behind its scrub"),
+            Ok(Err(error)) => warn!(%error, "server closed: it could not be scrubbed"),
+            Err(_) => warn!("server closed: it took longer than {SCRUB_TIME_MAX:?} to scrub"),
+        }
+    }
+
+    fn give_back(mut self) {
         let key = &self.server().cancel_key;
         if key.is_settled() && !key.is_in_doubt() {
             return self.loan.give_back();

@@ -67,6 +67,12 @@ impl Frames {
         Self::new(std::iter::once(BEGIN).chain(set).chain(["COMMIT"]), true)
     }
 
+    /// Back to what a new server is, as far as anything leads there.
+    #[must_use]
+    pub fn scrub() -> Self {
+        Self::guarded(&SCRUB, &[])
+    }
+
     /// Only drops the unnamed statement that the last client may have left.
     #[must_use]
     pub fn close_unnamed() -> Self {
@@ -106,7 +112,7 @@ impl Target {
 /// What is known of a server's session state.
 #[derive(Debug, Clone)]
 pub enum Known {
-    /// Nobody has used it since its login.
+    /// Nobody has used it since its login, or since it was scrubbed.
     Neutral,
     /// It is in this state, and what its users left behind stays inside the tenant.
     Exactly(Arc<Target>),

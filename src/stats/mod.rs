@@ -30,7 +30,7 @@ pub struct Stats {
     pub waits: Counter,
     /// Servers put into another session state.
     pub switches: Counter,
-    /// Switches that began with a scrub.
+    /// Scrubs: in front of a switch, or behind a session that left something.
     pub scrubs: Counter,
     /// Switches that cost a round trip: the client's first message did not fit into the buffer.
     pub switch_round_trips: Counter,

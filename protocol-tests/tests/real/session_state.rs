@@ -69,4 +69,24 @@ on_both! {
         assert_eq!(raw(&pooler, "umbra").await.run("show work_mem").await.unwrap(), ["4MB"]);
         assert_eq!(pooler.messages("session pinned to its server"), 0);
     }
+
+    async fn what_a_departed_session_held_is_free_at_once(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        for options in ["", "-c tenantry.pool_mode=session"] {
+            let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), ("options", options)]).await;
+            wire.run("select pg_advisory_lock(42)").await.unwrap();
+            wire.run("create temp table mine as select 1").await.unwrap();
+            wire.run("declare c cursor with hold for select 1").await.unwrap();
+            drop(wire);
+            // Nobody else asks for a server: the one that holds all this is idle.
+            let held = "select (select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database()))
+                + (select count(*) from pg_class where relpersistence = 't' and relkind = 'r')";
+            protocol_tests::soon("the lock and the table to be gone", async {
+                while db.admin.query_one(held, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+                    tokio::task::yield_now().await;
+                }
+            }).await;
+        }
+        assert_eq!(db.backends().await, 1, "and the server is kept");
+    }
 }

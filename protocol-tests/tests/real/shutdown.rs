@@ -1,6 +1,6 @@
 //! SIGTERM drains, a second one stops; nothing is left on PostgreSQL.
 
-use protocol_tests::wire::{V3_0, query, startup};
+use protocol_tests::wire::{V3_0, query, startup, sync};
 use protocol_tests::{Database, Wire, on_both};
 
 use crate::{raw, trusting};
@@ -69,5 +69,20 @@ on_both! {
         assert_eq!(silent.next().await, None);
         pooler.until_message(1, "connection closed: the pooler is shutting down").await;
         assert!(pooler.ended().await.success());
+    }
+
+    async fn a_client_that_does_not_read_holds_up_no_stop(db: &Database) {
+        let toml = format!("{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n", db.toml(3));
+        for signal in ["TERM", "INT"] {
+            let mut pooler = protocol_tests::Pooler::start(&toml).await;
+            let mut deaf = raw(&pooler, "acme").await;
+            // Each lone Sync is answered, until nothing more fits between the two.
+            let syncs = sync().repeat(10_000);
+            while tokio::time::timeout(std::time::Duration::from_millis(300), deaf.send(&syncs)).await.is_ok() {}
+            pooler.signal(signal);
+            assert!(pooler.ended().await.success());
+            assert_eq!(pooler.messages("some connections did not end in time and are cut"), 0, "{signal}");
+            assert_eq!(pooler.messages("shutdown_timeout has passed; clients are disconnected"), 0, "{signal}");
+        }
     }
 }
