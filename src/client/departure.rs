@@ -2,6 +2,7 @@
 //! what cannot be ended cleanly is cancelled and closed. Nobody waits for it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::flow::{Exchange, ServerScan, ServerVerdict};
+use crate::net::{BUFFER_LEN, Phase, Shutdown};
 use crate::pool::Linked;
 use crate::wire::backend::{TransactionStatus, parameter_status};
 
@@ -17,7 +19,13 @@ use crate::wire::backend::{TransactionStatus, parameter_status};
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Parts with a server at a message boundary; `rest` was read from it and not yet scanned.
-pub(super) fn part(linked: Linked, exchange: Exchange, scan: ServerScan, rest: Box<[u8]>) {
+pub(super) fn part(
+    linked: Linked,
+    exchange: Exchange,
+    scan: ServerScan,
+    rest: Box<[u8]>,
+    shutdown: Arc<Shutdown>,
+) {
     if exchange.is_at_rest() && rest.is_empty() && scan.at_boundary() {
         return linked.check_in();
     }
@@ -25,7 +33,7 @@ pub(super) fn part(linked: Linked, exchange: Exchange, scan: ServerScan, rest: B
         // A pipeline without its Sync has committed nothing, and a Sync would commit it.
         return abandon(linked, exchange.is_busy());
     }
-    linked.finish_with(|linked| finish(linked, exchange, scan, rest));
+    linked.finish_with(|linked| finish(linked, exchange, scan, rest, shutdown));
 }
 
 /// Closes a server in the middle of something; what it runs is cancelled.
@@ -35,18 +43,30 @@ pub(super) fn abandon(mut linked: Linked, busy: bool) {
     }
     let cancel = linked.server().cancel_key.promise();
     linked.finish_with(|linked| async move {
-        if let Err(error) = cancel.send().await {
-            debug!(%error, "could not cancel what a departed client had running");
+        match cancel.send().await {
+            Ok(()) => debug!("a statement was cancelled: its client is gone"),
+            Err(error) => debug!(%error, "could not cancel what a departed client had running"),
         }
         drop(linked);
     });
 }
 
-async fn finish(mut linked: Linked, mut exchange: Exchange, scan: ServerScan, rest: Box<[u8]>) {
-    match timeout(DRAIN_TIME_MAX, end(&mut linked, &mut exchange, scan, &rest)).await {
-        Ok(Ok(true)) => linked.check_in(),
-        Ok(Ok(false) | Err(_)) => drop(linked),
-        Err(_) => abandon(linked, true),
+async fn finish(
+    mut linked: Linked,
+    mut exchange: Exchange,
+    scan: ServerScan,
+    rest: Box<[u8]>,
+    shutdown: Arc<Shutdown>,
+) {
+    let ended = tokio::select! {
+        ended = timeout(DRAIN_TIME_MAX, end(&mut linked, &mut exchange, scan, &rest)) => ended.ok(),
+        // What has not ended by now is not waited for.
+        () = shutdown.reached(Phase::Stopping) => None,
+    };
+    match ended {
+        Some(Ok(true)) => linked.check_in(),
+        Some(Ok(false) | Err(_)) => drop(linked),
+        None => abandon(linked, true),
     }
 }
 
@@ -63,6 +83,7 @@ async fn end(
         bytes.advance(skipped);
         let message = if scan.at_boundary() { scan.next(&bytes).map_err(invalid)? } else { None };
         let Some(message) = message else {
+            bytes.reserve(BUFFER_LEN);
             if linked.server().stream().read_buf(&mut bytes).await? == 0 {
                 return Ok(false);
             }

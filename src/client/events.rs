@@ -14,7 +14,7 @@ use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
 use crate::flow::Refusal as UnitRefusal;
 use crate::net::Phase;
-use crate::pool::{CheckoutError, Taint};
+use crate::pool::{CheckoutError, Linked, Taint};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
 
@@ -129,8 +129,8 @@ impl Session {
     /// RESET has gone below the tenant's baseline: puts the session's state back over it.
     async fn state_again(&mut self) -> Next {
         self.resume();
-        let Some(linked) = &mut self.link.linked else { return Next::Over };
         let frames = self.target.again();
+        let Some(linked) = self.undisturbed().await else { return Next::Over };
         let asked = timeout(STATE_AGAIN_TIME_MAX, linked.server().ask(Some(&frames), "")).await;
         let problem = match asked {
             Ok(Ok(_)) => None,
@@ -138,7 +138,6 @@ impl Session {
             Err(_) => Some("the server did not answer in time".to_owned()),
         };
         if let Some(error) = problem {
-            self.registration.slot.unlink();
             self.link = Link::default();
             let tenant = self.tenant().to_owned();
             return Next::Farewell(Refusal::Switch { tenant, error });
@@ -147,9 +146,17 @@ impl Session {
         self.tell(BytesMut::new()).await
     }
 
+    /// The server, out of reach of the client's cancel requests: what comes now is not the client's.
+    async fn undisturbed(&mut self) -> Option<&mut Linked> {
+        self.registration.slot.unlink();
+        let linked = self.link.linked.as_mut()?;
+        Arc::clone(&linked.server().cancel_key).settle().await;
+        Some(linked)
+    }
+
     /// Nobody can tell how many answers are still to come: finds out, and passes them on.
     async fn settle(&mut self) -> Next {
-        let Some(linked) = &mut self.link.linked else { return Next::Over };
+        let Some(linked) = self.undisturbed().await else { return Next::Over };
         let problem = match timeout(SETTLE_TIME_MAX, linked.server().settle()).await {
             Ok(Ok((owed, status))) => {
                 self.exchange.settle(status);
@@ -158,7 +165,6 @@ impl Session {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the server did not answer in time".to_owned(),
         };
-        self.registration.slot.unlink();
         self.link = Link::default();
         Next::Farewell(Refusal::ServerLost { problem })
     }
@@ -172,6 +178,7 @@ impl Session {
             }
         }
         self.told = Arc::new(linked.server().parameters.clone());
+        self.registration.slot.link(Arc::clone(&linked.server().cancel_key));
         // A client that is gone is noticed by the next read.
         let _ = self.client.write_all(&out).await;
         let _ = self.client.flush().await;

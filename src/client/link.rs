@@ -237,7 +237,9 @@ impl Session {
         match end {
             LinkEnd::ClientLeft | LinkEnd::Farewell(Refusal::ShuttingDown) if whole => {
                 let rest = link.outbound.bytes()[link.passed..].into();
-                departure::part(linked, std::mem::take(&mut self.exchange), link.scan, rest);
+                let exchange = std::mem::take(&mut self.exchange);
+                let shutdown = Arc::clone(&self.shared.shutdown);
+                departure::part(linked, exchange, link.scan, rest, shutdown);
             }
             LinkEnd::ClientLeft | LinkEnd::Farewell(_) => {
                 departure::abandon(linked, std::mem::take(&mut self.exchange).is_busy());
@@ -255,11 +257,13 @@ impl Session {
 }
 
 /// Whether the client's first message makes PostgreSQL drop the unnamed statement: a query or a
-/// `Parse` of the unnamed statement, and well-formed, because a malformed one fails before.
+/// `Parse` of the unnamed statement, well-formed and in ASCII, because one that is malformed or not
+/// in the client's encoding fails before.
 fn drops_unnamed(unit: &[u8]) -> bool {
     let Ok(Some(header)) = Header::read(unit) else { return false };
     let Some(body) = unit.get(HEADER_LEN..header.frame_len()) else { return false };
     match (header.tag, body) {
+        (_, text) if !text.is_ascii() => false,
         (tag::QUERY, text) => memchr::memchr(0, text) == text.len().checked_sub(1),
         (tag::PARSE, [0, text @ ..]) => {
             let rest = memchr::memchr(0, text).map_or(&[][..], |end| &text[end + 1..]);

@@ -184,7 +184,7 @@ impl Session {
     /// Waits for a unit that needs a server: whole, or as much of it as a buffer holds.
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
-            if self.units.local_ready > 0 {
+            if self.units.owes_client() {
                 match self.poll_local_ready(cx) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(_)) => return Poll::Ready(Step::Terminate),
@@ -238,6 +238,6 @@ impl Session {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Unserved::Left)),
             }
         }
-        Poll::Pending
+        self.client.poll_closed(cx).map(|()| Err(Unserved::Left))
     }
 }

@@ -33,9 +33,17 @@ pub(super) struct Units {
     pub(super) whole: bool,
     /// `Sync`s to answer here, in bytes of [`READY`] still to be written.
     pub(super) local_ready: usize,
+    /// They, or the last of them, may still be in the stream's own buffer.
+    flush: bool,
 }
 
 impl Units {
+    /// Whether something of ours is still to be written to the client.
+    #[inline]
+    pub(super) const fn owes_client(&self) -> bool {
+        self.local_ready > 0 || self.flush
+    }
+
     pub(super) const fn at_boundary(&self) -> bool {
         self.scan.at_boundary()
     }
@@ -200,8 +208,13 @@ impl Session {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.units.local_ready -= written;
+            self.units.flush = self.client.buffers_writes();
         }
-        Pin::new(&mut self.client).poll_flush(cx)
+        if self.units.flush {
+            ready!(Pin::new(&mut self.client).poll_flush(cx))?;
+            self.units.flush = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// From now on the session keeps its server: what it did there is found nowhere else.

@@ -140,6 +140,11 @@ impl<S> Socket<S> {
         self.place.source.poll_ready(Direction::Read, cx).map(drop)
     }
 
+    /// Waits until the peer sends nothing more, without reading what it sent before.
+    pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.place.source.poll_closed(cx)
+    }
+
     /// Tries until it succeeds, fails, or has to wait.
     #[inline]
     fn attempt<T>(

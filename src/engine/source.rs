@@ -81,15 +81,26 @@ impl Source {
         if state & direction.flags() != 0 {
             return Poll::Ready(Seen(state));
         }
-        {
-            let mut waiter = self.waiter(direction).lock();
-            if !waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *waiter = Some(cx.waker().clone());
-            }
-        }
+        self.wait_for(direction, cx);
         // An event between the first look and the registration has woken nobody.
         let state = self.state.load(Ordering::Acquire);
         if state & direction.flags() == 0 { Poll::Pending } else { Poll::Ready(Seen(state)) }
+    }
+
+    /// Waits until the peer sends nothing more, whatever it sent before.
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let is_closed = || self.state.load(Ordering::Acquire) & READ_CLOSED != 0;
+        if !is_closed() {
+            self.wait_for(Direction::Read, cx);
+        }
+        if is_closed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn wait_for(&self, direction: Direction, cx: &Context<'_>) {
+        let mut waiter = self.waiter(direction).lock();
+        if !waiter.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waiter = Some(cx.waker().clone());
+        }
     }
 
     /// A try has shown that there is nothing more for now. An event that came since `seen` stays.

@@ -40,6 +40,9 @@ pub enum ClientEvent {
     },
 }
 
+/// Bytes at the front of a `FunctionCall` that say which function it is.
+const FUNCTION_LEN: usize = 4;
+
 #[derive(Debug, Clone)]
 enum State {
     Between,
@@ -48,6 +51,7 @@ enum State {
         tag: u8,
         left: u32,
         text: Option<Box<Text>>,
+        flag: Option<Flag>,
     },
 }
 
@@ -97,12 +101,18 @@ impl ClientScan {
                 if let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) {
                     return Ok((header.frame_len(), Some(whole(header.tag, body))));
                 }
-                let Some(names) = names(header, &bytes[HEADER_LEN..]) else { return Ok((0, None)) };
+                let head = &bytes[HEADER_LEN..];
+                let Some(names) = names(header, head) else { return Ok((0, None)) };
                 let text = Text::of(header.tag).map(Box::new);
-                self.state = State::Body { tag: header.tag, left: header.body_len, text };
+                let flag = match header.tag {
+                    tag::FUNCTION_CALL if head.len() < FUNCTION_LEN => return Ok((0, None)),
+                    tag::FUNCTION_CALL => Flag::of_function(head),
+                    _ => None,
+                };
+                self.state = State::Body { tag: header.tag, left: header.body_len, text, flag };
                 Ok((HEADER_LEN, Some(ClientEvent::Begins { tag: header.tag, names })))
             }
-            State::Body { tag, left, text } => {
+            State::Body { tag, left, text, flag } => {
                 let len = bytes.len().min(*left as usize);
                 if let Some(text) = text {
                     text.feed(&bytes[..len]);
@@ -113,7 +123,7 @@ impl ClientScan {
                 }
                 let event = ClientEvent::Ends {
                     tag: *tag,
-                    flag: text.take().and_then(|text| text.lexer.finish()),
+                    flag: text.take().map_or(*flag, |text| text.lexer.finish()),
                 };
                 self.state = State::Between;
                 Ok((len, Some(event)))
@@ -126,26 +136,32 @@ impl ClientScan {
 fn whole(tag: u8, body: &[u8]) -> ClientEvent {
     let names = match tag {
         // Malformed: PostgreSQL says so itself.
-        tag::PARSE | tag::BIND => statement_named(tag, body).unwrap_or(Names::Unnamed),
-        _ => Names::Unnamed,
+        tag::PARSE | tag::BIND | tag::CLOSE => statement_named(tag, body).unwrap_or(Names::Other),
+        _ => Names::Other,
     };
     let has_text = matches!(tag, tag::QUERY | tag::PARSE);
     let text = if has_text && !is_plain(body) { Text::of(tag) } else { None };
-    let flag = text.and_then(|mut text| {
-        text.feed(body);
-        text.lexer.finish()
-    });
+    let flag = match text {
+        Some(mut text) => {
+            text.feed(body);
+            text.lexer.finish()
+        }
+        None if tag == tag::FUNCTION_CALL => Flag::of_function(body),
+        None => None,
+    };
     ClientEvent::Whole { tag, names, flag }
 }
 
 /// The names in a message of which only `head` is there.
 fn names(header: Header, head: &[u8]) -> Option<Names> {
     match header.tag {
-        tag::PARSE | tag::BIND if head.len() < NAMES_LEN_MAX => statement_named(header.tag, head),
+        tag::PARSE | tag::BIND | tag::CLOSE if head.len() < NAMES_LEN_MAX => {
+            statement_named(header.tag, head)
+        }
         tag::PARSE | tag::BIND => {
             Some(statement_named(header.tag, head).unwrap_or(Names::Statement))
         }
-        _ => Some(Names::Unnamed),
+        _ => Some(Names::Other),
     }
 }
 

@@ -8,6 +8,9 @@ use crate::wire::frontend::{Names, tag as client};
 /// Replies a server may owe before the client has to wait: a bound on the ring's memory, in entries.
 const OWED_MAX: usize = 65_536;
 
+/// Room for owed replies that is kept between two transactions, in entries.
+const OWED_KEPT: usize = 64;
+
 /// What a reply will answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owed {
@@ -16,6 +19,7 @@ enum Owed {
     Bind,
     Describe,
     Close,
+    CloseUnnamed,
     Execute,
     Query,
     FunctionCall,
@@ -193,6 +197,7 @@ impl Exchange {
             client::PARSE => Owed::Parse,
             client::BIND => Owed::Bind,
             client::DESCRIBE => Owed::Describe,
+            client::CLOSE if names == Names::Unnamed => Owed::CloseUnnamed,
             client::CLOSE => Owed::Close,
             client::EXECUTE => Owed::Execute,
             client::FLUSH => return ClientVerdict::Forward,
@@ -287,12 +292,14 @@ impl Exchange {
             Owed::Describe if tag == server::PARAMETER_DESCRIPTION => return Ok(()),
             Owed::Describe if matches!(tag, server::ROW_DESCRIPTION | server::NO_DATA) => {}
             Owed::Close if tag == server::CLOSE_COMPLETE => {}
+            Owed::CloseUnnamed if tag == server::CLOSE_COMPLETE => self.unnamed_waits = false,
             Owed::Parse if tag == server::PARSE_COMPLETE => {}
             Owed::ParseUnnamed if tag == server::PARSE_COMPLETE => self.unnamed_waits = true,
             Owed::Bind if tag == server::BIND_COMPLETE => self.unnamed_waits = false,
             Owed::FunctionCall
             | Owed::Describe
             | Owed::Close
+            | Owed::CloseUnnamed
             | Owed::Parse
             | Owed::ParseUnnamed
             | Owed::Bind
@@ -417,8 +424,10 @@ impl Exchange {
 
     /// A server was given back: the next one starts clean.
     pub fn reset(&mut self) {
-        let owed = std::mem::take(&mut self.owed);
+        let mut owed = std::mem::take(&mut self.owed);
+        owed.clear();
+        // A client that once sent a long pipeline is not to stay large.
+        owed.shrink_to(OWED_KEPT);
         *self = Self { owed, ..Self::default() };
-        self.owed.clear();
     }
 }

@@ -149,9 +149,13 @@ fn copy_data_that_belongs_to_no_copy_is_discarded() {
 
 #[test]
 fn an_unnamed_statement_that_nobody_bound_waits_for_its_bind() {
-    for (sent, came, waits) in
-        [("PDS", "1tTi", true), ("PBES", "12Ci", false), ("PS", "Ei", false), ("PSQ", "1iCi", true)]
-    {
+    for (sent, came, waits) in [
+        ("PDS", "1tTi", true),
+        ("PBES", "12Ci", false),
+        ("PS", "Ei", false),
+        ("PSQ", "1iCi", true),
+        ("PCS", "13i", false),
+    ] {
         let mut exchange = Exchange::default();
         client(&mut exchange, sent);
         server(&mut exchange, came);
@@ -212,6 +216,11 @@ fn messages_are_found_however_the_stream_is_cut() {
         message(b'P', b"name\0reset all\0\0\0"),
         message(b'B', b"portal\0name\0\0\0\0\0"),
         message(b'B', b""),
+        message(b'C', b"S\0"),
+        message(b'C', b"Sname\0"),
+        message(b'C', b"P\0"),
+        message(b'F', b"\0\0\x03\xb8\0\0\0\0\0\0"),
+        message(b'F', b"\0\0\x08\x1e\0\0\0\0\0\0"),
         message(b'S', b""),
         message(b'd', &[7; 300]),
     ]
@@ -219,7 +228,7 @@ fn messages_are_found_however_the_stream_is_cut() {
     let begins = |tag, names| ClientEvent::Begins { tag, names };
     let ends = |tag, flag| ClientEvent::Ends { tag, flag };
     let want = vec![
-        begins(b'Q', Names::Unnamed),
+        begins(b'Q', Names::Other),
         ends(b'Q', Some(Flag::Set)),
         begins(b'P', Names::Unnamed),
         ends(b'P', None),
@@ -227,11 +236,21 @@ fn messages_are_found_however_the_stream_is_cut() {
         ends(b'P', Some(Flag::Reset)),
         begins(b'B', Names::Statement),
         ends(b'B', None),
-        begins(b'B', Names::Unnamed),
+        begins(b'B', Names::Other),
         ends(b'B', None),
-        begins(b'S', Names::Unnamed),
+        begins(b'C', Names::Unnamed),
+        ends(b'C', None),
+        begins(b'C', Names::Other),
+        ends(b'C', None),
+        begins(b'C', Names::Other),
+        ends(b'C', None),
+        begins(b'F', Names::Other),
+        ends(b'F', None), // lo_open
+        begins(b'F', Names::Other),
+        ends(b'F', Some(Flag::FunctionCall)), // set_config
+        begins(b'S', Names::Other),
         ends(b'S', None),
-        begins(b'd', Names::Unnamed),
+        begins(b'd', Names::Other),
         ends(b'd', None),
     ];
     for step in [1, 2, 3, 5, 7, 11, 64, stream.len()] {

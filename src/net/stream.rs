@@ -45,6 +45,15 @@ impl Stream {
         }
     }
 
+    /// Waits until the peer sends nothing more, without reading what it sent before.
+    pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_closed(cx),
+            Self::Unix(unix) => unix.poll_closed(cx),
+            Self::Tls(tls) => tls.get_ref().0.poll_closed(cx),
+        }
+    }
+
     /// Waits until a read may find something. For TLS that is only known by reading.
     #[inline]
     pub(super) fn poll_news(&self, cx: &Context<'_>) -> Poll<()> {

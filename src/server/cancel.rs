@@ -1,12 +1,12 @@
 //! Cancelling what a server runs, over a connection of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 use super::login::Endpoint;
@@ -26,31 +26,45 @@ pub struct CancelKey {
     in_flight: AtomicU32,
     /// A cancel ended without PostgreSQL's word: its signal may still come.
     in_doubt: AtomicBool,
+    /// Taken by the one that is being sent: who asks often opens no more connections.
+    turn: Mutex<()>,
+    /// How many were begun to be sent.
+    begun: AtomicU64,
     settled: Notify,
 }
 
 /// A cancel that was promised: until it is dropped, the server is not lent to anybody else.
 #[derive(Debug)]
-pub struct PendingCancel(Arc<CancelKey>);
+pub struct PendingCancel {
+    key: Arc<CancelKey>,
+    /// How many had begun when it was promised.
+    begun_before: u64,
+}
 
 impl Drop for PendingCancel {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.settled.notify_waiters();
+        if self.key.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.key.settled.notify_waiters();
         }
     }
 }
 
 impl PendingCancel {
     /// Asks PostgreSQL to cancel, and returns when it has closed the connection: by then the
-    /// signal was sent, so a later statement of somebody else cannot be hit.
+    /// signal was sent, so a later statement of somebody else cannot be hit. One that began after
+    /// this one was promised has done its work already.
     ///
     /// # Errors
     /// When PostgreSQL could not be reached or did not close; the server is then not lent again.
     pub async fn send(self) -> Result<(), DialError> {
-        let result = self.0.cancel().await;
+        let _turn = self.key.turn.lock().await;
+        if self.key.begun.load(Ordering::Acquire) > self.begun_before {
+            return Ok(());
+        }
+        self.key.begun.fetch_add(1, Ordering::AcqRel);
+        let result = self.key.cancel().await;
         if result.is_err() {
-            self.0.in_doubt.store(true, Ordering::Release);
+            self.key.in_doubt.store(true, Ordering::Release);
         }
         result
     }
@@ -64,6 +78,8 @@ impl CancelKey {
             key: key.into(),
             in_flight: AtomicU32::new(0),
             in_doubt: AtomicBool::new(false),
+            turn: Mutex::new(()),
+            begun: AtomicU64::new(0),
             settled: Notify::new(),
         }
     }
@@ -72,7 +88,7 @@ impl CancelKey {
     #[must_use]
     pub fn promise(self: &Arc<Self>) -> PendingCancel {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        PendingCancel(Arc::clone(self))
+        PendingCancel { key: Arc::clone(self), begun_before: self.begun.load(Ordering::Acquire) }
     }
 
     /// Whether no cancel is under way.

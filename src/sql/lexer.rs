@@ -250,6 +250,9 @@ impl Lexer {
     }
 
     fn open_string(&mut self, escapes: bool) {
+        if self.unicode && self.statement.sets_locally() {
+            self.note(Some(Flag::UnicodeIdentifier));
+        }
         self.other();
         self.state = State::String { escapes, after: After::Text };
     }
@@ -290,22 +293,29 @@ impl Lexer {
     }
 
     fn string<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
-        let State::String { escapes, after } = &mut self.state else { return rest };
+        let State::String { escapes, after } = self.state else { return rest };
         let Some((&byte, tail)) = rest.split_first() else { return rest };
-        match (*after, byte) {
-            (After::Backslash, _) | (After::Quote, b'\'') => *after = After::Text,
+        let looks_inside = self.statement.sets_locally();
+        // Quotes aside: `'pg_' 'temp'` on two lines is one string.
+        if looks_inside && after != After::Quote && byte != b'\'' {
+            let flag = self.statement.string_byte(byte, escapes);
+            self.note(flag);
+        }
+        let after = match (after, byte) {
+            (After::Backslash, _) | (After::Quote, b'\'') => After::Text,
             (After::Quote, _) => {
-                self.continues_escapes = *escapes;
+                self.continues_escapes = escapes;
                 self.state = State::Between;
                 return rest;
             }
-            (After::Text, b'\'') => *after = After::Quote,
-            (After::Text, b'\\') if *escapes => *after = After::Backslash,
-            (After::Text, _) if !*escapes => {
+            (After::Text, b'\'') => After::Quote,
+            (After::Text, b'\\') if escapes => After::Backslash,
+            (After::Text, _) if !escapes && !looks_inside => {
                 return memchr(b'\'', rest).map_or(&[], |at| &rest[at..]);
             }
-            (After::Text, _) => {}
-        }
+            (After::Text, _) => After::Text,
+        };
+        self.state = State::String { escapes, after };
         tail
     }
 
@@ -355,6 +365,9 @@ impl Lexer {
         match byte {
             b'$' => {
                 let tag = std::mem::take(tag);
+                if self.statement.sets_locally() {
+                    self.note(Some(Flag::Temporary));
+                }
                 self.other();
                 self.state = State::DollarBody { tag, matched: 0 };
                 after

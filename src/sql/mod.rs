@@ -53,11 +53,29 @@ pub enum Flag {
     RunsText,
     /// `U&"..."`, which can spell any of the names above.
     UnicodeIdentifier,
+    /// A function called by its OID, which can be any.
+    FunctionCall,
     /// A dollar quote with a tag longer than PostgreSQL's identifiers.
     LongDollarTag,
 }
 
+/// PostgreSQL's functions for large objects, which libpq calls by these OIDs. What they leave behind
+/// ends with the transaction.
+///
+/// <https://www.postgresql.org/docs/current/lo-interfaces.html>
+const LARGE_OBJECT_FUNCTIONS: [u32; 14] =
+    [715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172];
+
 impl Flag {
+    /// Why a `FunctionCall` with this body, or the beginning of it, is flagged: `set_config` can be
+    /// called so, and nobody can tell what a function does.
+    #[must_use]
+    pub fn of_function(body: &[u8]) -> Option<Self> {
+        let oid = body.first_chunk().map(|oid| u32::from_be_bytes(*oid));
+        let harmless = oid.is_some_and(|oid| LARGE_OBJECT_FUNCTIONS.contains(&oid));
+        (!harmless).then_some(Self::FunctionCall)
+    }
+
     /// The statement's name, for the log.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -78,6 +96,7 @@ impl Flag {
             Self::Dblink => "dblink",
             Self::RunsText => "function that runs SQL",
             Self::UnicodeIdentifier => "Unicode-escaped identifier",
+            Self::FunctionCall => "FunctionCall",
             Self::LongDollarTag => "long dollar-quote tag",
         }
     }
@@ -100,6 +119,7 @@ impl Flag {
             | Self::AdvisoryLock
             | Self::RunsText
             | Self::UnicodeIdentifier
+            | Self::FunctionCall
             | Self::LongDollarTag => 0,
         }
     }

@@ -147,6 +147,9 @@ impl Word {
     }
 }
 
+/// The schema of temporary objects, whatever its real name.
+const TEMP_SCHEMA: &[u8] = b"pg_temp";
+
 /// Where in a statement the lexer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
@@ -167,6 +170,10 @@ pub(super) struct Statement {
     position: Position,
     declares: bool,
     selects: bool,
+    /// It is a `SET LOCAL`, whose strings may be names of schemas.
+    sets_locally: bool,
+    /// How much of [`TEMP_SCHEMA`] its strings end with.
+    spelled: usize,
     last: Word,
     last_but_one: Word,
 }
@@ -177,6 +184,8 @@ impl Statement {
             position: Position::Start,
             declares: false,
             selects: false,
+            sets_locally: false,
+            spelled: 0,
             last: Word::Other,
             last_but_one: Word::Other,
         }
@@ -198,6 +207,7 @@ impl Statement {
             (Position::AfterSet, _) => Position::AfterSetScope,
             _ => Position::Inside,
         };
+        self.sets_locally |= self.position == Position::AfterSetScope && word == Word::Local;
         self.declares |= word == Word::Declare;
         self.selects |= word == Word::Select;
         self.last_but_one = self.last;
@@ -215,6 +225,23 @@ impl Statement {
             _ if before == Position::AfterSet => Some(Flag::Set),
             _ => None,
         }
+    }
+
+    /// Whether its strings have to be looked into.
+    pub(super) const fn sets_locally(&self) -> bool {
+        self.sets_locally
+    }
+
+    /// A byte of a string in a `SET LOCAL`: with `pg_temp` as its schema, a table is a temporary one.
+    pub(super) fn string_byte(&mut self, byte: u8, escapes: bool) -> Option<Flag> {
+        let wanted = TEMP_SCHEMA.get(self.spelled);
+        self.spelled = match byte.to_ascii_lowercase() {
+            // What an escape stands for is not followed.
+            b'\\' if escapes => return Some(Flag::Temporary),
+            lower if Some(&lower) == wanted => self.spelled + 1,
+            lower => usize::from(lower == TEMP_SCHEMA[0]),
+        };
+        (self.spelled == TEMP_SCHEMA.len()).then_some(Flag::Temporary)
     }
 
     /// Anything else: an operator, a number, a string, a bracket.

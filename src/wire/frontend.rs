@@ -52,13 +52,16 @@ pub fn sasl_initial(body: &[u8]) -> Result<(&[u8], Option<&[u8]>), Malformed> {
 /// What the head of an extended-protocol message names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// Only the unnamed statement or portal.
+    /// The unnamed statement.
     Unnamed,
+    /// A portal, or a statement that is only closed: nothing that has to be found again.
+    Other,
     /// A statement with a name: it must be found again on the same server.
     Statement,
 }
 
-/// Which statement a `Parse` (`P`) or `Bind` (`B`) speaks of, from the head of its body.
+/// Which statement a `Parse` (`P`), `Bind` (`B`) or `Close` (`C`) speaks of, from the head of its
+/// body.
 ///
 /// `None` while too little of the body has arrived to tell.
 #[must_use]
@@ -66,7 +69,15 @@ pub fn statement_named(tag: u8, body_head: &[u8]) -> Option<Names> {
     let statement = match tag {
         tag::PARSE => body_head,
         tag::BIND => split_cstr(body_head)?.1,
-        _ => return Some(Names::Unnamed),
+        tag::CLOSE => {
+            let unnamed = match body_head {
+                [b'S', name, ..] => *name == 0,
+                [_, _, ..] => false,
+                _ => return None,
+            };
+            return Some(if unnamed { Names::Unnamed } else { Names::Other });
+        }
+        _ => return Some(Names::Other),
     };
     Some(if *statement.first()? == 0 { Names::Unnamed } else { Names::Statement })
 }

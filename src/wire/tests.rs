@@ -131,7 +131,7 @@ fn bodies_that_are_not_exactly_their_shape_are_malformed() {
 }
 
 #[test]
-fn the_head_of_parse_and_bind_tells_whether_a_statement_is_named() {
+fn the_head_of_a_message_tells_whether_a_statement_is_named() {
     for (tag, head, want) in [
         (b'P', &b"\0select 1\0"[..], Some(Names::Unnamed)),
         (b'P', b"s1\0", Some(Names::Statement)),
@@ -140,7 +140,11 @@ fn the_head_of_parse_and_bind_tells_whether_a_statement_is_named() {
         (b'B', b"portal\0s", Some(Names::Statement)),
         (b'B', b"portal", None),
         (b'B', b"portal\0", None),
-        (b'E', b"", Some(Names::Unnamed)),
+        (b'C', b"S\0", Some(Names::Unnamed)),
+        (b'C', b"Ss1\0", Some(Names::Other)),
+        (b'C', b"P\0", Some(Names::Other)),
+        (b'C', b"S", None),
+        (b'E', b"", Some(Names::Other)),
     ] {
         assert_eq!(frontend::statement_named(tag, head), want, "{tag} {head:?}");
     }

@@ -155,4 +155,86 @@ on_both! {
         assert_eq!(pooler.messages("some connections did not end in time and are cut"), 0);
         drop(silent);
     }
+
+    async fn a_function_called_by_its_oid_is_not_overlooked(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        // set_config('search_path', 'umbra', false), and lo_creat(-1), which leaves nothing behind.
+        let argument = |value: &[u8]| [&u32::try_from(value.len()).unwrap().to_be_bytes()[..], value].concat();
+        let text = [&[0, 0, 0x08, 0x1e, 0, 0, 0, 3][..], &argument(b"search_path"), &argument(b"umbra"), &argument(b"f"), &[0, 0]].concat();
+        let large_object = [&[0, 0, 0x03, 0xbd, 0, 0, 0, 1][..], &argument(b"-1"), &[0, 0]].concat();
+        a.send(&message('F', &large_object)).await;
+        assert_eq!(a.tags().await, "VZI");
+        assert_eq!(b.run("select name from who").await.unwrap(), ["acme"]);
+        a.send(&message('F', &text)).await;
+        let tags = a.tags().await; // PostgreSQL 18 reports the new search_path
+        assert!(tags.contains('V') && !tags.contains('E'), "{tags}");
+        pooler.until_message(1, "session pinned to its server").await;
+        assert_eq!(a.run("select name from who").await.unwrap(), ["umbra"], "its own affair");
+        drop(a);
+        assert_eq!(b.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn a_query_in_no_encoding_does_not_reveal_the_unnamed_statement(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        a.send(&[batch("select 'secret of a'"), sync()].concat()).await;
+        a.until_ready().await;
+        b.send(&[message('Q', b"select \xff\0"), bind("", ""), execute("", 0), sync()].concat()).await;
+        for code in ["22021", "26000"] {
+            let (messages, _) = b.until_ready().await;
+            assert_eq!(messages[0].field('C'), code);
+        }
+    }
+
+    async fn a_temporary_schema_named_in_a_string_pins(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut a = raw(&pooler, "acme").await;
+        a.run("begin; set local search_path to 'pg_temp'; create table mine (t text); commit").await.unwrap();
+        let mut b = raw(&pooler, "acme").await;
+        b.send(&query("select * from mine")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        assert_eq!(a.run("select count(*) from mine").await.unwrap(), ["0"], "it keeps what it made");
+        drop(a);
+        assert_eq!(b.until_ready().await.0[0].field('C'), "42P01");
+    }
+
+    async fn an_unnamed_statement_that_was_closed_ties_nobody_to_a_server(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        a.send(&[parse("", "select 1"), message('C', b"S\0"), sync()].concat()).await;
+        assert_eq!(a.tags().await, "13ZI");
+        assert_eq!(b.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn a_client_that_left_with_a_full_buffer_leaves_the_queue(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut holder, mut gone, mut next) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        holder.run("begin").await.unwrap();
+        gone.send(&query(&format!("insert into who values ('ghost') /* {} */", "x".repeat(60_000)))).await;
+        pooler.until_message(1, "client waits for a server").await;
+        drop(gone);
+        next.send(&query("select count(*) from who")).await;
+        pooler.until_message(2, "client waits for a server").await;
+        holder.run("commit").await.unwrap();
+        assert_eq!(next.until_ready().await.0[1].text(), "1");
+    }
+
+    async fn many_cancels_of_one_client_are_few_connections(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&query("select pg_sleep(600)")).await;
+        db.until("state = 'active' and query like '%pg_sleep%'", 1).await;
+        let mut cancels = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (port, pid, key) = (pooler.port, wire.pid, wire.key.clone());
+            cancels.spawn(async move { Wire::cancel(port, pid, &key).await });
+        }
+        let (messages, status) = wire.until_ready().await;
+        assert_eq!((messages.iter().find(|m| m.tag == 'E').unwrap().field('C').as_str(), status), ("57014", 'I'));
+        while let Some(ended) = cancels.join_next().await {
+            ended.unwrap();
+        }
+        assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+    }
 }

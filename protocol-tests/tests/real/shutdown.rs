@@ -85,4 +85,19 @@ on_both! {
             assert_eq!(pooler.messages("shutdown_timeout has passed; clients are disconnected"), 0, "{signal}");
         }
     }
+
+    async fn stopping_now_waits_for_no_statement(db: &Database) {
+        let toml = format!("{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n", db.toml(3));
+        let mut pooler = protocol_tests::Pooler::start(&toml).await;
+        let (mut busy, mut left) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        for wire in [&mut busy, &mut left] {
+            wire.send(&query("select pg_sleep(600)")).await;
+        }
+        db.until("state = 'active' and query like '%pg_sleep%'", 2).await;
+        drop(left); // its statement has 5 s to end
+        pooler.signal("INT");
+        assert!(pooler.ended().await.success());
+        db.until("true", 0).await;
+        pooler.until_message(2, "a statement was cancelled: its client is gone").await;
+    }
 }
