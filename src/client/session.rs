@@ -35,6 +35,8 @@ pub(super) struct Parts {
 /// A client's session. While it is idle it holds no server and no buffer.
 pub struct Session {
     pub(super) client: Stream,
+    /// It has waited for the client once: the client's socket wakes it from now on.
+    client_wakes: bool,
     /// What the client sent; the first [`Units::scanned`] bytes of it were scanned.
     pub(super) inbound: Buffer,
     pub(super) units: Units,
@@ -76,6 +78,7 @@ impl Session {
     pub(super) fn new(parts: Parts) -> Box<Self> {
         let mut session = Box::new(Self {
             client: parts.client,
+            client_wakes: false,
             inbound: parts.inbound,
             units: Units::default(),
             exchange: Exchange::default(),
@@ -209,7 +212,7 @@ impl Session {
                 Phase::Draining if !quiet => {}
                 Phase::Draining | Phase::Stopping => return Poll::Ready(Step::Stop),
             }
-            match self.inbound.poll_fill(&mut self.client, cx) {
+            match self.poll_client(cx) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(_) => return Poll::Ready(Step::Terminate),
                 Poll::Pending => {
@@ -218,6 +221,18 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Reads from the client. To wait once more for what it has waited for already costs a look.
+    #[inline]
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        if self.client_wakes && !self.client.may_have_news() {
+            return Poll::Pending;
+        }
+        let poll = self.inbound.poll_fill(&mut self.client, cx);
+        // Not where it only had to let others run: then it is not waiting for the client.
+        self.client_wakes |= poll.is_pending() && !self.client.may_have_news();
+        poll
     }
 
     /// In the queue: a server, the end of patience, a cancel, the client's end, or ours.
@@ -233,7 +248,7 @@ impl Session {
             return Poll::Ready(Err(Unserved::Farewell(Refusal::ShuttingDown)));
         }
         while !self.inbound.is_full() {
-            match ready!(self.inbound.poll_fill(&mut self.client, cx)) {
+            match ready!(self.poll_client(cx)) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return Poll::Ready(Err(Unserved::Left)),
             }

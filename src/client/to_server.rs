@@ -33,7 +33,7 @@ impl Session {
             if self.link.ended || self.link.broken.is_some() || full {
                 return Ok(moved);
             }
-            match self.inbound.poll_fill(&mut self.client, cx) {
+            match self.poll_client(cx) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(Ok(1..)) => moved = true,
                 Poll::Ready(Ok(0)) => self.link.ended = true,

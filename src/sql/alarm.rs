@@ -24,14 +24,15 @@ pub fn is_plain(text: &[u8]) -> bool {
         let block = &rest[..rest.len().min(BLOCK_LEN)];
         let mut ones = letters(block);
         let mut next = block.len();
+        let last_run = ones.leading_ones() as usize;
+        if last_run > 0 && last_run < BLOCK_LEN {
+            // It may go on in the next block, which is to begin with it.
+            next -= last_run;
+            ones &= u64::MAX >> last_run;
+        }
         while ones != 0 {
             let start = ones.trailing_zeros() as usize;
             let end = start + (ones >> start).trailing_ones() as usize;
-            if end == BLOCK_LEN && start > 0 {
-                // It may go on in the next block, which is to begin with it.
-                next = start;
-                break;
-            }
             let word = &block[start..end];
             if is_alarming(word) || (word.len() == 1 && rest.get(end) == Some(&b'&')) {
                 return false;
