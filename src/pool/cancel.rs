@@ -47,7 +47,9 @@ impl CancelSlot {
     pub fn is_wait_cancelled(&self, current: &Waker) -> bool {
         match &mut *self.state.lock() {
             State::Queued { cancelled, waker } => {
-                *waker = Some(current.clone());
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(current)) {
+                    *waker = Some(current.clone());
+                }
                 *cancelled
             }
             State::Idle | State::Linked { .. } => false,

@@ -197,7 +197,8 @@ impl Sched {
 
     /// Serves waiters in their turns, with idle servers, then with dials, while there are any.
     pub(super) fn dispatch(&mut self, now: Instant, effects: &mut Effects) {
-        if self.turns.nobody_waits() || self.stopping {
+        let spent = || self.open >= self.max_open && self.pools.iter().all(|p| p.idle.is_empty());
+        if self.turns.nobody_waits() || self.stopping || spent() {
             return;
         }
         while let Some((place, pool)) = self.next_with_idle(now, effects) {

@@ -134,6 +134,7 @@ impl Seat {
             id,
             answer,
             deadline,
+            answered: false,
         }))
     }
 }
@@ -145,6 +146,8 @@ pub struct Waiting {
     id: TicketId,
     answer: oneshot::Receiver<Result<Box<Server>, CheckoutError>>,
     deadline: Instant,
+    /// The answer has come: there is no place to give up any more.
+    answered: bool,
 }
 
 impl Waiting {
@@ -153,7 +156,9 @@ impl Waiting {
     /// # Cancel safety
     /// Nothing is lost.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Checkout, CheckoutError>> {
-        match ready!(Pin::new(&mut self.answer).poll(cx)) {
+        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
+        self.answered = true;
+        match answer {
             Ok(Ok(server)) => {
                 let mut checkout = self.seat.checkout(server);
                 if checkout.is_usable() {
@@ -178,6 +183,9 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
         self.seat.pools.sched.lock().turns.forget(self.seat.place, self.id);
         self.answer.close();
         if let Ok(Ok(server)) = self.answer.try_recv() {
