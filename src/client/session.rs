@@ -229,6 +229,10 @@ impl Session {
         if self.client_wakes && !self.client.may_have_news() {
             return Poll::Pending;
         }
+        self.read_client(cx)
+    }
+
+    fn read_client(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let poll = self.inbound.poll_fill(&mut self.client, cx);
         // Not where it only had to let others run: then it is not waiting for the client.
         self.client_wakes |= poll.is_pending() && !self.client.may_have_news();

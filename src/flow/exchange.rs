@@ -160,10 +160,17 @@ impl Exchange {
     /// Whether the doubt about what is owed can be ended by a `Close` and a `Sync` of our own: all
     /// that comes before their answer is the client's. Not if it sent anything but `Sync`s since: a
     /// `Close` could be answered first, a COPY could read ours.
+    #[inline]
     #[must_use]
     pub fn can_be_settled(&self) -> bool {
-        let only_syncs = || self.owed.iter().all(|owed| matches!(owed, Owed::Sync | Owed::CopyEnd));
-        self.unsure && self.ready_since && !self.copy_in && !self.is_unsynced() && only_syncs()
+        self.unsure && self.ready_since && self.owes_only_syncs()
+    }
+
+    fn owes_only_syncs(&self) -> bool {
+        let mut owed = self.owed.iter();
+        !self.copy_in
+            && !self.is_unsynced()
+            && owed.all(|owed| matches!(owed, Owed::Sync | Owed::CopyEnd))
     }
 
     /// The doubt is over: nothing is owed, and the server stands as it last said.
