@@ -16,6 +16,7 @@ use crate::flow::{ClientEvent, ClientScan, ClientVerdict};
 use crate::pool::Taint;
 use crate::server::Parameters;
 use crate::sql::Flag;
+use crate::wire::frame::HEADER_LEN;
 use crate::wire::frontend::{Names, tag};
 
 /// Answer to a `Sync` that needs no server.
@@ -51,6 +52,22 @@ impl Units {
     /// Whether part of a message was forwarded and the rest is still to come.
     pub(super) const fn is_inside_forwarded(&self) -> bool {
         !self.scan.at_boundary() && !self.discarding
+    }
+}
+
+/// Where a message meets the session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Linked,
+    Unlinked,
+    /// Without a server, and it has no body.
+    UnlinkedAndEmpty,
+}
+
+impl Place {
+    /// Of a message of so many bytes that comes without a server.
+    const fn of(frame_len: usize) -> Self {
+        if frame_len == HEADER_LEN { Self::UnlinkedAndEmpty } else { Self::Unlinked }
     }
 }
 
@@ -108,14 +125,16 @@ impl Session {
                 if count == 0 { Step::NeedsMore } else { Step::Progress }
             }
             Some(ClientEvent::Whole { tag, names, flag }) => {
-                if let Some(end) = self.begin_message(tag, names, linked) {
+                let place = if linked { Place::Linked } else { Place::of(count) };
+                if let Some(end) = self.begin_message(tag, names, place) {
                     return end;
                 }
                 self.take(count);
                 self.end_message(tag, flag)
             }
             Some(ClientEvent::Begins { tag, names }) => {
-                if let Some(end) = self.begin_message(tag, names, linked) {
+                let place = if linked { Place::Linked } else { Place::Unlinked };
+                if let Some(end) = self.begin_message(tag, names, place) {
                     return end;
                 }
                 self.take(count);
@@ -144,9 +163,11 @@ impl Session {
     }
 
     /// `Some`: there is nothing to scan behind it.
-    fn begin_message(&mut self, tag: u8, names: Names, linked: bool) -> Option<Step> {
-        let verdict =
-            if linked { self.exchange.on_client(tag, names) } else { self.unlinked(tag, names) };
+    fn begin_message(&mut self, tag: u8, names: Names, place: Place) -> Option<Step> {
+        let verdict = match place {
+            Place::Linked => self.exchange.on_client(tag, names),
+            Place::Unlinked | Place::UnlinkedAndEmpty => self.unlinked(tag, names, place),
+        };
         match verdict {
             ClientVerdict::Forward => {}
             ClientVerdict::Discard => self.units.discarding = true,
@@ -167,9 +188,12 @@ impl Session {
 
     /// Without a server: a lone `Sync` is answered here, a lone `Flush` has nothing to flush, and
     /// behind a refused unit everything up to the `Sync` is dropped.
-    fn unlinked(&mut self, tag: u8, names: Names) -> ClientVerdict {
+    fn unlinked(&mut self, tag: u8, names: Names, place: Place) -> ClientVerdict {
         let skips = self.exchange.skips_to_sync();
-        let lone = !self.exchange.is_busy() && !self.exchange.is_unsynced();
+        // With a body, it is PostgreSQL's to complain about.
+        let lone = place == Place::UnlinkedAndEmpty
+            && !self.exchange.is_busy()
+            && !self.exchange.is_unsynced();
         match tag {
             tag::TERMINATE => ClientVerdict::Terminate,
             tag::SYNC if skips => {

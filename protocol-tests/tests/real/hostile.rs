@@ -75,6 +75,9 @@ on_both! {
         assert_eq!(wire.tags().await, "TDCZI");
         wire.send(&[message('E', b"\0\0\0\0\0"), message('B', b"\0nosuch\0\0\0\0\0\0\0"), message('D', b"Xx\0"), sync()].concat()).await;
         assert_eq!(wire.tags().await, "EZI");
+        wire.send(&message('S', b"body")).await;
+        let (messages, status) = wire.until_ready().await;
+        assert_eq!((messages[0].field('C').as_str(), status), ("08P01", 'I'));
         wire.send(&[message('P', b"no end"), sync(), message('S', b"body"), query("select 1")].concat()).await;
         assert_eq!(wire.tags().await, "EZI");
         drop(wire); // a name without an end counts as a name: it was pinned
