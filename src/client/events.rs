@@ -179,9 +179,14 @@ impl Session {
         }
         self.told = Arc::new(linked.server().parameters.clone());
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key));
-        // A client that is gone is noticed by the next read.
-        let _ = self.client.write_all(&out).await;
-        let _ = self.client.flush().await;
+        if self.link.outbound.append(&out) {
+            // It goes out with whatever comes next: a client that does not read holds no server.
+            self.link.passed += out.len();
+        } else {
+            // A client that is gone is noticed by the next read.
+            let _ = self.client.write_all(&out).await;
+            let _ = self.client.flush().await;
+        }
         Next::Go
     }
 

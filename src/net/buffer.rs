@@ -115,6 +115,15 @@ impl Buffer {
         }
     }
 
+    /// Puts bytes behind those that wait; `false` if there is no room for all of them.
+    #[must_use]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.room().get_mut(..bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        self.end += small(bytes.len());
+        true
+    }
+
     /// Reads once into the free room behind the bytes: the number of bytes read, 0 at the end.
     ///
     /// # Errors
@@ -162,14 +171,9 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
 
-    fn fill(buffer: &mut Buffer, bytes: &[u8]) {
-        buffer.room()[..bytes.len()].copy_from_slice(bytes);
-        buffer.end += small(bytes.len());
-    }
-
     fn filled(bytes: &[u8]) -> Buffer {
         let mut buffer = Buffer::empty();
-        fill(&mut buffer, bytes);
+        assert!(buffer.append(bytes));
         buffer
     }
 
@@ -188,7 +192,8 @@ mod tests {
         let mut buffer = filled(&[1; BUFFER_LEN]);
         assert!(buffer.is_full());
         buffer.consume(BUFFER_LEN - 2);
-        fill(&mut buffer, b"xy");
+        assert!(buffer.append(b"xy"));
+        assert!(!buffer.append(&[0; BUFFER_LEN]));
         assert_eq!(buffer.bytes(), b"\x01\x01xy");
     }
 
