@@ -105,6 +105,9 @@ impl Session {
         if let Some(reason) = super::units::unreadable(&self.told) {
             self.pin_to_server(reason, Taint::Scrub);
         }
+        if self.target.session.names_temporary_schema() {
+            self.pin_to_server("search_path with pg_temp", Taint::Scrub);
+        }
     }
 
     /// Made for a log line only: kept, it would be the largest part of an idle client.
@@ -164,8 +167,14 @@ impl Session {
                     let result = ready!(self.poll_wait(cx));
                     // The place in the queue goes first: who is slow to read holds nobody up.
                     self.waiting = None;
-                    self.registration.slot.unlink();
+                    let cancelled = self.registration.slot.unlink();
                     match result {
+                        // The request came while the client still waited: nothing has run.
+                        Ok(checkout) if cancelled => {
+                            drop(checkout);
+                            let refused = Unserved::Refused(Refusal::Cancelled);
+                            return Poll::Ready(Event::Unserved(refused));
+                        }
                         Ok(checkout) => {
                             self.link_to(checkout);
                             Stage::Linked { again }

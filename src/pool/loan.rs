@@ -13,7 +13,7 @@ use crate::sql::Flag;
 use crate::wire::backend::TransactionStatus;
 
 /// Longest a scrub may take: it drops what a session made, which may be many temporary tables.
-const SCRUB_TIME_MAX: Duration = Duration::from_secs(15);
+const SCRUB_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Holds the server and its place in all counts. Dropped, it closes the socket.
 pub(super) struct Loan {
@@ -198,6 +198,7 @@ impl Linked {
             }
             Ok(Ok(_)) => warn!("server closed: it is in a transaction behind its scrub"),
             Ok(Err(error)) => warn!(%error, "server closed: it could not be scrubbed"),
+            // It may wait for somebody's lock on a temporary table, as a direct session's end would.
             Err(_) => warn!("server closed: it took longer than {SCRUB_TIME_MAX:?} to scrub"),
         }
     }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::quote;
 
+/// The schema of temporary objects, whatever its real name.
+const TEMP_SCHEMA: &[u8] = b"pg_temp";
+
 /// A setting's name: dotted identifiers, kept in lower case because PostgreSQL ignores the case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GucName(Box<str>);
@@ -108,6 +111,20 @@ impl SessionState {
         let mut sql = String::from("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ");
         quote::literal(schema.as_bytes(), &mut sql);
         sql
+    }
+
+    /// Whether tables made in this state may be temporary ones, in the schema `pg_temp`.
+    #[must_use]
+    pub fn names_temporary_schema(&self) -> bool {
+        let is_temporary = |name: &[u8]| {
+            name.windows(TEMP_SCHEMA.len()).any(|part| part.eq_ignore_ascii_case(TEMP_SCHEMA))
+        };
+        match self.get("search_path") {
+            Some(Value::Text(text)) => is_temporary(text),
+            // The operator's own list names it last, where it hides nothing, or first on purpose.
+            Some(Value::Names(names)) => names.first().is_some_and(|n| is_temporary(n.as_bytes())),
+            None => false,
+        }
     }
 
     /// The role, if it is not the login role.
