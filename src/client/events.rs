@@ -210,7 +210,7 @@ impl Session {
         }
         self.forget_unit();
         // Nothing of it has run: it ties the session to nothing.
-        (self.pin, self.taint) = (None, Taint::None);
+        (self.pin, self.taint, self.was_reset) = (None, Taint::None, false);
         self.pin_if_unreadable();
         if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {
             return Next::Over;

@@ -141,7 +141,11 @@ impl Session {
     /// Moves what can be moved between the client and its server.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         if self.shared.shutdown.phase() == Phase::Stopping {
-            return Poll::Ready(self.last_word(Refusal::ShuttingDown));
+            // In the middle of a message nothing can be said; what runs is cancelled all the same.
+            return Poll::Ready(match self.last_word(Refusal::ShuttingDown) {
+                LinkEnd::Over => LinkEnd::ClientLeft,
+                end => end,
+            });
         }
         match self.move_both(cx) {
             Ok(()) => Poll::Pending,

@@ -42,8 +42,11 @@ impl Session {
 
     /// The server has nothing more for now.
     fn rest(&mut self) -> Result<(), LinkEnd> {
-        if self.exchange.can_be_settled() && self.is_quiet() {
-            return Err(LinkEnd::Unsure);
+        if self.exchange.is_in_doubt() && self.is_quiet() {
+            if self.exchange.can_be_settled() {
+                return Err(LinkEnd::Unsure);
+            }
+            self.pin_to_server("COPY that failed in a pipeline", Taint::Scrub);
         }
         let at_rest =
             self.link.confirmed && self.exchange.is_at_rest() && self.link.outbound.is_empty();

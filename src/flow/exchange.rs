@@ -93,7 +93,7 @@ pub struct Exchange {
     unnamed_parsed: bool,
     /// Nobody can tell how many replies are owed: the pair stays together until that is settled.
     unsure: bool,
-    /// Since then the server has said `ReadyForQuery`, last of all outside a transaction.
+    /// Since then the server has said `ReadyForQuery`.
     ready_since: bool,
 }
 
@@ -163,7 +163,14 @@ impl Exchange {
     #[inline]
     #[must_use]
     pub fn can_be_settled(&self) -> bool {
-        self.unsure && self.ready_since && self.owes_only_syncs()
+        self.is_in_doubt() && self.owes_only_syncs()
+    }
+
+    /// Whether nobody can tell what is owed, although the server has said `ReadyForQuery`.
+    #[inline]
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        self.unsure && self.ready_since
     }
 
     fn owes_only_syncs(&self) -> bool {
@@ -175,7 +182,10 @@ impl Exchange {
 
     /// The doubt is over: nothing is owed, and the server stands as it last said.
     pub fn settle(&mut self, status: TransactionStatus) {
+        let waits = self.unnamed_waits;
         self.reset();
+        // Meanwhile nobody looked: the next client must not find what may be there.
+        (self.unnamed_waits, self.unnamed_parsed) = (waits, true);
         self.stand(status);
     }
 
@@ -276,9 +286,8 @@ impl Exchange {
     fn on_unsure(&mut self, tag: u8, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
         match tag {
             server::READY_FOR_QUERY => {
-                let verdict = self.ready(body)?;
-                self.ready_since = !self.in_block();
-                Ok(verdict)
+                self.ready_since = true;
+                self.ready(body)
             }
             server::COPY_IN_RESPONSE | server::COMMAND_COMPLETE | server::ERROR => {
                 self.copy_in = tag == server::COPY_IN_RESPONSE;
@@ -355,7 +364,11 @@ impl Exchange {
             None => {}
             // ReadyForQuery follows.
             Some(Owed::Query | Owed::FunctionCall) if copied => {
-                self.unsure |= self.early_sync();
+                if self.early_sync() {
+                    // Its own ReadyForQuery comes in any case, before all that is in doubt.
+                    self.unsure = true;
+                    self.owed.pop_front();
+                }
                 self.drop_copy();
             }
             Some(Owed::Query | Owed::FunctionCall) => {}

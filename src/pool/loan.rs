@@ -190,16 +190,25 @@ impl Linked {
         Arc::clone(&self.server().cancel_key).settle().await;
         let frames = Frames::scrub();
         self.loan.seat.pools.stats.scrubs.add_one();
-        match timeout(SCRUB_TIME_MAX, self.server().ask(Some(&frames), "")).await {
-            Ok(Ok(answer)) if answer.status == TransactionStatus::Idle => {
+        let stop = self.loan.seat.pools.stop.clone();
+        let scrub = timeout(SCRUB_TIME_MAX, self.server().ask(Some(&frames), ""));
+        let ended = stop.run_until_cancelled(scrub).await;
+        match ended.and_then(Result::ok) {
+            Some(Ok(answer)) if answer.status == TransactionStatus::Idle => {
                 let server = self.server();
                 (server.known, server.unnamed_left) = (Known::Neutral, None);
                 self.give_back();
             }
-            Ok(Ok(_)) => warn!("server closed: it is in a transaction behind its scrub"),
-            Ok(Err(error)) => warn!(%error, "server closed: it could not be scrubbed"),
+            Some(Ok(_)) => warn!("server closed: it is in a transaction behind its scrub"),
+            Some(Err(error)) => warn!(%error, "server closed: it could not be scrubbed"),
             // It may wait for somebody's lock on a temporary table, as a direct session's end would.
-            Err(_) => warn!("server closed: it took longer than {SCRUB_TIME_MAX:?} to scrub"),
+            None => {
+                warn!("server closed: it was not scrubbed within {SCRUB_TIME_MAX:?}");
+                let cancel = self.server().cancel_key.promise();
+                if let Err(error) = cancel.send().await {
+                    warn!(%error, "the scrub could not be cancelled");
+                }
+            }
         }
     }
 

@@ -115,6 +115,9 @@ impl Seat {
         let mut effects = Effects::default();
         let (id, sooner) = {
             let mut sched = self.pools.sched.lock();
+            if sched.is_stopping() {
+                return Err(CheckoutError::Stopping);
+            }
             if let Some(error) = sched.is_hopeless(self.pool, now) {
                 return Err(CheckoutError::Login(error));
             }

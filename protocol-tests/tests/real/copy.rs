@@ -1,6 +1,6 @@
 //! COPY in and out, ended well, by failure, by the client's death.
 
-use protocol_tests::wire::{batch, message, query, sync};
+use protocol_tests::wire::{batch, bind, execute, message, query, sync};
 use protocol_tests::{Database, on_both};
 
 use crate::{raw, trusting};
@@ -65,6 +65,42 @@ on_both! {
             assert_eq!(other.run("select name from who").await.unwrap(), ["acme"]);
             assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
         }
+    }
+
+    async fn a_failed_copy_with_an_early_sync_is_settled_wherever_it_stood(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut wire, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        let (copy, data) = ([batch("copy who from stdin"), sync()].concat(), [message('d', b"too\tmany\n"), message('c', b"")].concat());
+        // In the simple protocol, and in a block that is rolled back, or saved.
+        wire.send(&[query("copy who from stdin"), sync(), data.clone()].concat()).await;
+        assert_eq!(wire.tags().await, "GEZI");
+        assert_eq!(other.run("select name from who").await.unwrap(), ["acme"]);
+        for (before, after) in [("begin", "rollback"), ("begin; savepoint s", "rollback to s; commit")] {
+            wire.run(before).await.unwrap();
+            wire.send(&[copy.clone(), data.clone(), sync()].concat()).await;
+            assert_eq!(wire.tags().await, "12GEZE");
+            wire.run(after).await.unwrap();
+            assert_eq!(other.run("select name from who").await.unwrap(), ["acme"]);
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+        // With more behind it in one write nobody can tell: the session is pinned, and says so.
+        wire.send(&[copy, data, sync(), query("select name from who")].concat()).await;
+        assert_eq!(wire.tags().await, "12GEZI");
+        assert_eq!(wire.tags().await, "TDCZI");
+        pooler.until_message(1, "session pinned to its server").await;
+    }
+
+    async fn a_settled_server_keeps_no_unnamed_statement_for_the_next_client(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut wire, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        wire.send(&[batch("copy who from stdin"), sync()].concat()).await;
+        for tag in ['1', '2', 'G'] {
+            assert_eq!(wire.receive().await.tag, tag);
+        }
+        wire.send(&[message('d', b"too\tmany\n"), message('c', b""), sync()].concat()).await;
+        assert_eq!(wire.tags().await, "EZI");
+        other.send(&[bind("", ""), execute("", 0), sync()].concat()).await;
+        assert_eq!(other.until_ready().await.0[0].field('C'), "26000");
     }
 
     async fn a_client_that_dies_in_a_copy_leaves_nothing(db: &Database) {

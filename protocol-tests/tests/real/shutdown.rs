@@ -100,4 +100,17 @@ on_both! {
         db.until("true", 0).await;
         pooler.until_message(2, "a statement was cancelled: its client is gone").await;
     }
+
+    async fn stopping_now_cancels_what_runs_for_a_client_that_does_not_read(db: &Database) {
+        let toml = format!("{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n", db.toml(3));
+        let mut pooler = protocol_tests::Pooler::start(&toml).await;
+        let mut deaf = raw(&pooler, "acme").await;
+        // So much that the pooler holds a part of it, and little enough for PostgreSQL to go on.
+        let sql = format!("{}; select pg_sleep(600)", ["select repeat('x', 300000)"; 12].join(";"));
+        deaf.send(&query(&sql)).await;
+        db.until("state = 'active' and wait_event in ('PgSleep', 'ClientWrite')", 1).await;
+        pooler.signal("INT");
+        assert!(pooler.ended().await.success());
+        db.until("true", 0).await;
+    }
 }
