@@ -10,10 +10,12 @@
 
 mod client_scan;
 mod exchange;
+mod replies;
 mod server_scan;
 #[cfg(test)]
 mod tests;
 
 pub use client_scan::{ClientEvent, ClientScan};
-pub use exchange::{ClientVerdict, Exchange, Refusal, ServerVerdict, Unexpected};
+pub use exchange::{ClientVerdict, Exchange, Refusal};
+pub use replies::{ServerVerdict, Unexpected};
 pub use server_scan::{ServerMessage, ServerScan};
