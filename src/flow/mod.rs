@@ -10,6 +10,8 @@
 
 mod client_scan;
 mod exchange;
+#[cfg(test)]
+mod model;
 mod replies;
 mod server_scan;
 #[cfg(test)]

@@ -129,11 +129,12 @@ impl Exchange {
             {
                 if std::mem::take(&mut self.copy_in) {
                     self.drop_copy();
-                    // A Sync that the COPY swallowed has ended nothing: the transaction is open
-                    // until another one comes.
+                    // A Sync that the COPY swallowed has ended nothing, and one that it did not ends
+                    // nothing of what was sent behind it: the last message decides.
+                    let mut sent = self.owed.iter().rev().filter(|owed| **owed != Owed::CopyEnd);
                     let ends =
-                        |owed: &Owed| matches!(owed, Owed::Sync | Owed::Query | Owed::FunctionCall);
-                    self.unsynced = !self.owed.iter().any(ends);
+                        matches!(sent.next(), Some(Owed::Sync | Owed::Query | Owed::FunctionCall));
+                    self.unsynced = !ends;
                 }
                 self.pop();
             }

@@ -1,6 +1,6 @@
 //! COPY in and out, ended well, by failure, by the client's death.
 
-use protocol_tests::wire::{batch, bind, execute, message, query, sync};
+use protocol_tests::wire::{batch, bind, execute, flush, message, query, sync};
 use protocol_tests::{Database, on_both};
 
 use crate::{raw, trusting};
@@ -48,6 +48,22 @@ on_both! {
         }
         wire.send(&query("copy nowhere from stdin")).await;
         assert_eq!(wire.tags().await, "EZI");
+    }
+
+    async fn what_is_flushed_behind_a_copy_keeps_its_transaction(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        // Of one state: between them there is no switch that PostgreSQL would refuse.
+        let (mut wire, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        let copy = [batch("copy who from stdin"), message('d', b"copied\n"), message('c', b""), sync()].concat();
+        wire.send(&[copy, batch("insert into who values ('open')"), flush()].concat()).await;
+        assert_eq!(wire.tags().await, "12GCZI");
+        for tag in ['1', '2', 'C'] {
+            assert_eq!(wire.receive().await.tag, tag);
+        }
+        other.send(&query("select count(*) from who")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        drop(wire); // without a Sync nothing of it is committed
+        assert_eq!(other.until_ready().await.0[1].text(), "2");
     }
 
     async fn a_failed_copy_whose_sync_came_early_gives_its_server_back(db: &Database) {
