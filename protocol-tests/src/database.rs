@@ -68,6 +68,16 @@ impl Database {
         }
     }
 
+    /// A raw connection straight to PostgreSQL.
+    pub async fn wire(&self, options: &str) -> crate::Wire {
+        let mut wire = crate::Wire::open(self.port).await;
+        let parameters = [("user", &*self.name), ("database", &self.name), ("options", options)];
+        wire.send(&crate::wire::startup(crate::wire::V3_0, &parameters)).await;
+        crate::wire::scram(&mut wire, PASSWORD).await;
+        wire.logged_in().await;
+        wire
+    }
+
     /// A URL straight to PostgreSQL.
     #[must_use]
     pub fn direct(&self) -> String {

@@ -16,12 +16,14 @@ pub mod certs;
 pub mod cluster;
 pub mod database;
 pub mod pooler;
+pub mod report;
 pub mod scripted;
 pub mod wire;
 
 pub use cluster::Cluster;
 pub use database::Database;
 pub use pooler::Pooler;
+pub use report::report;
 pub use wire::Wire;
 
 use std::time::Duration;

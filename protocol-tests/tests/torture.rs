@@ -95,16 +95,24 @@ async fn killer(db: &Database, seed: u64, time: Duration) {
     }
 }
 
+/// Who a client is, and what it has set `app.mark` to.
+struct Me {
+    tenant: String,
+    mark: u32,
+}
+
 async fn client(run: Arc<Run>, tenant: String, mut rng: StdRng) {
+    let mut me = Me { tenant, mark: 0 };
     while !run.stop.load(Ordering::Relaxed) {
         run.reconnects.fetch_add(1, Ordering::Relaxed);
+        me.mark = 0;
         let mut wire = Wire::open(run.port).await;
-        wire.send_if_open(&startup(V3_0, &[("user", &format!("app.{tenant}"))])).await;
+        wire.send_if_open(&startup(V3_0, &[("user", &format!("app.{}", me.tenant))])).await;
         if !logged_in(&mut wire).await {
             continue;
         }
         for _ in 0..rng.random_range(1..60) {
-            if run.stop.load(Ordering::Relaxed) || !step(&run, &mut wire, &tenant, &mut rng).await {
+            if run.stop.load(Ordering::Relaxed) || !step(&run, &mut wire, &mut me, &mut rng).await {
                 break;
             }
         }
@@ -128,9 +136,12 @@ async fn logged_in(wire: &mut Wire) -> bool {
 }
 
 /// One random thing; `false` when the connection is over.
-async fn step(run: &Run, wire: &mut Wire, tenant: &str, rng: &mut StdRng) -> bool {
+async fn step(run: &Run, wire: &mut Wire, me: &mut Me, rng: &mut StdRng) -> bool {
     let who = "select name from who";
-    match rng.random_range(0..18) {
+    let Me { tenant, mark } = me;
+    match rng.random_range(0..24) {
+        17..=20 => marked(run, wire, me, rng).await,
+        21 => simple(run, wire, tenant, &unmarked(tenant, *mark)).await,
         0..=4 => simple(run, wire, tenant, who).await,
         5 => simple(run, wire, tenant, "begin; select name from who; commit").await,
         6 => {
@@ -193,6 +204,35 @@ async fn step(run: &Run, wire: &mut Wire, tenant: &str, rng: &mut StdRng) -> boo
                 && rng.random_bool(0.5)
         }
     }
+}
+
+/// A row with the tenant's name, if the mark is what the client set it to.
+fn unmarked(tenant: &str, mark: u32) -> String {
+    let mark = if mark == 0 { String::new() } else { format!("m{mark}") };
+    format!(
+        "select case when coalesce(current_setting('app.mark', true), '') = '{mark}' then '{tenant}' else 'another mark' end"
+    )
+}
+
+/// Sets the mark, in one of many ways, and looks at it.
+async fn marked(run: &Run, wire: &mut Wire, me: &mut Me, rng: &mut StdRng) -> bool {
+    let next = rng.random_range(1..u32::MAX);
+    let (sql, kept) = [
+        ("set app.mark = 'm#'", true),
+        ("begin; set app.mark = 'm#'; commit", true),
+        ("begin; set app.mark = 'm#'; rollback", false),
+        ("begin; set local app.mark = 'm#'; commit", false),
+        ("set app.mark = 'm#'; do $$ begin perform set_config('app.mark', '', true); end $$", true),
+        ("do $$ begin execute 'set app.mark = m#'; end $$", true),
+    ][rng.random_range(0..6)];
+    wire.send_if_open(&query(&sql.replace('#', &next.to_string()))).await;
+    if !answers(run, wire, "", 1).await {
+        return false;
+    }
+    if kept {
+        me.mark = next;
+    }
+    simple(run, wire, &me.tenant, &unmarked(&me.tenant, me.mark)).await
 }
 
 async fn simple(run: &Run, wire: &mut Wire, tenant: &str, sql: &str) -> bool {

@@ -1,5 +1,5 @@
-//! What the poll of a session leaves to be done at leisure: second attempts, refusals, the state
-//! behind a RESET, last words.
+//! What the poll of a session leaves to be done at leisure: second attempts, refusals, last
+//! words.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,6 @@ use crate::pool::{CheckoutError, Linked, Taint};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
 
-/// Longest a server may take to put a session's state back after a RESET.
-const STATE_AGAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest a server may take to say what it owes.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest a client may take to read its last error.
@@ -72,7 +70,7 @@ impl Session {
     async fn react(&mut self, event: Event) -> Next {
         match event {
             Event::Unserved(unserved) => self.on_unserved(unserved).await,
-            Event::Link(LinkEnd::Reset) => self.state_again().await,
+            Event::Link(LinkEnd::Observe) => self.observe().await,
             Event::Link(LinkEnd::Unsure) => self.settle().await,
             Event::Link(end) => {
                 let cancelled = self.part_from_server(&end);
@@ -100,7 +98,7 @@ impl Session {
             LinkEnd::ClientLeft
             | LinkEnd::Over
             | LinkEnd::Released
-            | LinkEnd::Reset
+            | LinkEnd::Observe
             | LinkEnd::Unsure => Next::Over,
             LinkEnd::Farewell(refusal) => Next::Farewell(refusal),
             LinkEnd::SwitchFailed(error) => {
@@ -126,28 +124,8 @@ impl Session {
         }
     }
 
-    /// RESET has gone below the tenant's baseline: puts the session's state back over it.
-    async fn state_again(&mut self) -> Next {
-        self.resume();
-        let frames = self.target.again();
-        let Some(linked) = self.undisturbed().await else { return Next::Over };
-        let asked = timeout(STATE_AGAIN_TIME_MAX, linked.server().ask(Some(&frames), "")).await;
-        let problem = match asked {
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the server did not answer in time".to_owned()),
-        };
-        if let Some(error) = problem {
-            self.link = Link::default();
-            let tenant = self.tenant().to_owned();
-            return Next::Farewell(Refusal::Switch { tenant, error });
-        }
-        linked.server().unnamed_left = None;
-        self.tell(BytesMut::new()).await
-    }
-
     /// The server, out of reach of the client's cancel requests: what comes now is not the client's.
-    async fn undisturbed(&mut self) -> Option<&mut Linked> {
+    pub(super) async fn undisturbed(&mut self) -> Option<&mut Linked> {
         self.registration.slot.unlink();
         let linked = self.link.linked.as_mut()?;
         Arc::clone(&linked.server().cancel_key).settle().await;
@@ -170,7 +148,7 @@ impl Session {
     }
 
     /// Passes on what is the client's, and what the server reports and the client has not heard.
-    async fn tell(&mut self, mut out: BytesMut) -> Next {
+    pub(super) async fn tell(&mut self, mut out: BytesMut) -> Next {
         let Some(linked) = &mut self.link.linked else { return Next::Over };
         for (name, value) in linked.server().parameters.iter() {
             if !self.told.knows(name.as_bytes(), value) {
@@ -210,7 +188,7 @@ impl Session {
         }
         self.forget_unit();
         // Nothing of it has run: it ties the session to nothing.
-        (self.pin, self.taint, self.was_reset) = (None, Taint::None, false);
+        (self.pin, self.taint, self.changes) = (None, Taint::None, None);
         self.pin_if_unreadable();
         if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {
             return Next::Over;

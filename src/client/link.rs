@@ -41,8 +41,8 @@ pub(super) enum LinkEnd {
     Farewell(Refusal),
     /// The client has heard the server's last word.
     Over,
-    /// The client has reset its settings to the server's; it is kept, and the tenant's come next.
-    Reset,
+    /// The client may have changed its session; the server is kept, and asked.
+    Observe,
     /// Nobody can tell what the server still owes; it is kept, and asked.
     Unsure,
 }
@@ -253,7 +253,7 @@ impl Session {
             | LinkEnd::NotSent(_)
             | LinkEnd::Released
             | LinkEnd::Over
-            | LinkEnd::Reset
+            | LinkEnd::Observe
             | LinkEnd::Unsure => drop(linked),
         }
         cancelled

@@ -6,14 +6,17 @@
 //!
 //! Uses `pool`, `auth`, `flow`, `server`. Knows no configuration file and no signals.
 
+mod changes;
 mod departure;
 mod events;
 mod greet;
 mod hello;
 mod link;
 mod login;
+mod observe;
 mod refusal;
 mod session;
+mod targets;
 mod to_client;
 mod to_server;
 mod units;
@@ -29,6 +32,7 @@ pub use hello::Hello;
 pub use login::{DRAIN_GRACE, login};
 pub use refusal::Refusal;
 pub use session::Session;
+pub use targets::Targets;
 pub use welcome::Welcomes;
 
 use crate::auth::Credentials;
@@ -51,6 +55,8 @@ pub struct Shared {
     pub cancels: Arc<CancelRegistry>,
     /// What clients are told at login.
     pub welcomes: Welcomes,
+    /// States that clients are in.
+    pub targets: Targets,
     /// Room for clients, `max_client_conn`.
     pub room: Arc<Semaphore>,
     /// Whether the pooler stops.

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Level, Span, debug, enabled, info_span};
 
 use super::Shared;
+use super::changes::{Changes, Pinned};
 use super::events::{Event, Next, Unserved};
 use super::link::{Link, LinkEnd};
 use super::refusal::Refusal;
@@ -46,14 +47,17 @@ pub struct Session {
     pub(super) told: Arc<Parameters>,
     pub(super) mode: PoolMode,
     /// Why the session keeps its server between transactions, if it does.
-    pub(super) pin: Option<&'static str>,
+    pub(super) pin: Option<Pinned>,
     /// What it did to the server it holds.
     pub(super) taint: Taint,
-    /// It has reset settings to those of the server, below its tenant's.
-    pub(super) was_reset: bool,
+    /// What the server is to be asked when the transaction is over.
+    pub(super) changes: Option<Box<Changes>>,
     pub(super) registration: Registration,
     pub(super) shared: Arc<Shared>,
     user: Box<str>,
+    /// The state RESET leads to: the tenant's, and what the start-up packet said.
+    pub(super) home: Arc<Target>,
+    /// The state the session is in.
     pub(super) target: Arc<Target>,
     pub(super) stage: Stage,
     waiting: Option<Box<Waiting>>,
@@ -87,9 +91,10 @@ impl Session {
             mode: parts.mode,
             pin: None,
             taint: Taint::None,
-            was_reset: false,
+            changes: None,
             registration: parts.registration,
             shared: parts.shared,
+            home: Arc::clone(&parts.target),
             target: parts.target,
             user: parts.user,
             stage: Stage::Idle,
@@ -103,10 +108,10 @@ impl Session {
 
     pub(super) fn pin_if_unreadable(&mut self) {
         if let Some(reason) = super::units::unreadable(&self.told) {
-            self.pin_to_server(reason, Taint::Scrub);
+            self.pin_to_server(Pinned::Lasting(reason));
         }
         if self.target.session.names_temporary_schema() {
-            self.pin_to_server("search_path with pg_temp", Taint::Scrub);
+            self.pin_to_server(Pinned::Lasting("search_path with pg_temp"));
         }
     }
 

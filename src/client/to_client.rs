@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+use super::changes::Pinned;
 use super::link::LinkEnd;
 use super::refusal::Refusal;
 use super::session::Session;
 use crate::config::PoolMode;
 use crate::flow::ServerVerdict;
 use crate::net::Phase;
-use crate::pool::Taint;
-use crate::wire::backend::{ServerError, parameter_status, tag};
+use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag};
 
 impl Session {
     pub(super) fn feed_client(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
@@ -46,12 +46,12 @@ impl Session {
             if self.exchange.can_be_settled() {
                 return Err(LinkEnd::Unsure);
             }
-            self.pin_to_server("COPY that failed in a pipeline", Taint::Scrub);
+            self.pin_to_server(Pinned::Lasting("COPY that failed in a pipeline"));
         }
         let at_rest =
             self.link.confirmed && self.exchange.is_at_rest() && self.link.outbound.is_empty();
         if at_rest {
-            self.reset_if_due()?;
+            self.observe_if_due()?;
             if self.shared.shutdown.phase() > Phase::Running {
                 return Err(LinkEnd::Farewell(Refusal::ShuttingDown));
             }
@@ -70,13 +70,10 @@ impl Session {
             && self.units.at_boundary()
     }
 
-    /// RESET returns to what the server started with; a client's own settings begin above that.
-    fn reset_if_due(&mut self) -> Result<(), LinkEnd> {
-        if self.was_reset && self.is_quiet() {
-            self.was_reset = false;
-            return Err(LinkEnd::Reset);
-        }
-        Ok(())
+    /// Not while the unnamed statement is to be used again: the question would drop it.
+    fn observe_if_due(&self) -> Result<(), LinkEnd> {
+        let due = self.changes.is_some() && !self.exchange.unnamed_statement_waits();
+        if due && self.is_quiet() { Err(LinkEnd::Observe) } else { Ok(()) }
     }
 
     fn scan_outbound(&mut self) -> Result<(), LinkEnd> {
@@ -111,6 +108,7 @@ impl Session {
                     return Err(LinkEnd::SwitchFailed(error));
                 }
                 self.link.fatal |= matches!(error.field(b'V'), "FATAL" | "PANIC");
+                self.note_doubt();
             }
             self.link.swallowing = match verdict {
                 ServerVerdict::Forward | ServerVerdict::Ready(_) => false,
@@ -122,8 +120,12 @@ impl Session {
                 }
             };
             self.pass(count);
-            if verdict == ServerVerdict::SwitchDone {
-                self.confirm();
+            match verdict {
+                ServerVerdict::SwitchDone => self.confirm(),
+                ServerVerdict::Ready(TransactionStatus::InBlock | TransactionStatus::Failed) => {
+                    self.note_doubt();
+                }
+                _ => {}
             }
         }
     }
@@ -142,7 +144,12 @@ impl Session {
         if self.exchange.switching() || self.told.knows(name, value) {
             return false;
         }
-        Arc::make_mut(&mut self.told).set(name, value)
+        let is_news = Arc::make_mut(&mut self.told).set(name, value);
+        if self.changes.is_none() && !self.target.session.shows(name, value) {
+            let name: Box<[u8]> = name.into();
+            self.note_report(&name);
+        }
+        is_news
     }
 
     #[inline]
@@ -167,9 +174,9 @@ impl Session {
             return;
         }
         if self.exchange.unnamed_statement_waits() {
-            self.pin_to_server("unnamed prepared statement", Taint::Scrub);
+            self.pin_to_server(Pinned::Lasting("unnamed prepared statement"));
         }
-        if self.pin.is_some() {
+        if self.pin.is_some() || self.changes.is_some() {
             return;
         }
         let Some(mut linked) = self.link.linked.take() else { return };

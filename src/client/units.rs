@@ -7,17 +7,15 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
-use tracing::info;
-
+use super::changes::Pinned;
 use super::session::Session;
-use crate::config::PoolMode;
 use crate::flow::{ClientEvent, ClientScan, ClientVerdict};
-use crate::pool::Taint;
 use crate::server::Parameters;
-use crate::sql::Flag;
+use crate::sql::Flags;
 use crate::wire::frame::HEADER_LEN;
 use crate::wire::frontend::{Names, tag};
+use crate::wire::split_cstr;
+use tokio::io::AsyncWrite;
 
 /// Answer to a `Sync` that needs no server.
 const READY: &[u8] = b"Z\x00\x00\x00\x05I";
@@ -43,6 +41,11 @@ impl Units {
     #[inline]
     pub(super) const fn owes_client(&self) -> bool {
         self.local_ready > 0 || self.flush
+    }
+
+    /// Whether the message that is being scanned goes nowhere.
+    pub(super) const fn is_discarding(&self) -> bool {
+        self.discarding
     }
 
     pub(super) const fn at_boundary(&self) -> bool {
@@ -104,6 +107,16 @@ pub(super) fn unreadable(told: &Parameters) -> Option<&'static str> {
     }
 }
 
+/// The text in the body of a `Query` or `Parse`.
+fn text(tag: u8, body: &[u8]) -> Option<&[u8]> {
+    let text = match tag {
+        tag::QUERY => body,
+        tag::PARSE => split_cstr(body)?.1,
+        _ => return None,
+    };
+    split_cstr(text).map(|(text, _)| text)
+}
+
 impl Session {
     /// Scans the next piece of what the client sent. `linked`: it holds a server.
     #[inline]
@@ -124,13 +137,16 @@ impl Session {
                 self.take(count);
                 if count == 0 { Step::NeedsMore } else { Step::Progress }
             }
-            Some(ClientEvent::Whole { tag, names, flag }) => {
+            Some(ClientEvent::Whole { tag, names, flags }) => {
                 let place = if linked { Place::Linked } else { Place::of(count) };
                 if let Some(end) = self.begin_message(tag, names, place) {
                     return end;
                 }
+                if !flags.is_empty() || self.changes.is_some() {
+                    self.note_whole(tag, flags, count);
+                }
                 self.take(count);
-                self.end_message(tag, flag)
+                self.end_message(tag)
             }
             Some(ClientEvent::Begins { tag, names }) => {
                 let place = if linked { Place::Linked } else { Place::Unlinked };
@@ -140,18 +156,33 @@ impl Session {
                 self.take(count);
                 Step::Progress
             }
-            Some(ClientEvent::Ends { tag, flag }) => {
+            Some(ClientEvent::Ends { tag, flags }) => {
                 self.take(count);
-                self.end_message(tag, flag)
+                if !flags.is_empty() {
+                    self.note(flags, None);
+                }
+                if tag == tag::BIND {
+                    self.note_bound(None);
+                }
+                self.end_message(tag)
             }
         }
     }
 
-    fn end_message(&mut self, tag: u8, flag: Option<Flag>) -> Step {
-        if let Some(flag) = flag {
-            self.was_reset |= matches!(flag, Flag::Reset | Flag::Discard);
-            self.pin_to_server(flag.name(), flag.into());
+    /// A whole message, `count` bytes long, that may change the session. Rare.
+    #[cold]
+    fn note_whole(&mut self, tag: u8, flags: Flags, count: usize) {
+        let frame = &self.inbound.bytes()[self.units.scanned..self.units.scanned + count];
+        let body: Box<[u8]> = frame[HEADER_LEN..].into();
+        if !flags.is_empty() {
+            self.note(flags, text(tag, &body));
         }
+        if tag == tag::BIND {
+            self.note_bound(Some(&body));
+        }
+    }
+
+    fn end_message(&mut self, tag: u8) -> Step {
         match (std::mem::take(&mut self.units.discarding), tag) {
             (true, tag::SYNC) => {
                 self.units.local_ready += READY.len();
@@ -181,7 +212,7 @@ impl Session {
             }
         }
         if names == Names::Statement && !self.units.discarding {
-            self.pin_to_server("prepared statement", Taint::Scrub);
+            self.pin_to_server(Pinned::Lasting("prepared statement"));
         }
         None
     }
@@ -239,15 +270,5 @@ impl Session {
             self.units.flush = false;
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// From now on the session keeps its server: what it did there is found nowhere else.
-    pub(super) fn pin_to_server(&mut self, reason: &'static str, taint: Taint) {
-        self.taint = self.taint.max(taint);
-        if self.pin.is_none() && self.mode == PoolMode::Transaction {
-            self.pin = Some(reason);
-            self.shared.stats.pins.add_one();
-            self.span().in_scope(|| info!(reason, "session pinned to its server"));
-        }
     }
 }

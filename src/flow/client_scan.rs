@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::sql::{Flag, Lexer, is_plain};
+use crate::sql::{Flag, Flags, Lexer, is_plain};
 use crate::wire::Malformed;
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::{Names, statement_named, tag};
@@ -21,8 +21,8 @@ pub enum ClientEvent {
         tag: u8,
         /// Whether it speaks of a named statement.
         names: Names,
-        /// Why its text was flagged.
-        flag: Option<Flag>,
+        /// What its text was flagged for.
+        flags: Flags,
     },
     /// A message begins; its header was consumed.
     Begins {
@@ -35,8 +35,8 @@ pub enum ClientEvent {
     Ends {
         /// Its type.
         tag: u8,
-        /// Why its text was flagged.
-        flag: Option<Flag>,
+        /// What its text was flagged for.
+        flags: Flags,
     },
 }
 
@@ -51,7 +51,7 @@ enum State {
         tag: u8,
         left: u32,
         text: Option<Box<Text>>,
-        flag: Option<Flag>,
+        flags: Flags,
     },
 }
 
@@ -104,15 +104,15 @@ impl ClientScan {
                 let head = &bytes[HEADER_LEN..];
                 let Some(names) = names(header, head) else { return Ok((0, None)) };
                 let text = Text::of(header.tag).map(Box::new);
-                let flag = match header.tag {
+                let flags = match header.tag {
                     tag::FUNCTION_CALL if head.len() < FUNCTION_LEN => return Ok((0, None)),
                     tag::FUNCTION_CALL => Flag::of_function(head),
-                    _ => None,
+                    _ => Flags::NONE,
                 };
-                self.state = State::Body { tag: header.tag, left: header.body_len, text, flag };
+                self.state = State::Body { tag: header.tag, left: header.body_len, text, flags };
                 Ok((HEADER_LEN, Some(ClientEvent::Begins { tag: header.tag, names })))
             }
-            State::Body { tag, left, text, flag } => {
+            State::Body { tag, left, text, flags } => {
                 let len = bytes.len().min(*left as usize);
                 if let Some(text) = text {
                     text.feed(&bytes[..len]);
@@ -123,7 +123,7 @@ impl ClientScan {
                 }
                 let event = ClientEvent::Ends {
                     tag: *tag,
-                    flag: text.take().map_or(*flag, |text| text.lexer.finish()),
+                    flags: text.take().map_or(*flags, |text| text.lexer.finish()),
                 };
                 self.state = State::Between;
                 Ok((len, Some(event)))
@@ -141,15 +141,15 @@ fn whole(tag: u8, body: &[u8]) -> ClientEvent {
     };
     let has_text = matches!(tag, tag::QUERY | tag::PARSE);
     let text = if has_text && !is_plain(body) { Text::of(tag) } else { None };
-    let flag = match text {
+    let flags = match text {
         Some(mut text) => {
             text.feed(body);
             text.lexer.finish()
         }
         None if tag == tag::FUNCTION_CALL => Flag::of_function(body),
-        None => None,
+        None => Flags::NONE,
     };
-    ClientEvent::Whole { tag, names, flag }
+    ClientEvent::Whole { tag, names, flags }
 }
 
 /// The names in a message of which only `head` is there.

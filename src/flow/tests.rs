@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{ClientEvent, ClientScan, ClientVerdict, Exchange, Refusal, ServerScan, ServerVerdict};
-use crate::sql::Flag;
+use crate::sql::{Flag, Flags};
 use crate::wire::frontend::Names;
 
 /// Sends each tag of `text`; an upper-case tag after `_` is of a named statement.
@@ -189,9 +189,9 @@ fn events(stream: &[u8], step: usize) -> Vec<ClientEvent> {
         let (consumed, event) = scan.next(&stream[done..end]).unwrap();
         done += consumed;
         match event {
-            Some(ClientEvent::Whole { tag, names, flag }) => {
+            Some(ClientEvent::Whole { tag, names, flags }) => {
                 events
-                    .extend([ClientEvent::Begins { tag, names }, ClientEvent::Ends { tag, flag }]);
+                    .extend([ClientEvent::Begins { tag, names }, ClientEvent::Ends { tag, flags }]);
             }
             event => events.extend(event),
         }
@@ -223,32 +223,32 @@ fn messages_are_found_however_the_stream_is_cut() {
     ]
     .concat();
     let begins = |tag, names| ClientEvent::Begins { tag, names };
-    let ends = |tag, flag| ClientEvent::Ends { tag, flag };
+    let ends = |tag, flags| ClientEvent::Ends { tag, flags };
     let want = vec![
         begins(b'Q', Names::Other),
-        ends(b'Q', Some(Flag::Set)),
+        ends(b'Q', Flags::one(Flag::Set)),
         begins(b'P', Names::Unnamed),
-        ends(b'P', None),
+        ends(b'P', Flags::NONE),
         begins(b'P', Names::Statement),
-        ends(b'P', Some(Flag::Reset)),
+        ends(b'P', Flags::one(Flag::Reset)),
         begins(b'B', Names::Statement),
-        ends(b'B', None),
+        ends(b'B', Flags::NONE),
         begins(b'B', Names::Other),
-        ends(b'B', None),
+        ends(b'B', Flags::NONE),
         begins(b'C', Names::Unnamed),
-        ends(b'C', None),
+        ends(b'C', Flags::NONE),
         begins(b'C', Names::Other),
-        ends(b'C', None),
+        ends(b'C', Flags::NONE),
         begins(b'C', Names::Other),
-        ends(b'C', None),
+        ends(b'C', Flags::NONE),
         begins(b'F', Names::Other),
-        ends(b'F', None), // lo_open
+        ends(b'F', Flags::NONE), // lo_open
         begins(b'F', Names::Other),
-        ends(b'F', Some(Flag::FunctionCall)), // set_config
+        ends(b'F', Flags::one(Flag::FunctionCall)), // set_config
         begins(b'S', Names::Other),
-        ends(b'S', None),
+        ends(b'S', Flags::NONE),
         begins(b'd', Names::Other),
-        ends(b'd', None),
+        ends(b'd', Flags::NONE),
     ];
     for step in [1, 2, 3, 5, 7, 11, 64, stream.len()] {
         assert_eq!(events(&stream, step), want, "in pieces of {step}");

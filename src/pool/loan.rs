@@ -9,7 +9,6 @@ use tracing::{debug, warn};
 use super::sched::Effects;
 use super::seat::Seat;
 use crate::server::{Frames, Known, Server, Switch, Target};
-use crate::sql::Flag;
 use crate::wire::backend::TransactionStatus;
 
 /// Longest a scrub may take: it drops what a session made, which may be many temporary tables.
@@ -132,12 +131,6 @@ pub enum Taint {
     Close,
 }
 
-impl From<Flag> for Taint {
-    fn from(flag: Flag) -> Self {
-        if flag.can_be_scrubbed() { Self::Scrub } else { Self::Close }
-    }
-}
-
 /// A server in its client's state, or on the way there behind the guarded switch.
 ///
 /// The relay takes nothing else. Dropped, it closes the socket; only [`Linked::check_in`] keeps it.
@@ -166,6 +159,16 @@ impl Linked {
         if taint > self.taint {
             self.taint = taint;
             self.server().known = Known::Unsure;
+        }
+    }
+
+    /// The server has said what the client left: it is in the state of `target`, and `clean` says that
+    /// nothing else is there that a scrub would have to remove.
+    pub fn observed(&mut self, target: &Arc<Target>, clean: bool) {
+        self.target = Arc::clone(target);
+        if clean && self.taint != Taint::Close {
+            self.taint = Taint::None;
+            self.server().known = Known::Exactly(Arc::clone(target));
         }
     }
 

@@ -21,7 +21,9 @@ use tracing::{info, warn};
 pub use signals::until_signal;
 
 use crate::auth::Credentials;
-use crate::client::{DRAIN_GRACE, GreetError, Greeting, Session, Shared, Welcomes, greet, login};
+use crate::client::{
+    DRAIN_GRACE, GreetError, Greeting, Session, Shared, Targets, Welcomes, greet, login,
+};
 use crate::config::{Config, ListenAddress};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
@@ -175,6 +177,7 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         clusters,
         cancels: Arc::default(),
         welcomes: Welcomes::default(),
+        targets: Targets::default(),
         room: Arc::new(Semaphore::new(config.general.max_client_conn)),
         shutdown: Arc::new(Shutdown::new(workers.all().to_vec())),
         stats,

@@ -9,6 +9,7 @@
 mod ask;
 mod cancel;
 mod login;
+mod observe;
 mod parameters;
 pub mod switch;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub use ask::{Answer, AskError};
 pub use cancel::{CancelKey, PendingCancel};
 pub use login::{Endpoint, LoginError, login};
+pub use observe::ObserveError;
 pub use parameters::Parameters;
 pub use switch::{Frames, Known, Switch, Target};
 

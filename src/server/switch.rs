@@ -61,7 +61,9 @@ impl Frames {
         Self { bytes: bytes.freeze(), replies }
     }
 
-    fn guarded<'a>(scrub: &'a [&'a str], statements: &'a [String]) -> Self {
+    /// Statements within BEGIN and COMMIT of their own.
+    #[must_use]
+    pub fn guarded<'a>(scrub: &'a [&'a str], statements: &'a [String]) -> Self {
         let set = scrub.iter().copied().chain(statements.iter().map(String::as_str));
         // The last unnamed statement would be COMMIT; a client must not find it.
         Self::new(std::iter::once(BEGIN).chain(set).chain(["COMMIT"]), true)
@@ -96,12 +98,6 @@ impl Target {
     pub fn new(tenant: TenantId, session: SessionState) -> Self {
         let full = Frames::guarded(&SCRUB, &session.statements());
         Self { tenant, session, full }
-    }
-
-    /// The state once more, over what a client's RESET left: without a scrub.
-    #[must_use]
-    pub fn again(&self) -> Frames {
-        Frames::guarded(&[], &self.session.statements())
     }
 
     fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {

@@ -3,8 +3,8 @@
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::Flag;
 use super::words::{Statement, WORD_LEN_MAX};
+use super::{Flag, Flags};
 
 /// Longest dollar-quote tag that is followed, in bytes: PostgreSQL's `NAMEDATALEN - 1`.
 const TAG_LEN_MAX: usize = 63;
@@ -41,7 +41,7 @@ enum After {
     Quote,
 }
 
-/// Reads the text of one message and remembers the gravest thing it flags.
+/// Reads the text of one message and remembers what it flags.
 #[derive(Debug, Clone)]
 pub struct Lexer {
     state: State,
@@ -50,7 +50,7 @@ pub struct Lexer {
     unicode: bool,
     /// The last token was an `E''` string: a string behind white space goes on with its rules.
     continues_escapes: bool,
-    flag: Option<Flag>,
+    flags: Flags,
 }
 
 impl Default for Lexer {
@@ -103,11 +103,11 @@ static GOES_ON: [bool; 256] = {
     goes_on
 };
 
-fn is_word_start(byte: u8) -> bool {
+pub(super) fn is_word_start(byte: u8) -> bool {
     KINDS[usize::from(byte)] == Kind::WordStart
 }
 
-fn is_word(byte: u8) -> bool {
+pub(super) fn is_word(byte: u8) -> bool {
     GOES_ON[usize::from(byte)]
 }
 
@@ -120,7 +120,7 @@ impl Lexer {
             statement: Statement::new(),
             unicode: false,
             continues_escapes: false,
-            flag: None,
+            flags: Flags::NONE,
         }
     }
 
@@ -137,9 +137,9 @@ impl Lexer {
         }
     }
 
-    /// Ends the text and says what was flagged, if anything was: the gravest, else the first.
+    /// Ends the text and says what was flagged.
     #[must_use]
-    pub fn finish(mut self) -> Option<Flag> {
+    pub fn finish(mut self) -> Flags {
         match std::mem::replace(&mut self.state, State::Between) {
             State::Word(word) => self.end_word(&word),
             State::Quoted { name, closing: true } => self.end_quoted(&name),
@@ -147,13 +147,12 @@ impl Lexer {
         }
         let flag = self.statement.end();
         self.note(flag);
-        self.flag
+        self.flags
     }
 
     fn note(&mut self, flag: Option<Flag>) {
-        // The first of the gravest: `max_by_key` would take the last.
-        if flag.map(Flag::gravity) > self.flag.map(Flag::gravity) {
-            self.flag = flag;
+        if let Some(flag) = flag {
+            self.flags.insert(flag);
         }
     }
 

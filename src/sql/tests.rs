@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
-use super::{Flag, Lexer, is_plain};
+use super::{Flag, Flags, Lexer, Settings, is_plain};
 
-fn flag(sql: &str) -> Option<Flag> {
+fn flags(sql: &str) -> Flags {
     let mut lexer = Lexer::new();
     lexer.feed(sql.as_bytes());
     lexer.finish()
@@ -118,7 +118,7 @@ const PLAIN: &[&str] = &[
 #[test]
 fn whatever_outlives_its_transaction_is_flagged() {
     for (sql, want) in FLAGGED {
-        assert_eq!(flag(sql), Some(*want), "{sql}");
+        assert!(flags(sql).contains(*want), "{sql}");
     }
 }
 
@@ -128,7 +128,7 @@ fn whatever_is_flagged_is_alarming_at_first_sight() {
         assert!(!is_plain(sql.as_bytes()), "{sql}");
     }
     let long_tag = format!("select ${}$ $$", "t".repeat(64));
-    assert_eq!(flag(&long_tag), Some(Flag::LongDollarTag));
+    assert!(flags(&long_tag).contains(Flag::LongDollarTag));
     assert!(!is_plain(long_tag.as_bytes()));
     assert!(is_plain(b"SELECT abalance FROM pgbench_accounts WHERE aid = 1;"));
 }
@@ -136,7 +136,7 @@ fn whatever_is_flagged_is_alarming_at_first_sight() {
 #[test]
 fn everyday_statements_are_not_flagged() {
     for sql in PLAIN {
-        assert_eq!(flag(sql), None, "{sql}");
+        assert_eq!(flags(sql), Flags::NONE, "{sql}");
     }
 }
 
@@ -149,15 +149,125 @@ fn it_does_not_matter_where_a_text_is_cut() {
             let mut lexer = Lexer::new();
             lexer.feed(a);
             lexer.feed(b);
-            assert_eq!(lexer.finish(), flag(sql), "{sql} cut at {cut}");
+            assert_eq!(lexer.finish(), flags(sql), "{sql} cut at {cut}");
         }
         let mut lexer = Lexer::new();
         sql.bytes().for_each(|byte| lexer.feed(&[byte]));
-        assert_eq!(lexer.finish(), flag(sql), "{sql} byte by byte");
+        assert_eq!(lexer.finish(), flags(sql), "{sql} byte by byte");
+    }
+}
+
+fn settings(sql: &str) -> Settings {
+    Settings::of(sql.as_bytes(), flags(sql))
+}
+
+#[test]
+fn the_settings_a_text_changes_are_named() {
+    for (sql, want) in [
+        ("SET search_path TO x", &["search_path"][..]),
+        ("select 1; set /* c */ \"Search_Path\" = x", &["search_path"]),
+        ("SET SESSION app.user = 'x'; SET app . \"Other\" TO 1", &["app.user", "app.other"]),
+        ("SET idle_in_transaction_session_timeout = 1", &["idle_in_transaction_session_timeout"]),
+        ("SET local.x = 1", &["local.x"]),
+        ("SET session.x = 1", &["session.x"]),
+        ("SET TIME ZONE 'UTC'", &["timezone"]),
+        ("SET SCHEMA 'x'", &["search_path"]),
+        ("SET NAMES 'utf8'", &["client_encoding"]),
+        ("SET ROLE x", &["role"]),
+        ("set role = 'x'", &["role"]),
+        ("SET XML OPTION document", &["xmloption"]),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            &[
+                "default_transaction_isolation",
+                "default_transaction_read_only",
+                "default_transaction_deferrable",
+            ],
+        ),
+        ("set local standard_conforming_strings = off", &["standard_conforming_strings"]),
+        ("select pg_catalog.set_config('App.X', $1, false)", &["app.x"]),
+        ("select set_config('a.b'::text, 'c', $2)", &["a.b"]),
+        (
+            "select \"set_config\"( 'a.b' , f(1, (2)), false), set_config('c.d', '', false)",
+            &["a.b", "c.d"],
+        ),
+        ("select set_config('a.b', 'c', true)", &[]),
+        ("select set_config('a.b', set_config('c.d', 'e', false), true)", &["c.d"]),
+        (
+            "DO $$ begin perform set_config('a.b', 'c', false); set work_mem = 1; end $$",
+            &["a.b", "work_mem"],
+        ),
+        ("DO LANGUAGE plpgsql 'begin set a.b to ''x''; end'", &["a.b"]),
+        (
+            "DO $$ begin execute 'set a.b = ' || quote_literal(x); execute format('set c.d to %L', y); end $$",
+            &["a.b", "c.d"],
+        ),
+        ("DO $a$ begin execute $b$do $c$ begin set a.b = 1; end $c$ $b$; end $a$", &["a.b"]),
+    ] {
+        let got = settings(sql);
+        let names: Vec<&str> = got.names.iter().map(|name| &**name).collect();
+        assert_eq!((names.as_slice(), got.unknown), (want, None), "{sql}");
+        assert_eq!(got.all, sql.contains("DO"), "{sql}");
+    }
+    assert_eq!(settings("select set_config($2, $1, false)").parameters, [2]);
+    assert!(settings("RESET ALL").all && settings("RESET ALL").resets);
+    for sql in [
+        "SET x TO DEFAULT",
+        "RESET x",
+        "SET TIME ZONE LOCAL",
+        "DISCARD ALL",
+        "SET NAMES",
+        "SET SESSION AUTHORIZATION DEFAULT",
+    ] {
+        assert!(settings(sql).resets && settings(sql).unknown.is_none(), "{sql}");
+    }
+}
+
+#[test]
+fn what_cannot_be_named_is_said_to_be_unknown() {
+    for sql in [
+        "set",
+        "set 'x'",
+        "SET SESSION AUTHORIZATION x",
+        "SET SEED TO 0.5",
+        "select set_config('a.' || 'b', 'c', false)",
+        "select set_config(setting_name => 'a.b', new_value => 'c', is_local => false)",
+        "select set_config(E'a\\x2eb', 'c', false)",
+        "select set_config('a'\n'b', 'c', false)",
+        "DO $$ begin execute x; end $$",
+        "DO $$ begin execute 'set ' || x; end $$",
+        "DO $$ begin execute format('%s', x); end $$",
+        "DO $$ begin perform set_config(x, y, false); end $$",
+        "DO LANGUAGE plpython3u $$ plpy.execute('set a.b = 1') $$",
+        "DO E'begin \\n end'",
+        "set x = 'unterminated",
+    ] {
+        assert!(settings(sql).unknown.is_some(), "{sql}: {:?}", settings(sql));
     }
 }
 
 proptest! {
+    /// What the lexer flags as a change of settings is named, or said to be unknown.
+    #[test]
+    fn no_flagged_setting_is_lost(
+        words in prop::collection::vec(prop::sample::select(vec![
+            "set", "SET", "session", "local", "reset", "all", "role", "time", "zone", "to", "=", "default", "x", "a.b",
+            "'s'", "\"q\"", "$a$ set $a$", "e'\\''", "--\n", "/* ; */", ";", "1", "$1", ".", "names", "(", ")", "u&'x'",
+        ]), 0..10),
+    ) {
+        let sql = words.join(" ");
+        let (flags, got) = (flags(&sql), settings(&sql));
+        if flags.contains(Flag::Set) || flags.contains(Flag::Reset) {
+            let told = !got.names.is_empty() || got.all || got.resets || got.unknown.is_some();
+            prop_assert!(told, "{}", sql);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_of_settings_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Settings::of(&bytes, Flags::SETTINGS);
+    }
+
     /// The first look never calls plain what the lexer flags.
     #[test]
     fn a_plain_text_is_never_flagged(
@@ -168,7 +278,7 @@ proptest! {
         ]), 0..12),
     ) {
         let sql = words.join(" ");
-        prop_assert!(!is_plain(sql.as_bytes()) || flag(&sql).is_none(), "{}", sql);
+        prop_assert!(!is_plain(sql.as_bytes()) || flags(&sql).is_empty(), "{}", sql);
     }
 
     #[test]
@@ -184,11 +294,11 @@ proptest! {
         let hidden = match kind {
             0 => format!("'{}'", text.replace('\'', "''")),
             1 => format!("\"{}\"", text.replace('"', "\"\"")),
-            2 => format!("$q${text}$q$"),
+            2 => format!("$q${}$q$", text.replace('$', "")),
             3 => format!("/*{}*/ 1", text.replace(['*', '/'], "")),
             _ => format!("e'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")),
         };
         let sql = format!("select {hidden}; set x = 1");
-        prop_assert!(flag(&sql).is_some(), "{}", sql);
+        prop_assert!(!flags(&sql).is_empty(), "{}", sql);
     }
 }

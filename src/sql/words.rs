@@ -37,7 +37,7 @@ enum Spelled {
 use Spelled::{Prefix, Whole};
 
 /// Every word that matters.
-static WORDS: [(&str, Spelled, Word); 37] = [
+static WORDS: [(&str, Spelled, Word); 44] = [
     ("set", Whole, Word::Set),
     ("select", Whole, Word::Select),
     ("set_config", Whole, Word::Anywhere(Flag::SetConfig)),
@@ -60,6 +60,13 @@ static WORDS: [(&str, Spelled, Word); 37] = [
     ("pg_advisory_lock_shared", Whole, Word::Anywhere(Flag::AdvisoryLock)),
     ("pg_try_advisory_lock", Whole, Word::Anywhere(Flag::AdvisoryLock)),
     ("pg_try_advisory_lock_shared", Whole, Word::Anywhere(Flag::AdvisoryLock)),
+    ("pg_advisory_unlock", Whole, Word::Anywhere(Flag::Ends)),
+    ("pg_advisory_unlock_shared", Whole, Word::Anywhere(Flag::Ends)),
+    ("pg_advisory_unlock_all", Whole, Word::Anywhere(Flag::Ends)),
+    ("unlisten", Whole, Word::Opens(Flag::Ends)),
+    ("close", Whole, Word::Opens(Flag::Ends)),
+    ("drop", Whole, Word::Opens(Flag::Ends)),
+    ("deallocate", Whole, Word::Opens(Flag::Ends)),
     ("pg_settings", Whole, Word::Anywhere(Flag::PgSettings)),
     ("pg_temp", Prefix, Word::Anywhere(Flag::Temporary)),
     ("listen", Whole, Word::Opens(Flag::Listen)),

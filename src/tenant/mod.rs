@@ -8,6 +8,9 @@
 
 mod claim;
 mod id;
+mod observe;
+#[cfg(test)]
+mod observe_tests;
 mod quote;
 mod state;
 #[cfg(test)]
@@ -15,4 +18,5 @@ mod tests;
 
 pub use claim::{Claim, ClaimError, Claimant, Source, claim, percent_decode};
 pub use id::{InvalidTenantId, NamePattern, TenantId, WildcardPattern};
+pub use observe::{Observed, Question, Strange, Tie, Ties};
 pub use state::{GucName, InvalidGucName, SessionState, Value};

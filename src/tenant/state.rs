@@ -45,6 +45,12 @@ impl GucName {
         self.0.contains('.')
     }
 
+    /// Whether `pg_settings` lists it, with where its value comes from.
+    #[must_use]
+    pub(super) fn is_listed(&self) -> bool {
+        !self.is_custom() && !matches!(self.as_str(), "role" | "session_authorization")
+    }
+
     /// Settings whose text is a list of identifiers: `SET x TO 'a, b'` would make them *one*.
     ///
     /// The list of `pg_dump` (`variable_is_guc_list_quote`); it is closed for extensions.
@@ -72,6 +78,56 @@ pub enum Value {
     Text(Box<[u8]>),
     /// A list of names, each taken as it is written: `search_path` from the configuration.
     Names(Box<[String]>),
+}
+
+impl Value {
+    /// Whether a server that has this value shows that text.
+    #[must_use]
+    pub(super) fn reads(&self, shown: &[u8]) -> bool {
+        match self {
+            Self::Text(text) => **text == *shown,
+            Self::Names(names) => identifiers(shown).is_some_and(|shown| *shown == **names),
+        }
+    }
+}
+
+/// The names in a list as PostgreSQL shows it: `acme, "Other", public`.
+pub(super) fn identifiers(shown: &[u8]) -> Option<Vec<String>> {
+    let mut rest = std::str::from_utf8(shown).ok()?.trim_start();
+    let mut names = Vec::new();
+    while !rest.is_empty() {
+        let name;
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut text = String::new();
+            rest = quoted;
+            loop {
+                let (part, after) = rest.split_once('"')?;
+                text.push_str(part);
+                let Some(more) = after.strip_prefix('"') else {
+                    rest = after;
+                    break;
+                };
+                text.push('"');
+                rest = more;
+            }
+            name = text;
+        } else {
+            let end = rest.find(|c: char| c == ',' || c.is_ascii_whitespace());
+            let (bare, after) = rest.split_at(end.unwrap_or(rest.len()));
+            name = bare.to_ascii_lowercase();
+            rest = after;
+        }
+        names.push(name);
+        rest = rest.trim_start();
+        if rest.is_empty() {
+            break;
+        }
+        rest = rest.strip_prefix(',')?.trim_start();
+        if rest.is_empty() {
+            return None;
+        }
+    }
+    Some(names)
 }
 
 /// Role and settings that a server must be in before a client's statement may run on it.
@@ -131,6 +187,27 @@ impl SessionState {
     #[must_use]
     pub fn role(&self) -> Option<&str> {
         self.role.as_deref()
+    }
+
+    pub(super) fn role_owned(&self) -> Option<String> {
+        self.role.clone()
+    }
+
+    /// Bytes of the client's own names and values, about: a bound on memory asks for it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let value = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Names(names) => names.iter().map(String::len).sum(),
+        };
+        self.settings.iter().map(|(name, v)| name.as_str().len() + value(v)).sum()
+    }
+
+    /// Whether a server in this state would report that value, as far as the state says.
+    #[must_use]
+    pub fn shows(&self, name: &[u8], value: &[u8]) -> bool {
+        let same = |(n, _): &(&GucName, &Value)| n.as_str().as_bytes().eq_ignore_ascii_case(name);
+        self.settings.iter().find(same).is_some_and(|(_, known)| known.reads(value))
     }
 
     /// The value of a setting, if this state sets it.

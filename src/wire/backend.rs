@@ -70,6 +70,27 @@ pub fn parameter_status(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
         .ok_or_else(|| Malformed::new("ParameterStatus", body))
 }
 
+/// Reads the body of a `DataRow` (`D`): its columns, `None` for NULL.
+///
+/// # Errors
+/// [`Malformed`] unless the lengths fit the body exactly.
+pub fn data_row(body: &[u8]) -> Result<Vec<Option<&[u8]>>, Malformed> {
+    let malformed = || Malformed::new("DataRow", body);
+    let (count, mut rest) = body.split_first_chunk::<2>().ok_or_else(malformed)?;
+    let mut columns = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (len, after) = split_i32(rest).ok_or_else(malformed)?;
+        let column = match usize::try_from(len) {
+            Ok(len) => Some(after.get(..len).ok_or_else(malformed)?),
+            Err(_) if len == -1 => None,
+            Err(_) => return Err(malformed()),
+        };
+        rest = &after[column.map_or(0, <[u8]>::len)..];
+        columns.push(column);
+    }
+    if rest.is_empty() { Ok(columns) } else { Err(malformed()) }
+}
+
 /// Reads the body of `BackendKeyData` (`K`): `(process id, secret key)`.
 ///
 /// The key is 4 bytes in protocol 3.0 and up to 256 in 3.2.

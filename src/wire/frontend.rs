@@ -81,3 +81,24 @@ pub fn statement_named(tag: u8, body_head: &[u8]) -> Option<Names> {
     };
     Some(if *statement.first()? == 0 { Names::Unnamed } else { Names::Statement })
 }
+
+/// The bytes of a parameter of a `Bind` (`B`), counted from 1: of a text, the text, whatever its format.
+///
+/// `None` for NULL, and for a malformed body.
+#[must_use]
+pub fn bound_text(body: &[u8], number: u16) -> Option<&[u8]> {
+    let (_, rest) = split_cstr(body)?;
+    let (_, rest) = split_cstr(rest)?;
+    let (formats, rest) = rest.split_first_chunk::<2>()?;
+    let rest = rest.get(2 * usize::from(u16::from_be_bytes(*formats))..)?;
+    let (count, mut rest) = rest.split_first_chunk::<2>()?;
+    if number > u16::from_be_bytes(*count) {
+        return None;
+    }
+    for _ in 1..number {
+        let (len, after) = split_i32(rest)?;
+        rest = after.get(usize::try_from(len).unwrap_or(0)..)?;
+    }
+    let (len, after) = split_i32(rest)?;
+    after.get(..usize::try_from(len).ok()?)
+}

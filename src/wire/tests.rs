@@ -116,6 +116,11 @@ fn bodies_that_are_not_exactly_their_shape_are_malformed() {
     for body in [&b""[..], b"a\0b", b"a\0b\0c"] {
         assert!(backend::parameter_status(body).is_err());
     }
+    let row = b"\0\x03\0\0\0\x01x\xff\xff\xff\xff\0\0\0\0";
+    assert_eq!(backend::data_row(row), Ok(vec![Some(&b"x"[..]), None, Some(b"")]));
+    for body in [&b""[..], b"\0\x01", b"\0\x01\0\0\0\x02x", b"\0\0x", b"\0\x01\xff\xff\xff\xfe"] {
+        assert!(backend::data_row(body).is_err(), "{body:?}");
+    }
     assert_eq!(frontend::password(b"x\0"), Ok(&b"x"[..]));
     assert!(frontend::password(b"x\0y").is_err());
     assert_eq!(frontend::sasl_initial(b"M\0\0\0\0\x01x"), Ok((&b"M"[..], Some(&b"x"[..]))));
@@ -184,6 +189,7 @@ proptest! {
         let _ = backend::authentication(&bytes);
         let _ = backend::backend_key_data(&bytes);
         let _ = backend::parameter_status(&bytes);
+        let _ = backend::data_row(&bytes);
         let _ = backend::ServerError::read(&bytes);
         for tag in *b"PBDE" {
             let _ = frontend::statement_named(tag, &bytes);

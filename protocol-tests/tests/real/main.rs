@@ -23,6 +23,8 @@ mod session_state;
 mod shutdown;
 mod simple_query;
 mod startup;
+mod startup_rows;
+mod state_rows;
 mod tenancy;
 mod tenant_isolation;
 mod timeouts;

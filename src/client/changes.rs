@@ -1,0 +1,223 @@
+//! What a client may have changed since its server was last asked: noted as its statements pass.
+//!
+//! Promises: a statement that the lexer flags is followed by a question to the server before the
+//! server can be anybody else's, or the session keeps its server for good.
+
+use tracing::info;
+
+use super::session::Session;
+use crate::config::PoolMode;
+use crate::pool::Taint;
+use crate::sql::{Flag, Flags, Settings};
+use crate::tenant::{GucName, Question, Tie, Ties};
+use crate::wire::frontend::bound_text;
+
+/// Most settings that are followed for one client, its own and those of its tenant.
+pub(super) const SETTINGS_MAX: usize = 256;
+/// Most bytes of their names and values.
+pub(super) const SETTINGS_LEN_MAX: usize = 64 * 1024;
+
+/// Why a session keeps its server between transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pinned {
+    /// Something that is on that server only, and may go away.
+    Tied(&'static str),
+    /// What it did cannot be followed.
+    Lasting(&'static str),
+}
+
+impl Pinned {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Tied(reason) | Self::Lasting(reason) => reason,
+        }
+    }
+}
+
+/// What the server is to be asked at the end of the transaction.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) question: Question,
+    /// Parameters of the last `Parse` whose values are names of settings.
+    bound: Vec<u16>,
+    /// A RESET ALL or DISCARD ALL was among the statements, and nothing that cannot be followed.
+    pub(super) may_prove_reset: bool,
+}
+
+/// What a flag is about, besides settings.
+const fn ties(flag: Flag) -> Ties {
+    match flag {
+        Flag::Prepare => Ties::one(Tie::Prepared),
+        Flag::Listen => Ties::one(Tie::Listen),
+        Flag::HoldCursor => Ties::one(Tie::Cursor),
+        Flag::Temporary => Ties::one(Tie::Temporary),
+        Flag::AdvisoryLock => Ties::one(Tie::AdvisoryLock),
+        Flag::Do | Flag::Call | Flag::Discard => Ties::ALL,
+        Flag::Set
+        | Flag::Reset
+        | Flag::SetConfig
+        | Flag::PgSettings
+        | Flag::Ends
+        | Flag::Load
+        | Flag::Dblink
+        | Flag::RunsText
+        | Flag::UnicodeIdentifier
+        | Flag::FunctionCall
+        | Flag::LongDollarTag => Ties::NONE,
+    }
+}
+
+/// Whether what the flagged statement does can be found out by nobody.
+const fn is_lasting(flag: Flag) -> bool {
+    match flag {
+        Flag::Load
+        | Flag::Dblink
+        | Flag::RunsText
+        | Flag::UnicodeIdentifier
+        | Flag::FunctionCall
+        | Flag::LongDollarTag => true,
+        Flag::Set
+        | Flag::Reset
+        | Flag::Discard
+        | Flag::Prepare
+        | Flag::Listen
+        | Flag::HoldCursor
+        | Flag::Temporary
+        | Flag::Do
+        | Flag::Call
+        | Flag::SetConfig
+        | Flag::PgSettings
+        | Flag::AdvisoryLock
+        | Flag::Ends => false,
+    }
+}
+
+impl Session {
+    /// A message with flagged text goes to the server. `text`: all of it, if it is all there.
+    pub(super) fn note(&mut self, flags: Flags, text: Option<&[u8]>) {
+        if self.units.is_discarding() {
+            return;
+        }
+        if flags == Flags::one(Flag::Ends) {
+            // It ends something, if there is anything to end.
+            if self.pin.is_some() || self.changes.is_some() {
+                self.changes.get_or_insert_default().question.ties = Ties::ALL;
+            }
+            return;
+        }
+        let settings = match text {
+            Some(text) => Settings::of(text, flags),
+            None => Settings {
+                unknown: flags
+                    .intersects(Flags::SETTINGS)
+                    .then_some("statement too long to be read"),
+                ..Settings::default()
+            },
+        };
+        self.taint(if flags.iter().all(Flag::can_be_scrubbed) {
+            Taint::Scrub
+        } else {
+            Taint::Close
+        });
+        let lasting = flags.iter().find(|flag| is_lasting(*flag)).map(Flag::name);
+        let lasting = lasting.or(settings.unknown);
+        if let Some(reason) = lasting {
+            self.pin_to_server(Pinned::Lasting(reason));
+        }
+        // It keeps its server: all that has to be put right is what a RESET does.
+        let stays = self.mode == PoolMode::Session || matches!(self.pin, Some(Pinned::Lasting(_)));
+        if stays && !settings.resets {
+            return;
+        }
+        let changes = self.changes.get_or_insert_default();
+        changes.may_prove_reset |= settings.all && settings.resets;
+        changes.may_prove_reset &= lasting.is_none();
+        changes.ask(settings, flags);
+    }
+
+    /// A `Bind` may carry the name of a setting. `body`: all of it, if it is all there.
+    pub(super) fn note_bound(&mut self, body: Option<&[u8]>) {
+        let Some(changes) = &mut self.changes else { return };
+        let Some(body) = body else {
+            if !changes.bound.is_empty() {
+                self.pin_to_server(Pinned::Lasting("statement too long to be read"));
+            }
+            return;
+        };
+        let mut unknown = false;
+        for number in &changes.bound {
+            let Some(name) = bound_text(body, *number) else { continue };
+            match std::str::from_utf8(name).map(GucName::new) {
+                Ok(Ok(name)) => drop(changes.question.names.insert(name)),
+                // PostgreSQL has no such setting.
+                Ok(Err(_)) if name.is_ascii() => {}
+                Ok(Err(_)) | Err(_) => unknown = true,
+            }
+        }
+        if unknown {
+            self.pin_to_server(Pinned::Lasting("set_config of a bound name"));
+        }
+    }
+
+    /// The server reports a setting that nobody was seen to change.
+    pub(super) fn note_report(&mut self, name: &[u8]) {
+        let stays = self.mode == PoolMode::Session || matches!(self.pin, Some(Pinned::Lasting(_)));
+        if !stays && REPORTED.iter().any(|known| known.as_bytes() == name) {
+            self.taint(Taint::Scrub);
+            self.changes.get_or_insert_default().question.all = true;
+        }
+    }
+
+    /// The transaction may have taken back what it did: where values come from matters too.
+    pub(super) fn note_doubt(&mut self) {
+        if let Some(changes) = &mut self.changes {
+            changes.question.all = true;
+        }
+    }
+
+    pub(super) fn taint(&mut self, taint: Taint) {
+        self.taint = self.taint.max(taint);
+    }
+
+    /// From now on the session keeps its server: what it did there is found nowhere else.
+    pub(super) fn pin_to_server(&mut self, pin: Pinned) {
+        self.taint(Taint::Scrub);
+        if self.mode != PoolMode::Transaction || matches!(self.pin, Some(Pinned::Lasting(_))) {
+            return;
+        }
+        let is_news = self.pin.is_none();
+        self.pin = Some(pin);
+        if is_news {
+            let reason = pin.reason();
+            self.shared.stats.pins.add_one();
+            self.span().in_scope(|| info!(reason, "session pinned to its server"));
+        }
+    }
+}
+
+/// Settings that PostgreSQL reports when they change, and that a session can change.
+///
+/// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC>
+const REPORTED: [&str; 9] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "default_transaction_read_only",
+    "IntervalStyle",
+    "scram_iterations",
+    "search_path",
+    "standard_conforming_strings",
+    "TimeZone",
+];
+
+impl Changes {
+    fn ask(&mut self, settings: Settings, flags: Flags) {
+        let question = &mut self.question;
+        // What is not the name of a setting is refused by PostgreSQL.
+        question.names.extend(settings.names.iter().filter_map(|name| GucName::new(name).ok()));
+        question.all |= settings.all;
+        question.resets |= settings.resets;
+        question.ties = flags.iter().fold(question.ties, |all, flag| all.union(ties(flag)));
+        self.bound = settings.parameters;
+    }
+}

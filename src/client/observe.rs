@@ -1,0 +1,117 @@
+//! A transaction that may have changed the session is over: the server is asked what it left, before
+//! it can be anybody else's and while the client already has its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+use tracing::info;
+
+use super::changes::{Changes, Pinned, SETTINGS_LEN_MAX, SETTINGS_MAX};
+use super::events::Next;
+use super::link::Link;
+use super::refusal::Refusal;
+use super::session::Session;
+use crate::pool::Taint;
+use crate::server::{AskError, Frames, ObserveError, Target};
+use crate::tenant::{Observed, SessionState};
+
+/// Longest a server may take to say what a client left, or to put a session's state back.
+const OBSERVE_TIME_MAX: Duration = Duration::from_secs(5);
+
+fn silent() -> Refusal {
+    Refusal::ServerLost { problem: "the server did not answer in time".to_owned() }
+}
+
+impl Session {
+    /// Asks, and follows: the session's state is what the server says, over the session's home.
+    pub(super) async fn observe(&mut self) -> Next {
+        self.resume();
+        let Some(changes) = self.changes.take() else { return Next::Go };
+        let before = Arc::clone(&self.target);
+        let mut owed = BytesMut::new();
+        let Some(linked) = self.undisturbed().await else { return Next::Over };
+        let asked = linked.server().observe(&changes.question, &before.session, &mut owed);
+        let refusal = match timeout(OBSERVE_TIME_MAX, asked).await {
+            Ok(Ok(observed)) => match self.follow(&changes, &observed).await {
+                Ok(()) => return self.tell(owed).await,
+                Err(refusal) => refusal,
+            },
+            // Whatever the reason, such as a statement_timeout of 1 ms: it stays with its server.
+            Ok(Err(ObserveError::Refused(error))) => {
+                self.span().in_scope(|| info!(%error, "server would not say what the client left"));
+                self.pin_to_server(Pinned::Lasting("state that could not be asked for"));
+                return self.tell(owed).await;
+            }
+            Ok(Err(ObserveError::Lost(error))) => {
+                Refusal::ServerLost { problem: error.to_string() }
+            }
+            Err(_) => silent(),
+        };
+        // What the client did is lost with it.
+        self.link = Link::default();
+        Next::Farewell(refusal)
+    }
+
+    async fn follow(&mut self, changes: &Changes, observed: &Observed) -> Result<(), Refusal> {
+        let (before, home) = (&self.target.session, &self.home.session);
+        let (session, server) = observed.states(&changes.question, before, home);
+        let proven = changes.may_prove_reset && observed.proves_reset(before);
+        self.unpin(observed, proven);
+        let fits = session.settings().count() <= SETTINGS_MAX && session.size() <= SETTINGS_LEN_MAX;
+        if fits {
+            self.target = self.target_of(session);
+        } else {
+            self.pin_to_server(Pinned::Lasting("more settings than are followed"));
+        }
+        self.pin_if_unreadable();
+        let back = fits.then(|| self.target.session.statements_from(&server));
+        let Some(linked) = &mut self.link.linked else { return Ok(()) };
+        if let Some(statements) = back.filter(|statements| !statements.is_empty()) {
+            // RESET has gone below the session's home.
+            let frames = Frames::guarded(&[], &statements);
+            let asked = timeout(OBSERVE_TIME_MAX, linked.server().ask(Some(&frames), "")).await;
+            match asked.map_err(|_| silent())? {
+                Ok(_) => {}
+                Err(AskError::Refused(error)) => {
+                    let (tenant, error) = (self.target.tenant.to_string(), error.to_string());
+                    return Err(Refusal::Switch { tenant, error });
+                }
+                Err(error) => return Err(Refusal::ServerLost { problem: error.to_string() }),
+            }
+        }
+        linked.server().unnamed_left = None;
+        if self.pin.is_none() && self.taint != Taint::Close {
+            self.taint = Taint::None;
+        }
+        linked.observed(&self.target, self.taint == Taint::None);
+        Ok(())
+    }
+
+    /// Keeps the session on its server only for what is still there.
+    fn unpin(&mut self, observed: &Observed, proven: bool) {
+        let lasts =
+            matches!(self.pin, Some(Pinned::Lasting(_))) && !(proven && self.taint != Taint::Close);
+        match observed.ties.iter().next() {
+            _ if lasts => {}
+            Some(tie) => self.pin_to_server(Pinned::Tied(tie.name())),
+            None => {
+                if let Some(pin) = self.pin.take() {
+                    let reason = pin.reason();
+                    self.span().in_scope(|| info!(reason, "session no longer pinned"));
+                }
+            }
+        }
+    }
+
+    /// Prepared once for all clients in the same state.
+    fn target_of(&self, session: SessionState) -> Arc<Target> {
+        for known in [&self.target, &self.home] {
+            if known.session == session {
+                return Arc::clone(known);
+            }
+        }
+        self.shared.targets.get(&self.target.tenant, session)
+    }
+}

@@ -1,0 +1,101 @@
+//! Asks a server what its client left: settings, and things that tie a session to it.
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{AskError, Server};
+use crate::flow::Unexpected;
+use crate::tenant::{Observed, Question, SessionState};
+use crate::wire::backend::{
+    ServerError, TransactionStatus, data_row, parameter_status, ready_for_query, tag,
+};
+use crate::wire::build;
+use crate::wire::frame::{HEADER_LEN, Header};
+
+/// Longest answer, in bytes: a few hundred settings, each of some length.
+const ANSWER_LEN_MAX: usize = 1024 * 1024;
+
+/// Why a server did not answer what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// PostgreSQL refused the question; the server is as it was before it.
+    #[error("{0}")]
+    Refused(ServerError),
+    /// The server is lost, or it answered something else. Close it.
+    #[error("{0}")]
+    Lost(#[from] AskError),
+}
+
+impl Server {
+    /// Asks what the client left, outside any transaction. Notifications that come meanwhile are
+    /// the client's: they are put into `owed`.
+    ///
+    /// # Errors
+    /// [`ObserveError`].
+    ///
+    /// # Cancel safety
+    /// Not safe: close the server.
+    pub async fn observe(
+        &mut self,
+        question: &Question,
+        known: &SessionState,
+        owed: &mut BytesMut,
+    ) -> Result<Observed, ObserveError> {
+        let refused = match self.answer(&question.sql(known), owed).await? {
+            (observed, None, TransactionStatus::Idle) => return Ok(observed),
+            (_, Some(error), TransactionStatus::Idle) => return Err(ObserveError::Refused(error)),
+            (_, error, _) => error.unwrap_or_default(),
+        };
+        let ended = self.ask(None, "ROLLBACK").await?;
+        match ended.status {
+            TransactionStatus::Idle => Err(ObserveError::Refused(refused)),
+            TransactionStatus::InBlock | TransactionStatus::Failed => {
+                Err(AskError::Refused(refused).into())
+            }
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        sql: &str,
+        owed: &mut BytesMut,
+    ) -> Result<(Observed, Option<ServerError>, TransactionStatus), AskError> {
+        let mut out = BytesMut::new();
+        build::query(sql, &mut out);
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        let (mut observed, mut error, mut bytes) = (Observed::default(), None, BytesMut::new());
+        let mut read = 0;
+        loop {
+            let header = Header::read(&bytes)?;
+            let Some(header) = header.filter(|header| bytes.len() >= header.frame_len()) else {
+                let count = self.stream.read_buf(&mut bytes).await?;
+                read += count;
+                match count {
+                    0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+                    _ if read > ANSWER_LEN_MAX => {
+                        return Err(Unexpected { tag: tag::DATA_ROW }.into());
+                    }
+                    _ => continue,
+                }
+            };
+            let frame = bytes.split_to(header.frame_len());
+            let body = &frame[HEADER_LEN..];
+            match header.tag {
+                tag::DATA_ROW => {
+                    let strange = |_| Unexpected { tag: tag::DATA_ROW };
+                    observed.read(&data_row(body)?).map_err(strange)?;
+                }
+                tag::PARAMETER_STATUS => {
+                    let (name, value) = parameter_status(body)?;
+                    self.parameters.set(name, value);
+                }
+                tag::ERROR => error = Some(ServerError::read(body)),
+                tag::READY_FOR_QUERY => return Ok((observed, error, ready_for_query(body)?)),
+                tag::NOTIFICATION => owed.unsplit(frame),
+                tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE | tag::NOTICE => {}
+                tag => return Err(Unexpected { tag }.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Which settings may a flagged text have changed? The server is asked for exactly these.
+//!
+//! Promises: a setting that the text changes is named, or `all` says that any of PostgreSQL's own
+//! may have changed, or `unknown` says that nobody can tell. Naming too many does no harm. What a
+//! function does inside is seen by nobody.
+
+use super::tokens::{Token, tokens};
+use super::{Flag, Flags};
+
+/// The settings a text may have changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Their names, in lower case. Some may be no settings at all.
+    pub names: Vec<Box<str>>,
+    /// Parameters (`$1` is 1) whose values are names: `set_config($1, ...)`.
+    pub parameters: Vec<u16>,
+    /// Any of those that PostgreSQL lists may have changed.
+    pub all: bool,
+    /// Some may have gone back to the server's default.
+    pub resets: bool,
+    /// Why nobody can tell.
+    pub unknown: Option<&'static str>,
+}
+
+/// Longest `DO` inside a `DO`, or text in an `EXECUTE`, that is followed.
+const DEPTH_MAX: u8 = 4;
+
+impl Settings {
+    /// Reads a whole text for which the lexer has raised `flags`.
+    #[must_use]
+    pub fn of(text: &[u8], flags: Flags) -> Self {
+        let mut settings = Self {
+            all: [Flag::Do, Flag::Call, Flag::PgSettings].iter().any(|f| flags.contains(*f)),
+            ..Self::default()
+        };
+        if flags.intersects(Flags::SETTINGS) {
+            settings.text(text);
+        }
+        settings
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        let Some(tokens) = tokens(text) else { return self.give_up("unterminated quote") };
+        for statement in tokens.split(|token| *token == Token::Punct(b';')) {
+            self.statement(statement);
+        }
+        self.anywhere(&tokens);
+    }
+
+    fn statement(&mut self, tokens: &[Token<'_>]) {
+        let Some((first, rest)) = tokens.split_first() else { return };
+        if first.is("set") {
+            if !self.set(rest) {
+                self.give_up("SET");
+            }
+        } else if first.is("reset") {
+            if !self.reset(rest) {
+                self.give_up("RESET");
+            }
+        } else if first.is("discard") {
+            (self.all, self.resets) = (true, true);
+        } else if first.is("do") {
+            self.block(rest, 0);
+        }
+    }
+
+    fn give_up(&mut self, why: &'static str) {
+        self.unknown.get_or_insert(why);
+    }
+
+    fn name(&mut self, name: &str) -> bool {
+        if !self.names.iter().any(|known| **known == *name) {
+            self.names.push(name.into());
+        }
+        true
+    }
+
+    /// Behind `SET`. `false`: it cannot be read.
+    fn set(&mut self, tokens: &[Token<'_>]) -> bool {
+        let qualified = tokens.get(1) == Some(&Token::Punct(b'.'));
+        match tokens {
+            [scope, ..]
+                if !qualified
+                    && ["local", "transaction", "constraints"].iter().any(|w| scope.is(w)) =>
+            {
+                // Anything else is a syntax error, or not what it looks like.
+                matches!(tokens.get(1), Some(Token::Word(_) | Token::Quoted(_)))
+            }
+            [scope, rest @ ..] if !qualified && scope.is("session") => match rest {
+                [word, ..] if word.is("characteristics") => {
+                    ["isolation", "read_only", "deferrable"]
+                        .iter()
+                        .all(|what| self.name(&format!("default_transaction_{what}")))
+                }
+                [word, ..] if word.is("authorization") => self.authorization(&rest[1..]),
+                _ => self.one(rest),
+            },
+            _ => self.one(tokens),
+        }
+    }
+
+    fn authorization(&mut self, tokens: &[Token<'_>]) -> bool {
+        if !tokens.first().is_some_and(|word| word.is("default")) {
+            self.give_up("SET SESSION AUTHORIZATION");
+        }
+        self.resets = true;
+        self.name("role")
+    }
+
+    /// A setting and its value.
+    fn one(&mut self, tokens: &[Token<'_>]) -> bool {
+        match tokens {
+            [a, b, rest @ ..] if a.is("time") && b.is("zone") => {
+                self.resets |= rest.first().is_some_and(|w| w.is("default") || w.is("local"));
+                self.name("timezone")
+            }
+            [a, b, ..] if a.is("xml") && b.is("option") => self.name("xmloption"),
+            [a, rest @ ..] if a.is("names") && !is_assignment(rest) => {
+                self.resets |= rest.first().is_none_or(|word| word.is("default"));
+                self.name("client_encoding")
+            }
+            [a, Token::Text(_), ..] if a.is("schema") => self.name("search_path"),
+            [a, ..] if a.is("seed") => {
+                self.give_up("SET SEED");
+                true
+            }
+            [a, rest @ ..] if a.is("role") && !is_assignment(rest) => self.name("role"),
+            _ => match name(tokens) {
+                Some((name, rest)) => {
+                    self.resets |= rest.get(1).is_some_and(|word| word.is("default"));
+                    self.name(&name)
+                }
+                None => false,
+            },
+        }
+    }
+
+    /// Behind `RESET`. `false`: it cannot be read.
+    fn reset(&mut self, tokens: &[Token<'_>]) -> bool {
+        self.resets = true;
+        match tokens {
+            [word] if word.is("all") => {
+                self.all = true;
+                true
+            }
+            [a, b, ..] if a.is("session") && b.is("authorization") => self.name("role"),
+            [a, b, ..] if a.is("time") && b.is("zone") => self.name("timezone"),
+            [a, b, ..] if a.is("transaction") && b.is("isolation") => true,
+            _ => match name(tokens) {
+                Some((name, _)) => self.name(&name),
+                None => false,
+            },
+        }
+    }
+
+    /// What may stand in any statement.
+    fn anywhere(&mut self, tokens: &[Token<'_>]) {
+        for (at, token) in tokens.iter().enumerate() {
+            for name in ["client_encoding", "standard_conforming_strings"] {
+                if token.names(name) {
+                    self.name(name);
+                }
+            }
+            if token.names("set_config") && tokens.get(at + 1) == Some(&Token::Punct(b'(')) {
+                self.set_config(&tokens[at + 2..]);
+            }
+        }
+    }
+
+    /// Behind `set_config(`.
+    fn set_config(&mut self, tokens: &[Token<'_>]) {
+        let Some(arguments) = arguments(tokens) else { return self.give_up("set_config") };
+        let is_true = |token: &Token<'_>| {
+            token.is("true") || matches!(token, Token::Text(t) if matches!(&**t, b"t" | b"true"))
+        };
+        match arguments.as_slice() {
+            // For the transaction only.
+            [_, _, [local]] if is_true(local) => {}
+            [[Token::Text(name), cast @ ..], _, _] if is_cast(cast) => {
+                match std::str::from_utf8(name) {
+                    Ok(name) => drop(self.name(&name.to_ascii_lowercase())),
+                    Err(_) => self.give_up("set_config"),
+                }
+            }
+            [[Token::Parameter(number), cast @ ..], _, _] if is_cast(cast) => {
+                self.parameters.push(*number);
+            }
+            _ => self.give_up("set_config of a computed name"),
+        }
+    }
+
+    /// Behind `DO`.
+    fn block(&mut self, tokens: &[Token<'_>], depth: u8) {
+        let language = tokens.iter().position(|token| token.is("language"));
+        if language.is_some_and(|at| !tokens.get(at + 1).is_some_and(|l| l.names("plpgsql"))) {
+            self.give_up("DO in another language");
+        }
+        let bodies: Vec<&[u8]> = tokens
+            .iter()
+            .filter_map(|token| if let Token::Text(body) = token { Some(&**body) } else { None })
+            .collect();
+        match bodies.as_slice() {
+            [body] => self.code(body, depth),
+            _ => self.give_up("DO"),
+        }
+    }
+
+    /// PL/pgSQL, where a `SET` may stand anywhere and an `UPDATE ... SET` does no harm.
+    fn code(&mut self, body: &[u8], depth: u8) {
+        let tokens = match tokens(body) {
+            Some(tokens) if depth < DEPTH_MAX => tokens,
+            _ => return self.give_up("DO"),
+        };
+        self.anywhere(&tokens);
+        for (at, token) in tokens.iter().enumerate() {
+            let rest = &tokens[at + 1..];
+            let end = rest.iter().position(|t| *t == Token::Punct(b';')).unwrap_or(rest.len());
+            let statement = &rest[..end];
+            if token.is("set") {
+                self.set(statement);
+            } else if token.is("reset") {
+                self.reset(statement);
+            } else if token.is("do") && statement.iter().any(|t| matches!(t, Token::Text(_))) {
+                self.block(statement, depth + 1);
+            } else if token.is("execute") {
+                self.execute(rest, depth);
+            }
+        }
+    }
+
+    /// Behind `EXECUTE`: a text, perhaps with pieces put in. Its beginning says what it is.
+    fn execute(&mut self, tokens: &[Token<'_>], depth: u8) {
+        let text = match tokens {
+            // Of a trigger.
+            [word, ..] if word.is("function") || word.is("procedure") => return,
+            [Token::Text(text), ..] => text,
+            [word, Token::Punct(b'('), Token::Text(text), ..] if word.is("format") => text,
+            _ => return self.give_up("EXECUTE in a DO block"),
+        };
+        let Some(inner) = super::tokens::tokens(text) else {
+            return self.give_up("EXECUTE in a DO block");
+        };
+        let sets = |word: &Token<'_>| word.is("set") || word.is("reset");
+        match inner.split_first() {
+            Some((word, rest)) if sets(word) && name(rest).is_none_or(|(_, r)| r.is_empty()) => {
+                self.give_up("EXECUTE in a DO block");
+            }
+            Some((Token::Word(_), _)) => self.code(text, depth + 1),
+            _ => self.give_up("EXECUTE in a DO block"),
+        }
+    }
+}
+
+/// `TO` or `=`: what stands before is the name of a setting.
+fn is_assignment(tokens: &[Token<'_>]) -> bool {
+    tokens.first().is_some_and(|token| token.is("to") || *token == Token::Punct(b'='))
+}
+
+/// A dotted name in lower case, and what is behind it.
+fn name<'t, 'a>(mut tokens: &'t [Token<'a>]) -> Option<(String, &'t [Token<'a>])> {
+    let mut name = String::new();
+    loop {
+        let part = match tokens.first()? {
+            Token::Word(word) => word,
+            Token::Quoted(quoted) => &**quoted,
+            _ => return None,
+        };
+        name.push_str(&std::str::from_utf8(part).ok()?.to_ascii_lowercase());
+        tokens = &tokens[1..];
+        match tokens.split_first() {
+            Some((Token::Punct(b'.'), rest)) => {
+                name.push('.');
+                tokens = rest;
+            }
+            _ => return Some((name, tokens)),
+        }
+    }
+}
+
+/// The arguments up to the closing bracket.
+fn arguments<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<Vec<&'t [Token<'a>]>> {
+    let (mut arguments, mut start, mut depth) = (Vec::new(), 0, 0_usize);
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Punct(b'(' | b'[') => depth += 1,
+            Token::Punct(b')') if depth == 0 => {
+                arguments.push(&tokens[start..at]);
+                return Some(arguments);
+            }
+            Token::Punct(b')' | b']') => depth = depth.checked_sub(1)?,
+            Token::Punct(b',') if depth == 0 => {
+                arguments.push(&tokens[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Nothing, or `::type`.
+fn is_cast(tokens: &[Token<'_>]) -> bool {
+    let colon = Token::Punct(b':');
+    match tokens {
+        [] => true,
+        [a, b, Token::Word(_)] => *a == colon && *b == colon,
+        _ => false,
+    }
+}
