@@ -10,6 +10,7 @@
 //! | [`config`] | the TOML file, checked |
 //! | [`stats`] | counters |
 //! | [`flow`] | whose turn it is: owed replies, release |
+//! | [`prepared`] | prepared statements that outlive their server |
 //! | [`engine`] | a worker's event loop: sockets, tasks |
 //! | [`net`] | sockets, TLS, buffers, tasks |
 //! | [`server`] | one connection to PostgreSQL; the guarded switch |
@@ -30,6 +31,8 @@ pub mod config;
 pub mod stats;
 
 pub mod flow;
+
+pub mod prepared;
 
 pub mod engine;
 

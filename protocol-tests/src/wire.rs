@@ -74,6 +74,16 @@ pub fn execute(portal: &str, rows: i32) -> Vec<u8> {
 }
 
 #[must_use]
+pub fn describe(kind: char, name: &str) -> Vec<u8> {
+    message('D', format!("{kind}{name}\0").as_bytes())
+}
+
+#[must_use]
+pub fn close(kind: char, name: &str) -> Vec<u8> {
+    message('C', format!("{kind}{name}\0").as_bytes())
+}
+
+#[must_use]
 pub fn sync() -> Vec<u8> {
     message('S', b"")
 }

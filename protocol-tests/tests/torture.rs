@@ -17,7 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use protocol_tests::pooler::BY_SCHEMA;
-use protocol_tests::wire::{V3_0, batch, flush, message, query, startup, sync};
+use protocol_tests::wire::{
+    Message, V3_0, batch, bind, close, describe, execute, flush, message, parse, query, startup,
+    sync,
+};
 use protocol_tests::{Database, Pooler, Wire};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -99,13 +102,17 @@ async fn killer(db: &Database, seed: u64, time: Duration) {
 struct Me {
     tenant: String,
     mark: u32,
+    /// How it was last set.
+    last: String,
+    /// It has a statement `w`.
+    prepared: bool,
 }
 
 async fn client(run: Arc<Run>, tenant: String, mut rng: StdRng) {
-    let mut me = Me { tenant, mark: 0 };
+    let mut me = Me { tenant, mark: 0, last: String::new(), prepared: false };
     while !run.stop.load(Ordering::Relaxed) {
         run.reconnects.fetch_add(1, Ordering::Relaxed);
-        me.mark = 0;
+        (me.mark, me.last, me.prepared) = (0, String::new(), false);
         let mut wire = Wire::open(run.port).await;
         wire.send_if_open(&startup(V3_0, &[("user", &format!("app.{}", me.tenant))])).await;
         if !logged_in(&mut wire).await {
@@ -138,10 +145,11 @@ async fn logged_in(wire: &mut Wire) -> bool {
 /// One random thing; `false` when the connection is over.
 async fn step(run: &Run, wire: &mut Wire, me: &mut Me, rng: &mut StdRng) -> bool {
     let who = "select name from who";
-    let Me { tenant, mark } = me;
-    match rng.random_range(0..24) {
+    let Me { tenant, mark, last, .. } = me;
+    match rng.random_range(0..30) {
         17..=20 => marked(run, wire, me, rng).await,
-        21 => simple(run, wire, tenant, &unmarked(tenant, *mark)).await,
+        22..=27 => prepared(run, wire, me, rng).await,
+        21 => simple(run, wire, tenant, &unmarked(tenant, *mark, last)).await,
         0..=4 => simple(run, wire, tenant, who).await,
         5 => simple(run, wire, tenant, "begin; select name from who; commit").await,
         6 => {
@@ -207,10 +215,11 @@ async fn step(run: &Run, wire: &mut Wire, me: &mut Me, rng: &mut StdRng) -> bool
 }
 
 /// A row with the tenant's name, if the mark is what the client set it to.
-fn unmarked(tenant: &str, mark: u32) -> String {
+fn unmarked(tenant: &str, mark: u32, last: &str) -> String {
     let mark = if mark == 0 { String::new() } else { format!("m{mark}") };
+    let last = last.replace('\'', "");
     format!(
-        "select case when coalesce(current_setting('app.mark', true), '') = '{mark}' then '{tenant}' else 'another mark' end"
+        "select case when coalesce(current_setting('app.mark', true), '') = '{mark}' then '{tenant}' else concat(current_setting('app.mark', true), ', not {mark}: {last}') end"
     )
 }
 
@@ -226,13 +235,55 @@ async fn marked(run: &Run, wire: &mut Wire, me: &mut Me, rng: &mut StdRng) -> bo
         ("do $$ begin execute 'set app.mark = m#'; end $$", true),
     ][rng.random_range(0..6)];
     wire.send_if_open(&query(&sql.replace('#', &next.to_string()))).await;
-    if !answers(run, wire, "", 1).await {
-        return false;
-    }
-    if kept {
+    // Whether it ran: a late cancel of its own may have met it.
+    let Some(ran) = ran(wire, "").await else { return false };
+    if kept && ran {
         me.mark = next;
     }
-    simple(run, wire, &me.tenant, &unmarked(&me.tenant, me.mark)).await
+    me.last = format!("{sql} {next}, ran: {ran}");
+    simple(run, wire, &me.tenant, &unmarked(&me.tenant, me.mark, &me.last)).await
+}
+
+/// Runs a statement by its name, on whichever server; sometimes behind an error, or closes it.
+async fn prepared(run: &Run, wire: &mut Wire, me: &mut Me, rng: &mut StdRng) -> bool {
+    let run_it = [bind("", "w"), execute("", 0)].concat();
+    if !me.prepared {
+        let text = parse("w", "select name from who");
+        wire.send_if_open(&[text, run_it, sync()].concat()).await;
+        let Some(ran) = ran(wire, &me.tenant).await else { return false };
+        me.prepared = ran;
+        return true;
+    }
+    let (messages, readies) = match rng.random_range(0..6) {
+        0 => ([batch("select 1/0"), run_it.clone(), sync(), run_it, sync()].concat(), 2),
+        1 => ([run_it.clone(), sync(), run_it.clone(), sync(), run_it, sync()].concat(), 3),
+        2 => {
+            wire.send_if_open(&[close('S', "w"), sync()].concat()).await;
+            let Some(ran) = ran(wire, &me.tenant).await else { return false };
+            me.prepared &= !ran;
+            return true;
+        }
+        3 => ([query("begin"), run_it, sync(), query("rollback")].concat(), 3),
+        _ => ([describe('S', "w"), run_it, sync()].concat(), 1),
+    };
+    extended(run, wire, &me.tenant, &messages, readies).await
+}
+
+/// Whether what was sent ran, once it is answered; `None` when the connection is over.
+async fn ran(wire: &mut Wire, tenant: &str) -> Option<bool> {
+    let mut ran = true;
+    loop {
+        let message = wire.next().await?;
+        match message.tag {
+            'Z' => return Some(ran),
+            'E' => {
+                expected(&message);
+                ran = false;
+            }
+            'D' if !tenant.is_empty() => assert_eq!(message.text(), tenant, "of another tenant"),
+            _ => {}
+        }
+    }
 }
 
 async fn simple(run: &Run, wire: &mut Wire, tenant: &str, sql: &str) -> bool {
@@ -265,6 +316,14 @@ async fn copy(run: &Run, wire: &mut Wire, rng: &mut StdRng) -> bool {
     answers(run, wire, "", 1).await && simple(run, wire, "", "rollback").await
 }
 
+/// What the steps ask for: division by zero, aborted block, cancel, killed server (two in a row end in
+/// 58000), COPY that fails, lock timeouts of none; a missing table would be a wrong state.
+fn expected(error: &Message) {
+    let code = error.field('C');
+    let known = ["22012", "25P02", "57014", "57P01", "08006", "22P04", "57P02", "40P01", "58000"];
+    assert!(known.contains(&code.as_str()), "{code} {}", error.field('M'));
+}
+
 /// Reads `readies` answers; every row must be the tenant's. `false` when the connection is over.
 async fn answers(run: &Run, wire: &mut Wire, tenant: &str, readies: usize) -> bool {
     let mut left = readies;
@@ -277,12 +336,7 @@ async fn answers(run: &Run, wire: &mut Wire, tenant: &str, readies: usize) -> bo
             }
             'E' => {
                 run.errors.fetch_add(1, Ordering::Relaxed);
-                // What the steps ask for: division by zero, aborted block, cancel, killed server,
-                // COPY that fails, lock timeouts of none; a missing table would be a wrong state.
-                let code = message.field('C');
-                let known =
-                    ["22012", "25P02", "57014", "57P01", "08006", "22P04", "57P02", "40P01"];
-                assert!(known.contains(&code.as_str()), "{code} {}", message.field('M'));
+                expected(&message);
             }
             'Z' => left -= 1,
             _ => {}

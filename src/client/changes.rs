@@ -5,6 +5,7 @@
 
 use tracing::info;
 
+use super::prepared::Deallocates;
 use super::session::Session;
 use crate::config::PoolMode;
 use crate::pool::Taint;
@@ -44,10 +45,19 @@ pub(super) struct Changes {
     pub(super) may_prove_reset: bool,
 }
 
+/// Flags of statements that can only end what ties a session to its server.
+const ENDS: Flags = Flags::one(Flag::Ends).union(Flags::one(Flag::Deallocate));
+
+/// Flags of statements after which a server may no longer have what was prepared on it.
+const DEALLOCATES: Flags = Flags::one(Flag::Deallocate)
+    .union(Flags::one(Flag::Discard))
+    .union(Flags::one(Flag::Do))
+    .union(Flags::one(Flag::Call));
+
 /// What a flag is about, besides settings.
 const fn ties(flag: Flag) -> Ties {
     match flag {
-        Flag::Prepare => Ties::one(Tie::Prepared),
+        Flag::Prepare | Flag::Deallocate => Ties::one(Tie::Prepared),
         Flag::Listen => Ties::one(Tie::Listen),
         Flag::HoldCursor => Ties::one(Tie::Cursor),
         Flag::Temporary => Ties::one(Tie::Temporary),
@@ -88,6 +98,7 @@ const fn is_lasting(flag: Flag) -> bool {
         | Flag::SetConfig
         | Flag::PgSettings
         | Flag::AdvisoryLock
+        | Flag::Deallocate
         | Flag::Ends => false,
     }
 }
@@ -98,7 +109,16 @@ impl Session {
         if self.units.is_discarding() {
             return;
         }
-        if flags == Flags::one(Flag::Ends) {
+        if flags.intersects(DEALLOCATES) {
+            self.deallocates = Deallocates::InThisUnit;
+            if let Some(linked) = &mut self.link.linked {
+                linked.server().held.forget_all();
+            }
+        }
+        if flags.is_empty() {
+            return;
+        }
+        if ENDS.includes(flags) {
             // It ends something, if there is anything to end.
             if self.pin.is_some() || self.changes.is_some() {
                 self.changes.get_or_insert_default().question.ties = Ties::ALL;

@@ -97,7 +97,10 @@ async fn end(
                     linked.server().parameters.set(name, value);
                 }
             }
-            ServerVerdict::Forward | ServerVerdict::Swallow | ServerVerdict::Ready(_) => {}
+            ServerVerdict::Forward
+            | ServerVerdict::Swallow
+            | ServerVerdict::Named(_)
+            | ServerVerdict::Ready(_) => {}
         }
         let consumed = message.consumed;
         bytes.advance(consumed);

@@ -15,15 +15,17 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use super::departure;
+use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::session::Session;
+use super::units::Step;
 use crate::config::PoolMode;
 use crate::flow::ServerScan;
 use crate::net::{Buffer, Phase};
 use crate::pool::{Checkout, Linked, Taint};
 use crate::server::{Frames, Switch};
 use crate::wire::backend::ServerError;
-use crate::wire::build::FLUSH;
+use crate::wire::build::{FLUSH, SYNC};
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::tag;
 
@@ -55,6 +57,15 @@ pub(super) struct Link {
     /// Frames of the switch that are still to be written.
     pub(super) prefix: Bytes,
     pub(super) confirmed: bool,
+    /// What was written anew of the client's messages, and goes out before the rest of them.
+    pub(super) rewritten: BytesMut,
+    /// A statement that the server had before is used.
+    pub(super) reuses: bool,
+    /// The unit is kept until the first answer to it: such a statement may turn out to be stale, and
+    /// then nothing has run.
+    pub(super) keeps_unit: bool,
+    /// It has turned out to be: behind the server's `ReadyForQuery` the unit is sent once more.
+    pub(super) sends_again: bool,
     /// The unit did not fit into the buffer: it waits until the switch is confirmed.
     pub(super) held_back: bool,
     /// Bytes of the inbound buffer that were written and are kept until the switch is confirmed.
@@ -105,6 +116,9 @@ impl Session {
             Switch::Frames { frames, .. } => Some(frames),
             Switch::None => self.stray_statement(&mut linked),
         };
+        if self.deallocates != Deallocates::No {
+            linked.server().held.forget_all();
+        }
         self.link.linked = Some(linked);
         self.link.confirmed = frames.is_none();
         self.exchange.begin_switch(frames.as_ref().map_or(0, |frames| frames.replies));
@@ -112,6 +126,38 @@ impl Session {
         if let Some(frames) = frames {
             self.put_in_front(frames);
         }
+        if self.units.is_rewritten && !self.link.held_back {
+            self.scan_again();
+            while self.units.whole && self.scan(true) == Step::Progress {}
+            self.link.keeps_unit = self.link.reuses && self.unit_ends_with_sync();
+        }
+    }
+
+    fn unit_ends_with_sync(&self) -> bool {
+        self.inbound.bytes()[..self.units.scanned].ends_with(SYNC)
+    }
+
+    /// What was sent is not needed any more, if it is not.
+    pub(super) fn consume_sent(&mut self) {
+        // As long as nothing was sent, it may have to be sent to another server.
+        if self.link.confirmed && self.link.wrote && !self.link.keeps_unit {
+            self.inbound.consume(self.link.sent);
+            self.units.scanned -= std::mem::take(&mut self.link.sent);
+        }
+    }
+
+    /// The server has answered the unit: it will not be sent again.
+    #[cold]
+    pub(super) fn forget_kept_unit(&mut self) {
+        self.link.keeps_unit = false;
+        self.consume_sent();
+    }
+
+    /// The server has skipped the unit; its statements are prepared anew.
+    pub(super) fn send_again(&mut self) {
+        (self.link.sends_again, self.link.keeps_unit, self.link.sent) = (false, false, 0);
+        self.scan_again();
+        while self.scan(true) == Step::Progress {}
     }
 
     fn put_in_front(&mut self, frames: Frames) {
@@ -126,10 +172,18 @@ impl Session {
     }
 
     /// Nobody may find the unnamed statement of the last client.
-    fn stray_statement(&self, linked: &mut Linked) -> Option<Frames> {
+    fn stray_statement(&mut self, linked: &mut Linked) -> Option<Frames> {
         let left = linked.server().unnamed_left?;
-        let strange = left != self.registration.pid;
-        (strange && !drops_unnamed(self.inbound.bytes())).then(Frames::close_unnamed)
+        if left == self.registration.pid {
+            // Nobody has used the server since.
+            self.exchange.parsed_again();
+            return None;
+        }
+        if drops_unnamed(self.inbound.bytes()) {
+            linked.server().unnamed_left = None;
+            return None;
+        }
+        Some(Frames::close_unnamed())
     }
 
     /// It goes on with a server it has used: losing that one now loses the session's state, so
@@ -163,7 +217,8 @@ impl Session {
         loop {
             let was_confirmed = self.link.confirmed;
             self.feed_client(cx)?;
-            if sent_now && was_confirmed == self.link.confirmed {
+            let more = was_confirmed != self.link.confirmed || !self.link.rewritten.is_empty();
+            if sent_now && !more {
                 return Ok(());
             }
             sent_now = false;
@@ -177,13 +232,16 @@ impl Session {
     /// PostgreSQL has confirmed the switch: what was kept for a second try has run.
     pub(super) fn confirm(&mut self) {
         self.link.confirmed = true;
-        self.link.held_back = false;
+        let held_back = std::mem::take(&mut self.link.held_back);
         if let Some(linked) = &mut self.link.linked {
             linked.server().unnamed_left = None;
             linked.confirm();
         }
-        self.inbound.consume(self.link.sent);
-        self.units.scanned -= std::mem::take(&mut self.link.sent);
+        self.consume_sent();
+        if std::mem::take(&mut self.units.is_rewritten) && held_back {
+            // It was too long to be sent with the switch; now it is read for this server.
+            self.scan_again();
+        }
     }
 
     /// The server is lost; what that means depends on what it was sent.
@@ -226,6 +284,7 @@ impl Session {
         // First, so that no later request reaches what is no longer this client's.
         let cancelled = self.registration.slot.unlink();
         let link = std::mem::take(&mut self.link);
+        self.undo_names();
         let Some(mut linked) = link.linked else { return cancelled };
         linked.taint(self.taint);
         linked.server().unnamed_left = Some(self.registration.pid);
@@ -233,6 +292,7 @@ impl Session {
             linked.taint(Taint::Scrub);
         }
         let whole = link.prefix.is_empty()
+            && link.rewritten.is_empty()
             && !link.held_back
             && link.sent == self.units.scanned
             && !self.units.is_inside_forwarded()

@@ -98,7 +98,7 @@ async fn admit(
     })?;
     // It may have to wait for a server: nobody should, for a client that is gone.
     let welcome = tokio::select! {
-        welcome = shared.welcomes.get(&tenant, &state, &own, &seat) => welcome?,
+        welcome = shared.welcomes.get(&tenant, &state, &own, &seat, &shared.targets) => welcome?,
         () = talk.closed() => {
             let problem = "unexpected end of the client's connection during login".to_owned();
             return Err(Refusal::Protocol { problem });

@@ -6,6 +6,7 @@
 //!
 //! Uses `pool`, `auth`, `flow`, `server`. Knows no configuration file and no signals.
 
+mod answers;
 mod changes;
 mod departure;
 mod events;
@@ -14,6 +15,7 @@ mod hello;
 mod link;
 mod login;
 mod observe;
+mod prepared;
 mod refusal;
 mod session;
 mod targets;
@@ -39,6 +41,7 @@ use crate::auth::Credentials;
 use crate::config::Config;
 use crate::net::{Acceptor, Connector, Shutdown};
 use crate::pool::{CancelRegistry, Pools};
+use crate::prepared::Statements;
 use crate::stats::Stats;
 
 /// What all clients share.
@@ -57,6 +60,8 @@ pub struct Shared {
     pub welcomes: Welcomes,
     /// States that clients are in.
     pub targets: Targets,
+    /// Statements that clients have prepared.
+    pub statements: Statements,
     /// Room for clients, `max_client_conn`.
     pub room: Arc<Semaphore>,
     /// Whether the pooler stops.

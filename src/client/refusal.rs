@@ -132,6 +132,11 @@ pub enum Refusal {
         /// How.
         problem: String,
     },
+    /// The client gives a name to a second statement.
+    DuplicateStatement {
+        /// The name.
+        name: String,
+    },
     /// A cancel request ended the wait for a server.
     Cancelled,
     /// The pooler stops.
@@ -263,6 +268,9 @@ impl Refusal {
             Self::TlsRequired => text("28000", "connection requires TLS"),
             Self::Unsupported { what } => text("0A000", what.clone()),
             Self::Protocol { problem } => text("08P01", problem.clone()),
+            Self::DuplicateStatement { name } => {
+                text("42P05", format!("prepared statement \"{name}\" already exists"))
+            }
             Self::Cancelled => text("57014", "canceling statement due to user request"),
             Self::ShuttingDown => {
                 text("57P01", "terminating connection due to administrator command")

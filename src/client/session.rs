@@ -11,12 +11,14 @@ use super::Shared;
 use super::changes::{Changes, Pinned};
 use super::events::{Event, Next, Unserved};
 use super::link::{Link, LinkEnd};
+use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::units::{Step, Units};
 use crate::config::PoolMode;
 use crate::flow::Exchange;
 use crate::net::{Buffer, Phase, Stream};
 use crate::pool::{Acquired, Checkout, Registration, Seat, Taint, Waiting};
+use crate::prepared::Names;
 use crate::server::{Parameters, Target};
 
 /// What a login yields.
@@ -48,6 +50,10 @@ pub struct Session {
     pub(super) mode: PoolMode,
     /// Why the session keeps its server between transactions, if it does.
     pub(super) pin: Option<Pinned>,
+    /// Its prepared statements, if it has any.
+    pub(super) names: Option<Box<Names>>,
+    /// Whether it takes prepared statements away.
+    pub(super) deallocates: Deallocates,
     /// What it did to the server it holds.
     pub(super) taint: Taint,
     /// What the server is to be asked when the transaction is over.
@@ -90,6 +96,8 @@ impl Session {
             told: parts.told,
             mode: parts.mode,
             pin: None,
+            names: None,
+            deallocates: Deallocates::No,
             taint: Taint::None,
             changes: None,
             registration: parts.registration,

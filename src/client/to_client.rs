@@ -10,6 +10,7 @@ use tokio::io::AsyncWrite;
 
 use super::changes::Pinned;
 use super::link::LinkEnd;
+use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::session::Session;
 use crate::config::PoolMode;
@@ -72,7 +73,8 @@ impl Session {
 
     /// Not while the unnamed statement is to be used again: the question would drop it.
     fn observe_if_due(&self) -> Result<(), LinkEnd> {
-        let due = self.changes.is_some() && !self.exchange.unnamed_statement_waits();
+        let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
+        let due = self.changes.is_some() && !waits;
         if due && self.is_quiet() { Err(LinkEnd::Observe) } else { Ok(()) }
     }
 
@@ -94,7 +96,7 @@ impl Session {
             };
             let (tag, count) = (message.tag, message.consumed);
             let verdict = match self.exchange.on_server(tag, message.body) {
-                Ok(ServerVerdict::Forward) if tag != tag::ERROR => {
+                Ok(ServerVerdict::Forward) if tag != tag::ERROR && !self.is_told_otherwise(tag) => {
                     self.link.swallowing = false;
                     self.pass(count);
                     continue;
@@ -102,32 +104,65 @@ impl Session {
                 Ok(verdict) => verdict,
                 Err(unexpected) => return Err(self.server_lost(unexpected)),
             };
-            if let (tag::ERROR, Some(body)) = (tag, message.body) {
-                let error = ServerError::read(body);
-                if verdict == ServerVerdict::SwitchFailed {
-                    return Err(LinkEnd::SwitchFailed(error));
-                }
-                self.link.fatal |= matches!(error.field(b'V'), "FATAL" | "PANIC");
+            let error = message.body.filter(|_| tag == tag::ERROR).map(ServerError::read);
+            self.on_message(tag, count, verdict, error)?;
+        }
+    }
+
+    /// A message that is more than passed on; `count` bytes of it are there.
+    fn on_message(
+        &mut self,
+        tag: u8,
+        count: usize,
+        verdict: ServerVerdict,
+        error: Option<ServerError>,
+    ) -> Result<(), LinkEnd> {
+        self.link.swallowing = match verdict {
+            // Its words may be too long to be looked into.
+            ServerVerdict::SwitchFailed => {
+                return Err(LinkEnd::SwitchFailed(error.unwrap_or_default()));
+            }
+            ServerVerdict::Named(reply) => {
+                self.on_named(reply, count);
+                return Ok(());
+            }
+            ServerVerdict::Forward if tag == tag::ERROR => self.on_error(error),
+            ServerVerdict::Forward => {
+                self.on_deallocated(count);
+                return Ok(());
+            }
+            ServerVerdict::Ready(_) => self.link.sends_again,
+            ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
+            ServerVerdict::Parameter => !self.is_news(count),
+        };
+        self.pass(count);
+        match verdict {
+            ServerVerdict::SwitchDone => self.confirm(),
+            ServerVerdict::Ready(_) if self.link.sends_again => self.send_again(),
+            ServerVerdict::Ready(TransactionStatus::InBlock | TransactionStatus::Failed) => {
                 self.note_doubt();
             }
-            self.link.swallowing = match verdict {
-                ServerVerdict::Forward | ServerVerdict::Ready(_) => false,
-                ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
-                ServerVerdict::Parameter => !self.is_news(count),
-                // Its words are too long to be looked into.
-                ServerVerdict::SwitchFailed => {
-                    return Err(LinkEnd::SwitchFailed(ServerError::read(&[])));
-                }
-            };
-            self.pass(count);
-            match verdict {
-                ServerVerdict::SwitchDone => self.confirm(),
-                ServerVerdict::Ready(TransactionStatus::InBlock | TransactionStatus::Failed) => {
-                    self.note_doubt();
-                }
-                _ => {}
-            }
+            ServerVerdict::Forward
+            | ServerVerdict::Swallow
+            | ServerVerdict::SwitchFailed
+            | ServerVerdict::Parameter
+            | ServerVerdict::Ready(TransactionStatus::Idle)
+            | ServerVerdict::Named(_) => {}
         }
+        if self.exchange.is_unsure() && self.names.as_ref().is_some_and(|n| !n.is_settled()) {
+            return Err(self.server_lost("a COPY failed among prepared statements"));
+        }
+        Ok(())
+    }
+
+    /// `true`: the client does not hear of it, because the unit is sent once more.
+    fn on_error(&mut self, error: Option<ServerError>) -> bool {
+        self.note_doubt();
+        self.undo_skipped(0);
+        let Some(error) = error else { return false };
+        self.link.fatal |= matches!(error.field(b'V'), "FATAL" | "PANIC");
+        self.link.sends_again = self.heal(&error) && self.link.keeps_unit && !self.link.inside;
+        self.link.sends_again
     }
 
     /// Records the `ParameterStatus` that was scanned, `count` bytes of it; `true` if the client
@@ -153,10 +188,13 @@ impl Session {
     }
 
     #[inline]
-    fn pass(&mut self, count: usize) {
+    pub(super) fn pass(&mut self, count: usize) {
         if self.link.swallowing {
             self.link.outbound.cut(self.link.passed, count);
         } else {
+            if self.link.keeps_unit {
+                self.forget_kept_unit();
+            }
             self.link.passed += count;
             self.link.inside = !self.link.scan.at_boundary();
         }
@@ -173,7 +211,7 @@ impl Session {
         if !done {
             return;
         }
-        if self.exchange.unnamed_statement_waits() {
+        if self.exchange.unnamed_statement_waits() && !self.keeps_unnamed() {
             self.pin_to_server(Pinned::Lasting("unnamed prepared statement"));
         }
         if self.pin.is_some() || self.changes.is_some() {
@@ -188,6 +226,8 @@ impl Session {
         if self.exchange.parsed_unnamed_statement() {
             linked.server().unnamed_left = Some(self.registration.pid);
         }
+        self.deallocates = Deallocates::No;
+        self.units.is_rewritten = false;
         self.registration.slot.unlink();
         linked.check_in();
     }

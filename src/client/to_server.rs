@@ -16,7 +16,11 @@ impl Session {
     pub(super) fn feed_server(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
         let mut moved = false;
         while self.link.linked.is_some() && self.link.write_error.is_none() {
-            if self.link.confirmed && !self.link.leaving && self.link.broken.is_none() {
+            if self.link.confirmed
+                && !self.link.keeps_unit
+                && !self.link.leaving
+                && self.link.broken.is_none()
+            {
                 self.scan_inbound();
             }
             match self.write_server(cx) {
@@ -24,7 +28,8 @@ impl Session {
                 Poll::Ready(wrote) => moved |= wrote,
             }
             // Who has left may have sent more than the unit that waits for its switch.
-            let waits = !self.link.confirmed && self.inbound.len() > self.units.scanned;
+            let waits = (!self.link.confirmed || self.link.keeps_unit)
+                && self.inbound.len() > self.units.scanned;
             if self.link.leaving || (self.link.ended && !waits) {
                 return Err(LinkEnd::ClientLeft);
             }
@@ -67,14 +72,15 @@ impl Session {
         let failed = loop {
             let upto = if link.held_back { link.sent } else { self.units.scanned };
             let unit = &self.inbound.bytes()[link.sent..upto];
-            if link.prefix.is_empty() && unit.is_empty() {
+            let nothing_first = link.prefix.is_empty() && link.rewritten.is_empty();
+            if nothing_first && unit.is_empty() {
                 break None;
             }
-            let result = if link.prefix.is_empty() {
+            let result = if nothing_first {
                 Pin::new(&mut *stream).poll_write(cx, unit)
             } else {
-                let slices = [IoSlice::new(&link.prefix), IoSlice::new(unit)];
-                Pin::new(&mut *stream).poll_write_vectored(cx, &slices)
+                let parts = [&link.prefix[..], &link.rewritten, unit].map(IoSlice::new);
+                Pin::new(&mut *stream).poll_write_vectored(cx, &parts)
             };
             let count = match result {
                 Poll::Pending => return Poll::Pending,
@@ -86,10 +92,14 @@ impl Session {
             if of_prefix > 0 {
                 link.prefix.advance(of_prefix);
             }
-            link.sent += count - of_prefix;
+            let of_rewritten = (count - of_prefix).min(link.rewritten.len());
+            if of_rewritten > 0 {
+                link.rewritten.advance(of_rewritten);
+            }
+            link.sent += count - of_prefix - of_rewritten;
             (wrote, link.wrote) = (true, true);
             link.flush_server = stream.buffers_writes();
-            if link.confirmed {
+            if link.confirmed && !link.keeps_unit {
                 self.inbound.consume(link.sent);
                 self.units.scanned -= std::mem::take(&mut link.sent);
             }

@@ -34,9 +34,22 @@ pub(super) struct Units {
     pub(super) local_ready: usize,
     /// They, or the last of them, may still be in the stream's own buffer.
     flush: bool,
+    /// A message of the unit has to be written anew for the server it goes to.
+    pub(super) is_rewritten: bool,
 }
 
 impl Units {
+    /// To be scanned from the beginning once more.
+    pub(super) fn rewind(&mut self) {
+        self.scan = ClientScan::new();
+        self.scanned = 0;
+    }
+
+    /// Bytes of the message that is being scanned were used by somebody else.
+    pub(super) fn took(&mut self, count: usize) {
+        self.scan.took(u32::try_from(count).expect("they were in a buffer"));
+    }
+
     /// Whether something of ours is still to be written to the client.
     #[inline]
     pub(super) const fn owes_client(&self) -> bool {
@@ -139,20 +152,51 @@ impl Session {
             }
             Some(ClientEvent::Whole { tag, names, flags }) => {
                 let place = if linked { Place::Linked } else { Place::of(count) };
+                let rewritten = self.is_rewritten(tag, names, flags);
+                if rewritten {
+                    if linked {
+                        return self
+                            .rewrite(tag, true, flags)
+                            .unwrap_or_else(|| self.end_message(tag));
+                    }
+                    self.units.is_rewritten = true;
+                }
                 if let Some(end) = self.begin_message(tag, names, place) {
                     return end;
                 }
+                if !rewritten {
+                    self.pin_if_named(tag, names);
+                }
                 if !flags.is_empty() || self.changes.is_some() {
                     self.note_whole(tag, flags, count);
+                }
+                match (tag, names) {
+                    (tag::PARSE, Names::Unnamed) => self.keep_unnamed(count, flags),
+                    (tag::QUERY, _) | (tag::CLOSE, Names::Unnamed) => self.forget_unnamed(),
+                    _ => {}
                 }
                 self.take(count);
                 self.end_message(tag)
             }
             Some(ClientEvent::Begins { tag, names }) => {
                 let place = if linked { Place::Linked } else { Place::Unlinked };
+                if tag == tag::BIND && self.is_rewritten(tag, names, Flags::NONE) {
+                    if linked {
+                        let waits = self.rewrite(tag, false, Flags::NONE);
+                        if waits.is_some() {
+                            self.units.scan = ClientScan::new();
+                        }
+                        return waits.unwrap_or(Step::Progress);
+                    }
+                    self.units.is_rewritten = true;
+                }
+                if matches!(tag, tag::PARSE | tag::QUERY) && names != Names::Statement {
+                    self.forget_unnamed();
+                }
                 if let Some(end) = self.begin_message(tag, names, place) {
                     return end;
                 }
+                self.pin_if_named(tag, names);
                 self.take(count);
                 Step::Progress
             }
@@ -166,6 +210,14 @@ impl Session {
                 }
                 self.end_message(tag)
             }
+        }
+    }
+
+    /// A statement under its own name, on a server of the client's own: if it is too long to be kept,
+    /// or none is to be.
+    fn pin_if_named(&mut self, tag: u8, names: Names) {
+        if (tag, names) == (tag::PARSE, Names::Statement) && !self.units.discarding {
+            self.pin_to_server(Pinned::Lasting("prepared statement"));
         }
     }
 
@@ -188,7 +240,11 @@ impl Session {
                 self.units.local_ready += READY.len();
                 Step::Progress
             }
-            (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL | tag::FLUSH) => Step::UnitEnds,
+            (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL) => {
+                self.seal_unit();
+                Step::UnitEnds
+            }
+            (false, tag::FLUSH) => Step::UnitEnds,
             _ => Step::Progress,
         }
     }
@@ -210,9 +266,6 @@ impl Session {
             ClientVerdict::Unknown => {
                 return Some(Step::Broken(format!("invalid frontend message type {tag}")));
             }
-        }
-        if names == Names::Statement && !self.units.discarding {
-            self.pin_to_server(Pinned::Lasting("prepared statement"));
         }
         None
     }
@@ -251,6 +304,7 @@ impl Session {
     pub(super) fn forget_unit(&mut self) {
         self.inbound.consume(self.units.scanned);
         self.units.scanned = 0;
+        self.units.is_rewritten = false;
         self.units.discarding = !self.units.at_boundary();
     }
 

@@ -12,6 +12,7 @@ use dashmap::DashMap;
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
+use super::targets::Targets;
 use crate::config::Tenant;
 use crate::pool::{Acquired, CheckoutError, Seat};
 use crate::server::{AskError, Parameters, Switch, Target};
@@ -51,6 +52,7 @@ impl Welcomes {
         state: &SessionState,
         own: &SessionState,
         seat: &Arc<Seat>,
+        targets: &Targets,
     ) -> Result<Welcome, Refusal> {
         let whole = (tenant.id.clone(), state.clone());
         if let Some(welcome) = self.known(&whole) {
@@ -60,12 +62,12 @@ impl Welcomes {
         let key = (tenant.id.clone(), nameless);
         let welcome = match self.known(&key) {
             Some(welcome) => welcome,
-            None => self.keep(&key, ask(tenant, &key.1, own, seat).await?),
+            None => self.keep(&key, ask(tenant, &key.1, own, seat, targets).await?),
         };
         let Some(name) = name else { return Ok(welcome) };
         let mut parameters = (*welcome.parameters).clone();
         parameters.set(APPLICATION_NAME.as_bytes(), &name);
-        let target = Arc::new(Target::new(tenant.id.clone(), state.clone()));
+        let target = targets.get(&tenant.id, state.clone());
         let welcome = Welcome { target, parameters: Arc::new(parameters), asked: welcome.asked };
         Ok(self.keep(&whole, welcome))
     }
@@ -110,8 +112,9 @@ async fn ask(
     state: &SessionState,
     own: &SessionState,
     seat: &Arc<Seat>,
+    targets: &Targets,
 ) -> Result<Welcome, Refusal> {
-    let target = Arc::new(Target::new(tenant.id.clone(), state.clone()));
+    let target = targets.get(&tenant.id, state.clone());
     let sql = match &tenant.schema {
         Some(schema) => SessionState::schema_exists(schema),
         None => String::new(),
@@ -150,7 +153,7 @@ async fn ask(
                 // It is, if the tenant's state works without the client's own settings: then the
                 // client gets PostgreSQL's words.
                 let none = SessionState::default();
-                Box::pin(ask(tenant, &tenant.baseline, &none, seat)).await?;
+                Box::pin(ask(tenant, &tenant.baseline, &none, seat, targets)).await?;
                 return Err(Refusal::Server(error));
             }
             Ok(Err(error)) => last = error.to_string(),

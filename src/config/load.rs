@@ -75,6 +75,7 @@ fn general(section: Section<'_>) -> General {
     let general = General {
         listen: listen(&section),
         pool_mode: users::pool_mode(&section).unwrap_or(PoolMode::Transaction),
+        max_prepared_statements: section.count("max_prepared_statements", 0).unwrap_or(200),
         max_client_conn: section.count("max_client_conn", 1).unwrap_or(10_000),
         workers: workers(&section),
         scrub: section

@@ -233,6 +233,7 @@ fn the_example_configuration_is_valid_and_names_every_key() {
         "listen",
         "pool_mode",
         "max_client_conn",
+        "max_prepared_statements",
         "workers",
         "scrub",
         "shutdown_timeout",

@@ -89,6 +89,13 @@ impl ClientScan {
         matches!(self.state, State::Between)
     }
 
+    /// `count` bytes of the body of the message that began last were used by somebody else.
+    pub fn took(&mut self, count: u32) {
+        if let State::Body { left, .. } = &mut self.state {
+            *left -= count;
+        }
+    }
+
     /// Reads on: `(bytes consumed, event)`. Without an event, all that can be used was consumed.
     ///
     /// # Errors
@@ -136,7 +143,9 @@ impl ClientScan {
 fn whole(tag: u8, body: &[u8]) -> ClientEvent {
     let names = match tag {
         // Malformed: PostgreSQL says so itself.
-        tag::PARSE | tag::BIND | tag::CLOSE => statement_named(tag, body).unwrap_or(Names::Other),
+        tag::PARSE | tag::BIND | tag::CLOSE | tag::DESCRIBE => {
+            statement_named(tag, body).unwrap_or(Names::Other)
+        }
         _ => Names::Other,
     };
     let has_text = matches!(tag, tag::QUERY | tag::PARSE);
@@ -155,7 +164,7 @@ fn whole(tag: u8, body: &[u8]) -> ClientEvent {
 /// The names in a message of which only `head` is there.
 fn names(header: Header, head: &[u8]) -> Option<Names> {
     match header.tag {
-        tag::PARSE | tag::BIND | tag::CLOSE if head.len() < NAMES_LEN_MAX => {
+        tag::PARSE | tag::BIND | tag::CLOSE | tag::DESCRIBE if head.len() < NAMES_LEN_MAX => {
             statement_named(header.tag, head)
         }
         tag::PARSE | tag::BIND => {

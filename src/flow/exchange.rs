@@ -24,8 +24,27 @@ pub(super) enum Owed {
     Query,
     FunctionCall,
     Sync,
+    /// A message about a named statement that the pooler has a hand in.
+    Named(Reply),
     /// Not answered itself: marks where a COPY's data ends.
     CopyEnd,
+}
+
+/// What a message about a named statement is answered with, and what the client hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// `ParseComplete`, for the client.
+    Parsed,
+    /// `ParseComplete` that the client did not ask for.
+    ParsedUnasked,
+    /// `CloseComplete`; the client is told `ParseComplete`: the server has its statement already.
+    Known,
+    /// `CloseComplete`, for the client.
+    Closed,
+    /// `CloseComplete` that the client did not ask for.
+    ClosedUnasked,
+    /// An error, which the client gets in other words.
+    Refused,
 }
 
 /// What is to be done with a client's message.
@@ -70,6 +89,8 @@ pub struct Exchange {
     pub(super) unsure: bool,
     /// Since then the server has said `ReadyForQuery`.
     pub(super) ready_since: bool,
+    /// Messages about named statements that the server skipped after its last error.
+    pub(super) skipped: u32,
 }
 
 impl Exchange {
@@ -141,6 +162,24 @@ impl Exchange {
         self.is_in_doubt() && self.owes_only_syncs()
     }
 
+    /// Whether the server reads the data of a COPY whose end the client has not sent.
+    #[must_use]
+    pub fn copies_in(&self) -> bool {
+        self.copy_in && !self.owed.contains(&Owed::CopyEnd)
+    }
+
+    /// Whether the client has ended a COPY that the server has not answered.
+    #[must_use]
+    pub fn ends_copy(&self) -> bool {
+        self.copy_in && self.owed.contains(&Owed::CopyEnd)
+    }
+
+    /// Whether nobody can tell what is owed.
+    #[must_use]
+    pub const fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
     /// Whether nobody can tell what is owed, although the server has said `ReadyForQuery`.
     #[inline]
     #[must_use]
@@ -208,6 +247,29 @@ impl Exchange {
             self.owed.push_back(owed);
         }
         ClientVerdict::Forward
+    }
+
+    /// A message about a named statement goes to the server, instead of the client's or before it.
+    pub fn owe(&mut self, reply: Reply) {
+        self.unsynced = true;
+        self.owed.push_back(Owed::Named(reply));
+    }
+
+    /// The unnamed statement was parsed once more, for the client that is about to bind it.
+    pub const fn parsed_again(&mut self) {
+        self.unnamed_parsed = true;
+    }
+
+    /// How many messages about named statements the server has skipped since this was last asked.
+    pub const fn take_skipped(&mut self) -> usize {
+        std::mem::replace(&mut self.skipped, 0) as usize
+    }
+
+    /// What was read of a unit is to be read once more.
+    pub fn rewind(&mut self) {
+        let switch = self.switch;
+        self.reset();
+        self.switch = switch;
     }
 
     fn on_copy(&mut self, tag: u8) -> ClientVerdict {

@@ -18,6 +18,6 @@ mod server_scan;
 mod tests;
 
 pub use client_scan::{ClientEvent, ClientScan};
-pub use exchange::{ClientVerdict, Exchange, Refusal};
+pub use exchange::{ClientVerdict, Exchange, Refusal, Reply};
 pub use replies::{ServerVerdict, Unexpected};
 pub use server_scan::{ServerMessage, ServerScan};

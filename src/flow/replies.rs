@@ -1,6 +1,6 @@
 //! What each message of the server does to the ring of owed replies.
 
-use super::exchange::{Exchange, Owed};
+use super::exchange::{Exchange, Owed, Reply};
 use crate::wire::backend::{TransactionStatus, ready_for_query, tag as server};
 
 /// What is to be done with a server's message.
@@ -18,6 +18,8 @@ pub enum ServerVerdict {
     Parameter,
     /// A `ReadyForQuery`; goes to the client.
     Ready(TransactionStatus),
+    /// It answers a message about a named statement; an error, if the reply was to be one.
+    Named(Reply),
 }
 
 /// A message that cannot come now. Nobody knows any more whose turn it is: close the server.
@@ -39,9 +41,15 @@ impl Exchange {
             _ if self.switching() => return self.on_switch(tag),
             _ if self.unsure => return self.on_unsure(tag, body),
             server::NOTICE | server::NOTIFICATION => return Ok(ServerVerdict::Forward),
-            server::ERROR => self.on_error(),
+            server::ERROR => {
+                let refused = self.owed.front() == Some(&Owed::Named(Reply::Refused));
+                self.on_error();
+                if refused {
+                    return Ok(ServerVerdict::Named(Reply::Refused));
+                }
+            }
             server::READY_FOR_QUERY => return self.on_ready(body),
-            _ => self.on_reply(tag)?,
+            _ => return self.on_reply(tag),
         }
         Ok(ServerVerdict::Forward)
     }
@@ -84,12 +92,17 @@ impl Exchange {
         }
     }
 
-    fn on_reply(&mut self, tag: u8) -> Result<(), Unexpected> {
+    fn on_reply(&mut self, tag: u8) -> Result<ServerVerdict, Unexpected> {
         let Some(&head) = self.owed.front() else { return Err(Unexpected { tag }) };
+        let forward = Ok(ServerVerdict::Forward);
         match head {
-            Owed::Query | Owed::Execute => return self.on_result(tag, head),
-            Owed::FunctionCall if tag == server::FUNCTION_RESULT => return Ok(()),
-            Owed::Describe if tag == server::PARAMETER_DESCRIPTION => return Ok(()),
+            Owed::Query | Owed::Execute => return self.on_result(tag, head).and(forward),
+            Owed::FunctionCall if tag == server::FUNCTION_RESULT => return forward,
+            Owed::Describe if tag == server::PARAMETER_DESCRIPTION => return forward,
+            Owed::Named(reply) if reply.tag() == Some(tag) => {
+                self.pop();
+                return Ok(ServerVerdict::Named(reply));
+            }
             Owed::Describe if matches!(tag, server::ROW_DESCRIPTION | server::NO_DATA) => {}
             Owed::Close if tag == server::CLOSE_COMPLETE => {}
             Owed::CloseUnnamed if tag == server::CLOSE_COMPLETE => self.unnamed_waits = false,
@@ -104,10 +117,11 @@ impl Exchange {
             | Owed::ParseUnnamed
             | Owed::Bind
             | Owed::Sync
+            | Owed::Named(_)
             | Owed::CopyEnd => return Err(Unexpected { tag }),
         }
         self.pop();
-        Ok(())
+        forward
     }
 
     /// What a `Query` or an `Execute` yields.
@@ -161,8 +175,10 @@ impl Exchange {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
                 while self.owed.front().is_some_and(|owed| *owed != Owed::Sync) {
+                    let skipped = self.owed.pop_front();
                     // The client has bound its statement; that it failed is its own affair.
-                    self.unnamed_waits &= self.owed.pop_front() != Some(Owed::Bind);
+                    self.unnamed_waits &= skipped != Some(Owed::Bind);
+                    self.skipped += u32::from(matches!(skipped, Some(Owed::Named(_))));
                 }
                 self.skip_to_sync = self.owed.is_empty();
             }
@@ -214,5 +230,16 @@ impl Exchange {
             at += 1;
             !swallowed
         });
+    }
+}
+
+impl Reply {
+    /// The message that it is, unless it is an error.
+    const fn tag(self) -> Option<u8> {
+        match self {
+            Self::Parsed | Self::ParsedUnasked => Some(server::PARSE_COMPLETE),
+            Self::Known | Self::Closed | Self::ClosedUnasked => Some(server::CLOSE_COMPLETE),
+            Self::Refused => None,
+        }
     }
 }

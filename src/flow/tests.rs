@@ -237,7 +237,7 @@ fn messages_are_found_however_the_stream_is_cut() {
         ends(b'B', Flags::NONE),
         begins(b'C', Names::Unnamed),
         ends(b'C', Flags::NONE),
-        begins(b'C', Names::Other),
+        begins(b'C', Names::Statement),
         ends(b'C', Flags::NONE),
         begins(b'C', Names::Other),
         ends(b'C', Flags::NONE),

@@ -102,6 +102,26 @@ impl Buffer {
         self.end -= small(count);
     }
 
+    /// Puts other bytes in the place of `count` bytes, `at` bytes behind the front; `false` if there is
+    /// no room for them.
+    #[must_use]
+    pub fn replace(&mut self, at: usize, count: usize, bytes: &[u8]) -> bool {
+        let behind: Box<[u8]> = self.bytes()[at + count..].into();
+        let kept = self.end;
+        self.end = self.start + small(at);
+        if at + bytes.len() + behind.len() > BUFFER_LEN {
+            self.end = kept;
+            return false;
+        }
+        if self.start as usize + at + bytes.len() + behind.len() > BUFFER_LEN
+            && let Some(block) = &mut self.block
+        {
+            block.copy_within(self.start as usize..self.end as usize, 0);
+            (self.start, self.end) = (0, small(at));
+        }
+        self.append(bytes) && self.append(&behind)
+    }
+
     /// Gives the block back if no byte waits.
     pub fn release(&mut self) {
         if self.is_empty()
@@ -195,6 +215,19 @@ mod tests {
         assert!(buffer.append(b"xy"));
         assert!(!buffer.append(&[0; BUFFER_LEN]));
         assert_eq!(buffer.bytes(), b"\x01\x01xy");
+    }
+
+    #[test]
+    fn bytes_in_the_middle_are_replaced_if_there_is_room() {
+        let mut buffer = filled(b"abcdef");
+        buffer.consume(1);
+        assert!(buffer.replace(1, 2, b"longer") && buffer.replace(0, 1, b""));
+        assert_eq!(buffer.bytes(), b"longeref");
+        let mut full = filled(&[1; BUFFER_LEN]);
+        assert!(!full.replace(2, 1, b"xx") && full.is_full());
+        full.consume(3);
+        assert!(full.replace(BUFFER_LEN - 4, 1, b"xyz"));
+        assert!(full.bytes().ends_with(b"\x01xyz"));
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl Checkout {
             stats.switches.add_one();
             if *scrubs {
                 stats.scrubs.add_one();
+                server.held.clear();
             }
             server.known = Known::Unsure;
         }
@@ -200,6 +201,7 @@ impl Linked {
             Some(Ok(answer)) if answer.status == TransactionStatus::Idle => {
                 let server = self.server();
                 (server.known, server.unnamed_left) = (Known::Neutral, None);
+                server.held.clear();
                 self.give_back();
             }
             Some(Ok(_)) => warn!("server closed: it is in a transaction behind its scrub"),

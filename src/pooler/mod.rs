@@ -27,6 +27,7 @@ use crate::client::{
 use crate::config::{Config, ListenAddress};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
+use crate::prepared::Statements;
 use crate::stats::Stats;
 use workers::Workers;
 
@@ -178,6 +179,7 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         cancels: Arc::default(),
         welcomes: Welcomes::default(),
         targets: Targets::default(),
+        statements: Statements::default(),
         room: Arc::new(Semaphore::new(config.general.max_client_conn)),
         shutdown: Arc::new(Shutdown::new(workers.all().to_vec())),
         stats,

@@ -127,6 +127,7 @@ impl Server {
                 ServerVerdict::Forward if message.tag == tag::DATA_ROW => rows += 1,
                 ServerVerdict::Forward
                 | ServerVerdict::Swallow
+                | ServerVerdict::Named(_)
                 | ServerVerdict::SwitchDone
                 | ServerVerdict::SwitchFailed => {}
             }

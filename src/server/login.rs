@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{CancelKey, Known, Parameters, Server};
 use crate::config::{Cluster, Secret};
 use crate::net::{Connector, Conversation, DialError, Stream, dial};
+use crate::prepared::Held;
 use crate::wire::Malformed;
 use crate::wire::backend::{
     AuthenticationRequest, ServerError, authentication, backend_key_data, parameter_status, tag,
@@ -203,6 +204,7 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
         parameters: reported,
         known: Known::Neutral,
         unnamed_left: None,
+        held: Held::default(),
         retire_at: now + endpoint.lifetime,
         idle_since: now,
     }))

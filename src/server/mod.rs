@@ -27,9 +27,10 @@ pub use cancel::{CancelKey, PendingCancel};
 pub use login::{Endpoint, LoginError, login};
 pub use observe::ObserveError;
 pub use parameters::Parameters;
-pub use switch::{Frames, Known, Switch, Target};
+pub use switch::{Class, Frames, Known, Switch, Target};
 
 use crate::net::Stream;
+use crate::prepared::Held;
 use crate::wire::backend::{parameter_status, tag};
 use crate::wire::build;
 use crate::wire::frame::{HEADER_LEN, Header};
@@ -46,6 +47,8 @@ pub struct Server {
     pub known: Known,
     /// The client (its process id) that may have left an unnamed statement.
     pub unnamed_left: Option<i32>,
+    /// What it has prepared for clients.
+    pub held: Held,
     /// When `server_lifetime` is over.
     pub retire_at: Instant,
     /// When it was last given back.

@@ -13,6 +13,7 @@
 //! the explicit options, because the last user may have left `default_transaction_read_only`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
@@ -82,6 +83,31 @@ impl Frames {
     }
 }
 
+/// States in which a statement's text means the same: what is parsed in one may be bound in another.
+#[derive(Debug)]
+pub struct Class(u64);
+
+impl Class {
+    /// Another one than all before.
+    #[must_use]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The state a client needs, with its switch prepared. Shared by all clients that need the same.
 #[derive(Debug)]
 pub struct Target {
@@ -89,15 +115,17 @@ pub struct Target {
     pub tenant: TenantId,
     /// Role and settings.
     pub session: SessionState,
+    /// What statements parsed in it are good for.
+    pub class: Arc<Class>,
     full: Frames,
 }
 
 impl Target {
     /// Prepares the switch to a state.
     #[must_use]
-    pub fn new(tenant: TenantId, session: SessionState) -> Self {
+    pub fn new(tenant: TenantId, session: SessionState, class: Arc<Class>) -> Self {
         let full = Frames::guarded(&SCRUB, &session.statements());
-        Self { tenant, session, full }
+        Self { tenant, session, class, full }
     }
 
     fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {

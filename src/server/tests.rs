@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::switch::Fit;
-use super::{Frames, Known, Parameters, Switch, Target};
+use super::{Class, Frames, Known, Parameters, Switch, Target};
 use crate::config::Scrub;
 use crate::tenant::{GucName, NamePattern, SessionState, Value};
 use crate::wire::frame::Header;
@@ -10,7 +10,7 @@ fn target(tenant: &str, value: &str) -> Arc<Target> {
     let id = NamePattern::new("[a-z]+").unwrap().parse(tenant).unwrap();
     let value = Value::Text(value.as_bytes().into());
     let session = SessionState::default().with(GucName::new("app.x").unwrap(), value);
-    Arc::new(Target::new(id, session))
+    Arc::new(Target::new(id, session, Arc::new(Class::new())))
 }
 
 /// The statements in the frames, and how many messages there are.

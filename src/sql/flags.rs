@@ -39,7 +39,9 @@ pub enum Flag {
     FunctionCall,
     /// A dollar quote with a tag longer than PostgreSQL's identifiers.
     LongDollarTag,
-    /// `UNLISTEN`, `CLOSE`, `DROP`, `DEALLOCATE` or an unlock: it may end what ties a session to its
+    /// `DEALLOCATE`.
+    Deallocate,
+    /// `UNLISTEN`, `CLOSE`, `DROP` or an unlock: it may end what ties a session to its
     /// server, and does nothing else.
     Ends,
 }
@@ -52,7 +54,7 @@ const LARGE_OBJECT_FUNCTIONS: [u32; 14] =
     [715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172];
 
 impl Flag {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Set,
         Self::Reset,
         Self::Discard,
@@ -71,6 +73,7 @@ impl Flag {
         Self::UnicodeIdentifier,
         Self::FunctionCall,
         Self::LongDollarTag,
+        Self::Deallocate,
         Self::Ends,
     ];
 
@@ -105,6 +108,7 @@ impl Flag {
             Self::UnicodeIdentifier => "Unicode-escaped identifier",
             Self::FunctionCall => "FunctionCall",
             Self::LongDollarTag => "long dollar-quote tag",
+            Self::Deallocate => "DEALLOCATE",
             Self::Ends => "UNLISTEN",
         }
     }
@@ -160,6 +164,12 @@ impl Flags {
     #[must_use]
     pub const fn intersects(self, others: Self) -> bool {
         self.0 & others.0 != 0
+    }
+
+    /// Whether all of the others are among them.
+    #[must_use]
+    pub const fn includes(self, others: Self) -> bool {
+        others.0 & !self.0 == 0
     }
 
     /// Those of both.

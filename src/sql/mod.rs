@@ -10,6 +10,7 @@
 //! <https://www.postgresql.org/docs/current/sql-syntax-lexical.html>
 
 mod alarm;
+mod deallocate;
 mod flags;
 mod lexer;
 mod settings;
@@ -19,6 +20,7 @@ mod tokens;
 mod words;
 
 pub use alarm::is_plain;
+pub use deallocate::deallocated;
 pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use settings::Settings;

@@ -66,7 +66,7 @@ static WORDS: [(&str, Spelled, Word); 44] = [
     ("unlisten", Whole, Word::Opens(Flag::Ends)),
     ("close", Whole, Word::Opens(Flag::Ends)),
     ("drop", Whole, Word::Opens(Flag::Ends)),
-    ("deallocate", Whole, Word::Opens(Flag::Ends)),
+    ("deallocate", Whole, Word::Opens(Flag::Deallocate)),
     ("pg_settings", Whole, Word::Anywhere(Flag::PgSettings)),
     ("pg_temp", Prefix, Word::Anywhere(Flag::Temporary)),
     ("listen", Whole, Word::Opens(Flag::Listen)),

@@ -221,6 +221,18 @@ impl SessionState {
         self.settings.iter()
     }
 
+    /// This state without what does not change what a statement means, nor how it is planned.
+    #[must_use]
+    pub fn for_plans(&self) -> Self {
+        let plans = |name: &GucName| {
+            !name.as_str().ends_with("_timeout")
+                && !matches!(name.as_str(), "application_name" | "client_min_messages")
+        };
+        let mut state = self.clone();
+        state.settings.retain(|name, _| plans(name));
+        state
+    }
+
     /// This state under `own`: where both set something, `own` wins.
     #[must_use]
     pub fn overlay(&self, own: &Self) -> Self {

@@ -108,6 +108,29 @@ pub fn unnamed_statement(sql: &str, out: &mut BytesMut) {
     out.put_slice(b"E\x00\x00\x00\x09\0\0\0\0\0");
 }
 
+/// `Parse`: a name, and what stands behind it in the body.
+pub fn parse(name: &[u8], tail: &[u8], out: &mut BytesMut) {
+    out.put_u8(b'P');
+    out.put_u32(u32::try_from(4 + name.len() + 1 + tail.len()).expect("a kept text is short"));
+    out.put_slice(name);
+    out.put_u8(0);
+    out.put_slice(tail);
+}
+
+/// `Close` of a statement.
+pub fn close_statement(name: &[u8], out: &mut BytesMut) {
+    out.put_u8(b'C');
+    out.put_u32(u32::try_from(4 + 1 + name.len() + 1).expect("a name is short"));
+    out.put_u8(b'S');
+    out.put_slice(name);
+    out.put_u8(0);
+}
+
+/// `Execute` of a portal that nobody makes: an error, in any state of a transaction.
+pub fn failing_execute(out: &mut BytesMut) {
+    out.put_slice(b"E\x00\x00\x00\x16tenantry_none\0\0\0\0\0");
+}
+
 /// `Close` of the unnamed statement.
 pub fn close_unnamed_statement(out: &mut BytesMut) {
     out.put_slice(b"C\x00\x00\x00\x06S\0");
@@ -115,6 +138,8 @@ pub fn close_unnamed_statement(out: &mut BytesMut) {
 
 /// `Close` of a statement that nobody makes, which is no error and changes nothing, and `Sync`.
 pub const QUESTION: &[u8] = b"C\x00\x00\x00\x17Stenantry_question\0S\x00\x00\x00\x04";
+/// `Sync` (`S`).
+pub const SYNC: &[u8] = b"S\x00\x00\x00\x04";
 /// `Flush` (`H`).
 pub const FLUSH: &[u8] = b"H\x00\x00\x00\x04";
 /// `Terminate` (`X`).

@@ -54,14 +54,14 @@ pub fn sasl_initial(body: &[u8]) -> Result<(&[u8], Option<&[u8]>), Malformed> {
 pub enum Names {
     /// The unnamed statement.
     Unnamed,
-    /// A portal, or a statement that is only closed: nothing that has to be found again.
+    /// A portal, or nothing.
     Other,
     /// A statement with a name: it must be found again on the same server.
     Statement,
 }
 
-/// Which statement a `Parse` (`P`), `Bind` (`B`) or `Close` (`C`) speaks of, from the head of its
-/// body.
+/// Which statement a `Parse` (`P`), `Bind` (`B`), `Describe` (`D`) or `Close` (`C`) speaks of, from
+/// the head of its body.
 ///
 /// `None` while too little of the body has arrived to tell.
 #[must_use]
@@ -69,14 +69,11 @@ pub fn statement_named(tag: u8, body_head: &[u8]) -> Option<Names> {
     let statement = match tag {
         tag::PARSE => body_head,
         tag::BIND => split_cstr(body_head)?.1,
-        tag::CLOSE => {
-            let unnamed = match body_head {
-                [b'S', name, ..] => *name == 0,
-                [_, _, ..] => false,
-                _ => return None,
-            };
-            return Some(if unnamed { Names::Unnamed } else { Names::Other });
-        }
+        tag::CLOSE | tag::DESCRIBE => match body_head {
+            [b'S', name @ ..] => name,
+            [_, _, ..] => return Some(Names::Other),
+            _ => return None,
+        },
         _ => return Some(Names::Other),
     };
     Some(if *statement.first()? == 0 { Names::Unnamed } else { Names::Statement })

@@ -16,6 +16,7 @@ mod drivers;
 mod extended_query;
 mod hostile;
 mod pipeline;
+mod prepared;
 mod quotas;
 mod regressions;
 mod session_mode;

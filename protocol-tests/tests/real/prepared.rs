@@ -1,0 +1,299 @@
+//! Named statements of clients in transaction mode: on any server, with PostgreSQL's own errors.
+
+use protocol_tests::pooler::BY_SCHEMA;
+use protocol_tests::wire::{
+    batch, bind, close, describe, execute, flush, message, parse, query, sync,
+};
+use protocol_tests::{Database, Pooler, Wire, on_both};
+
+use crate::{raw, trusting};
+
+const PID: &str = "select pg_backend_pid()";
+
+/// What came up to `ReadyForQuery`: tags, reports aside, and an error's SQLSTATE and text.
+async fn answer(wire: &mut Wire) -> (String, String) {
+    let (messages, status) = wire.until_ready().await;
+    let error = messages.iter().find(|message| message.tag == 'E');
+    let told = error.map(|e| format!("{} {}", e.field('C'), e.field('M'))).unwrap_or_default();
+    let tags = messages.iter().map(|m| m.tag).filter(|tag| *tag != 'S');
+    (tags.chain(['Z', status]).collect(), told)
+}
+
+async fn send(wire: &mut Wire, messages: &[Vec<u8>]) -> (String, String) {
+    wire.send(&messages.concat()).await;
+    answer(wire).await
+}
+
+fn ok(tags: &str) -> (String, String) {
+    (tags.to_owned(), String::new())
+}
+
+/// Runs a statement by its name; the first column of its rows.
+async fn run(wire: &mut Wire, name: &str) -> Result<Vec<String>, String> {
+    wire.send(&[bind("", name), execute("", 0), sync()].concat()).await;
+    let (messages, _) = wire.until_ready().await;
+    match messages.iter().find(|message| message.tag == 'E') {
+        Some(error) => Err(format!("{} {}", error.field('C'), error.field('M'))),
+        None => Ok(messages
+            .iter()
+            .filter(|m| m.tag == 'D')
+            .map(protocol_tests::wire::Message::text)
+            .collect()),
+    }
+}
+
+/// Holds one of the servers until it is dropped or ends its transaction.
+async fn holding(pooler: &Pooler) -> Wire {
+    let mut wire = raw(pooler, "acme").await;
+    wire.run("begin").await.unwrap();
+    wire
+}
+
+on_both! {
+    async fn a_statement_is_there_on_every_server(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        assert_eq!(send(&mut wire, &[parse("s", PID), sync()]).await, ok("1ZI"));
+        let first = run(&mut wire, "s").await.unwrap();
+        let mut other = holding(&pooler).await;
+        let second = run(&mut wire, "s").await.unwrap();
+        assert_ne!(first, second, "the other client holds the first server");
+        assert_eq!(send(&mut wire, &[describe('S', "s"), sync()]).await, ok("tTZI"));
+        other.run("rollback").await.unwrap();
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
+    async fn two_clients_give_the_same_name_to_different_statements(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        assert_eq!(send(&mut a, &[parse("s", "select 'a'"), sync()]).await, ok("1ZI"));
+        assert_eq!(send(&mut b, &[parse("s", "select 'b'"), sync()]).await, ok("1ZI"));
+        for _ in 0..3 {
+            assert_eq!((run(&mut a, "s").await.unwrap(), run(&mut b, "s").await.unwrap()), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        }
+        // The same text under another name: the server has it already, and the client hears the same.
+        assert_eq!(send(&mut b, &[parse("t", "select 'a'"), describe('S', "t"), bind("", "t"), execute("", 0), sync()]).await, ok("1tT2DCZI"));
+    }
+
+    async fn the_same_text_means_each_tenants_own_table(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut clients = [(raw(&pooler, "acme").await, "acme"), (raw(&pooler, "umbra").await, "umbra")];
+        for (wire, _) in &mut clients {
+            assert_eq!(send(wire, &[parse("s", "select name from who"), sync()]).await, ok("1ZI"));
+        }
+        for _ in 0..4 {
+            for (wire, name) in &mut clients {
+                assert_eq!(run(wire, "s").await.unwrap(), [*name]);
+            }
+        }
+        // And in another state of the same client.
+        let (acme, _) = &mut clients[0];
+        acme.run("set search_path to umbra").await.unwrap();
+        assert_eq!(run(acme, "s").await.unwrap(), ["umbra"]);
+        acme.run("reset search_path").await.unwrap();
+        assert_eq!(run(acme, "s").await.unwrap(), ["acme"]);
+    }
+
+    async fn errors_are_postgresqls_own_and_the_session_goes_on(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut direct = db.wire("-c search_path=acme").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let s = |text: &str| parse("s", text);
+        let conversations: Vec<Vec<Vec<u8>>> = vec![
+            vec![bind("", "none"), execute("", 0), sync()],
+            vec![describe('S', "none"), sync()],
+            vec![close('S', "none"), sync()],
+            vec![bind("", "tenantry_0"), sync()],
+            vec![s("select 1"), sync()],
+            vec![s("select 2"), bind("", "s"), execute("", 0), sync()],
+            vec![bind("", "s"), execute("", 0), sync()],
+            vec![parse("bad", "selec"), bind("", "bad"), execute("", 0), sync()],
+            vec![bind("", "bad"), sync()],
+            // Skipped: it was never prepared, and never closed.
+            vec![batch("select 1/0"), parse("later", "select 3"), close('S', "s"), sync()],
+            vec![bind("", "later"), sync()],
+            vec![bind("", "s"), execute("", 0), sync()],
+            vec![close('S', "s"), bind("", "s"), execute("", 0), sync()],
+            vec![s("select 4"), bind("", "s"), execute("", 0), close('S', "s"), s("select 5"), bind("", "s"), execute("", 0), sync()],
+            // In a transaction, an error aborts it.
+            vec![query("begin")],
+            vec![s("select 6"), sync()],
+            vec![bind("", "s"), execute("", 0), sync()],
+            vec![query("rollback")],
+            vec![bind("", "s"), execute("", 0), sync()],
+            vec![query("begin")],
+            vec![parse("t", "select 7"), sync()],
+            vec![query("rollback")],
+            vec![bind("", "t"), execute("", 0), sync()],
+            vec![query("deallocate t")],
+            vec![bind("", "t"), sync()],
+            vec![parse("t", "select 8"), sync()],
+            vec![batch("deallocate prepare \"t\""), sync()],
+            vec![bind("", "t"), sync()],
+            vec![query("deallocate t")],
+            vec![parse("t", "select 9"), sync()],
+            vec![query("deallocate all")],
+            vec![bind("", "t"), sync()],
+            vec![bind("", "s"), sync()],
+            vec![parse("t", "select 10"), sync()],
+            vec![query("discard all")],
+            vec![parse("t", "select 11"), bind("", "t"), execute("", 0), sync()],
+        ];
+        for (number, messages) in conversations.iter().enumerate() {
+            let mut want = send(&mut direct, messages).await;
+            // A connection that asks for this name has never had it.
+            want.1 = want.1.replace("tenantry_0", "Tenantry_0");
+            let got = send(&mut wire, messages).await;
+            assert_eq!((got.0, got.1.replace("tenantry_0", "Tenantry_0")), want, "conversation {number}");
+        }
+    }
+
+    async fn pipelines_of_several_units_are_answered_in_order(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut direct = db.wire("-c search_path=acme").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let run_it = |name: &str| [bind("", name), execute("", 0), sync()].concat();
+        let pipeline = [
+            parse("a", "select 1"), parse("b", "select 1/0"), sync(),
+            run_it("a"), run_it("b"), run_it("a"),
+            // The first fails, so the second is no duplicate.
+            parse("c", "selec"), sync(), parse("c", "select 2"), sync(), run_it("c"),
+            close('S', "a"), sync(), run_it("a"), parse("a", "select 3"), sync(), run_it("a"),
+            query("deallocate all"), run_it("a"), parse("a", "select 4"), sync(), run_it("a"),
+        ].concat();
+        direct.send(&pipeline).await;
+        wire.send(&pipeline).await;
+        for number in 0..14 {
+            assert_eq!(answer(&mut wire).await, answer(&mut direct).await, "answer {number}");
+        }
+    }
+
+    async fn portals_live_across_a_flush(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        assert_eq!(send(&mut wire, &[parse("s", "select generate_series(1, 5)"), sync()]).await, ok("1ZI"));
+        wire.send(&[bind("p", "s"), execute("p", 2), flush()].concat()).await;
+        for tag in ['2', 'D', 'D', 's'] {
+            assert_eq!(wire.receive().await.tag, tag);
+        }
+        assert_eq!(send(&mut wire, &[execute("p", 0), close('P', "p"), sync()]).await, ok("DDDC3ZI"));
+    }
+
+    async fn the_unnamed_statement_may_be_bound_in_a_later_transaction(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            assert_eq!(send(&mut wire, &[parse("", PID), describe('S', ""), sync()]).await, ok("1tTZI"));
+            // Another client takes the server meanwhile, and has an unnamed statement of its own.
+            let mut other = raw(&pooler, "acme").await;
+            assert_eq!(send(&mut other, &[batch("select 1"), sync()]).await, ok("12DCZI"));
+            others.push(other);
+            let held = holding(&pooler).await;
+            assert_eq!(send(&mut wire, &[bind("", ""), execute("", 0), sync()]).await, ok("2DCZI"));
+            drop(held);
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+        assert_eq!(wire.run("select 1").await.unwrap(), ["1"]);
+        assert_eq!(send(&mut wire, &[bind("", ""), sync()]).await.0, "EZI", "a query drops it");
+    }
+
+    async fn what_a_statement_sets_is_followed_each_time_it_runs(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let set = "select set_config('app.x', $1, false)";
+        assert_eq!(send(&mut wire, &[parse("set", set), parse("any", "select set_config($1, $2, false)"), sync()]).await, ok("11ZI"));
+        let bound = |name: &str, values: &[&str]| {
+            let mut body = [b"\0", name.as_bytes(), b"\0\0\0"].concat();
+            body.extend(u16::try_from(values.len()).unwrap().to_be_bytes());
+            for value in values {
+                body.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+                body.extend(value.as_bytes());
+            }
+            body.extend([0, 0]);
+            message('B', &body)
+        };
+        let see = "select concat(current_setting('app.x', true), current_setting('app.y', true))";
+        for round in ["1", "2"] {
+            assert_eq!(send(&mut wire, &[bound("set", &[round]), execute("", 0), sync()]).await, ok("2DCZI"));
+            assert_eq!(send(&mut wire, &[bound("any", &["app.y", round]), execute("", 0), sync()]).await, ok("2DCZI"));
+            let mut held = holding(&pooler).await;
+            assert_eq!(wire.run(see).await.unwrap(), [format!("{round}{round}")]);
+            assert_eq!(held.run(see).await.unwrap(), [""]);
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
+    async fn a_table_that_changes_is_prepared_for_again(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        a.run("create table thing as select 1 as one").await.unwrap();
+        for wire in [&mut a, &mut b] {
+            assert_eq!(send(wire, &[parse("s", "select * from thing"), sync()]).await, ok("1ZI"));
+            assert_eq!(run(wire, "s").await.unwrap(), ["1"]);
+        }
+        a.run("alter table thing add column two int").await.unwrap();
+        for wire in [&mut a, &mut b] {
+            for _ in 0..2 {
+                assert_eq!(run(wire, "s").await.unwrap(), ["1"], "it is not the client's fault");
+            }
+        }
+        // Inside a transaction the error is PostgreSQL's own.
+        a.run("alter table thing add column three int").await.unwrap();
+        b.run("begin").await.unwrap();
+        assert!(run(&mut b, "s").await.unwrap_err().starts_with("0A000"));
+        b.run("rollback").await.unwrap();
+        assert_eq!(run(&mut b, "s").await.unwrap(), ["1"]);
+    }
+
+    async fn a_server_keeps_no_more_statements_than_it_may(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let toml = format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(1));
+        let pooler = Pooler::start_with("max_prepared_statements = 5", &toml).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for number in 0..20 {
+            let text = format!("select {number}");
+            assert_eq!(send(&mut wire, &[parse(&format!("s{number}"), &text), sync()]).await, ok("1ZI"));
+        }
+        for number in (0..20).rev() {
+            assert_eq!(run(&mut wire, &format!("s{number}")).await.unwrap(), [number.to_string()]);
+        }
+        assert_eq!(wire.run("select count(*) from pg_prepared_statements").await.unwrap(), ["5"]);
+    }
+
+    async fn without_room_for_statements_a_session_keeps_its_server(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let toml = format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(2));
+        let pooler = Pooler::start_with("max_prepared_statements = 0", &toml).await;
+        let mut wire = raw(&pooler, "acme").await;
+        assert_eq!(send(&mut wire, &[parse("s", PID), sync()]).await, ok("1ZI"));
+        pooler.until_message(1, "session pinned to its server").await;
+        let pid = run(&mut wire, "s").await.unwrap();
+        assert_eq!(run(&mut wire, "s").await.unwrap(), pid);
+    }
+
+    async fn long_texts_and_long_values_pass(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let value = "x".repeat(3_000_000);
+        assert_eq!(send(&mut wire, &[parse("len", "select length($1::text)"), sync()]).await, ok("1ZI"));
+        let mut body = b"\0len\0\0\0\0\x01".to_vec();
+        body.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+        body.extend(value.as_bytes());
+        body.extend([0, 0]);
+        for _ in 0..3 {
+            let mut held = holding(&pooler).await;
+            wire.send(&[message('B', &body), execute("", 0), sync()].concat()).await;
+            let (messages, _) = wire.until_ready().await;
+            assert_eq!(messages[1].text(), "3000000");
+            held.run("rollback").await.unwrap();
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+        // A text that fits into no buffer stays on its server.
+        let text = format!("select length('{value}')");
+        assert_eq!(send(&mut wire, &[parse("long", &text), sync()]).await, ok("1ZI"));
+        assert_eq!(run(&mut wire, "long").await.unwrap(), ["3000000"]);
+        assert_eq!(run(&mut wire, "long").await.unwrap(), ["3000000"]);
+        pooler.until_message(1, "session pinned to its server").await;
+    }
+}

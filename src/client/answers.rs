@@ -1,0 +1,95 @@
+//! Answers about prepared statements: which names hold from now on, and what the client hears.
+
+use super::prepared::Deallocates;
+use super::session::Session;
+use crate::flow::Reply;
+use crate::prepared::{Op, PREFIX};
+use crate::wire::backend::{ServerError, tag};
+use crate::wire::frame::HEADER_LEN;
+
+/// What a DEALLOCATE that was sent as something else is answered with.
+const DISGUISED: &[u8] = b"UNLISTEN\0";
+/// `ParseComplete`.
+const PARSED: &[u8] = b"1\x00\x00\x00\x04";
+/// `CommandComplete` as the client expects it.
+const DEALLOCATED: &[u8] = b"C\x00\x00\x00\x0fDEALLOCATE\0";
+
+impl Session {
+    /// Whether a message may have to be told in other words.
+    #[inline]
+    pub(super) fn is_told_otherwise(&self, message: u8) -> bool {
+        message == tag::COMMAND_COMPLETE
+            && (self.deallocates != Deallocates::No
+                || self.names.as_ref().is_some_and(|names| names.disguised > 0))
+    }
+
+    /// The answer to a message that the pooler has a hand in; `count` bytes long.
+    pub(super) fn on_named(&mut self, reply: Reply, count: usize) {
+        let op = self.names.as_mut().and_then(|names| names.answered());
+        self.link.swallowing = matches!(reply, Reply::ParsedUnasked | Reply::ClosedUnasked);
+        match (reply, op) {
+            (Reply::Known, _) => self.tell_instead(count, PARSED),
+            (Reply::Refused, Some(Op::Refused(told))) => {
+                self.undo_skipped(1);
+                self.tell_instead(count, &told);
+            }
+            _ => self.pass(count),
+        }
+    }
+
+    fn tell_instead(&mut self, count: usize, told: &[u8]) {
+        let replaced = self.link.outbound.replace(self.link.passed, count, told);
+        self.pass(if replaced { told.len() } else { count });
+    }
+
+    /// The server has skipped messages after an error; `known` of them were dealt with.
+    pub(super) fn undo_skipped(&mut self, known: usize) {
+        let skipped = self.exchange.take_skipped().saturating_sub(known);
+        if skipped == 0 {
+            return;
+        }
+        let Some(names) = &mut self.names else { return };
+        for lacks in names.skipped(skipped) {
+            if let Some(linked) = &mut self.link.linked {
+                linked.server().held.forget(lacks);
+            }
+        }
+    }
+
+    /// An error that says that the server's statements are not what they are taken for: they are
+    /// parsed anew when they are next bound.
+    ///
+    /// `true` if it says so of a statement that would be good if it were parsed anew.
+    pub(super) fn heal(&mut self, error: &ServerError) -> bool {
+        let own_name =
+            |text: &str| text.as_bytes().windows(PREFIX.len()).any(|part| part == PREFIX);
+        let stale = match error.sqlstate() {
+            // Some function has deallocated it.
+            "26000" => own_name(error.message()),
+            // A table has changed since it was parsed.
+            "0A000" => error.field(b'R') == "RevalidateCachedQuery",
+            _ => false,
+        };
+        if let (true, Some(linked)) = (stale, &mut self.link.linked) {
+            linked.server().held.forget_all();
+        }
+        stale
+    }
+
+    /// A statement has ended, and one that takes prepared statements away was among those sent.
+    pub(super) fn on_deallocated(&mut self, count: usize) {
+        self.link.swallowing = false;
+        let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
+        let body = frame.get(HEADER_LEN..).unwrap_or_default();
+        let Some(names) = &mut self.names else { return self.pass(count) };
+        match body {
+            b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => names.clear(),
+            _ if body == DISGUISED && names.disguised > 0 => {
+                names.disguised -= 1;
+                return self.tell_instead(count, DEALLOCATED);
+            }
+            _ => {}
+        }
+        self.pass(count);
+    }
+}

@@ -1,0 +1,97 @@
+//! What one server has prepared for the pooler's clients.
+
+use std::collections::HashMap;
+
+/// Which statement, parsed in which class of session states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// [`super::Statement::id`].
+    pub statement: u64,
+    /// States in which a text means the same.
+    pub class: u64,
+}
+
+/// A statement's number on a server: the rest of its name there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Never used twice on one connection.
+    pub number: u32,
+    /// It has to be parsed first.
+    pub is_new: bool,
+}
+
+/// The number of a statement that has to be closed to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evicted(pub u32);
+
+#[derive(Debug)]
+struct Entry {
+    number: u32,
+    used: u64,
+}
+
+/// A server's statements; the least recently used one goes when there are too many.
+#[derive(Debug, Default)]
+pub struct Held {
+    entries: HashMap<Key, Entry>,
+    /// Numbers that nobody can use any more, and that may still take memory there.
+    dead: Vec<u32>,
+    next_number: u32,
+    clock: u64,
+}
+
+/// Most dead statements that are remembered. More than that stay until the server is scrubbed.
+const DEAD_MAX: usize = 1024;
+
+impl Held {
+    /// The slot of a statement, and what has to go for it.
+    pub fn take(&mut self, key: Key, max: usize) -> (Slot, Option<Evicted>) {
+        self.clock += 1;
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.used = self.clock;
+            return (Slot { number: entry.number, is_new: false }, None);
+        }
+        let evicted = if self.entries.len() >= max { self.evict() } else { None };
+        // One goes with each new one, so they cannot pile up.
+        let evicted = evicted.or_else(|| self.dead.pop().map(Evicted));
+        let number = self.next_number;
+        self.next_number = self.next_number.wrapping_add(1);
+        self.entries.insert(key, Entry { number, used: self.clock });
+        (Slot { number, is_new: true }, evicted)
+    }
+
+    fn evict(&mut self) -> Option<Evicted> {
+        let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+        let key = *oldest?.0;
+        self.entries.remove(&key).map(|entry| Evicted(entry.number))
+    }
+
+    /// Whether the server has it.
+    #[must_use]
+    pub fn has(&self, key: Key) -> bool {
+        self.entries.contains_key(&key)
+    }
+
+    /// It may not be there: the next who binds it parses it again.
+    pub fn forget(&mut self, key: Key) {
+        let entry = self.entries.remove(&key);
+        self.bury(entry.map(|entry| entry.number));
+    }
+
+    /// Nobody can tell which are there, or whether they are still good.
+    pub fn forget_all(&mut self) {
+        let numbers: Vec<u32> = self.entries.drain().map(|(_, entry)| entry.number).collect();
+        self.bury(numbers);
+    }
+
+    fn bury(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        let room = DEAD_MAX.saturating_sub(self.dead.len());
+        self.dead.extend(numbers.into_iter().take(room));
+    }
+
+    /// The server was scrubbed: nothing is there.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.dead.clear();
+    }
+}

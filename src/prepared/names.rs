@@ -1,0 +1,146 @@
+//! A client's names, and what is not yet certain about them.
+//!
+//! A message changes the names when it is sent; each such message, and each of the pooler's own that
+//! waits for an answer, leaves an [`Op`]. The answers come in the same order. When PostgreSQL skips
+//! to the next `Sync` after an error, what the skipped messages did is undone. Until a unit is
+//! answered, nothing is sent that depends on it from a later unit ([`Names::must_wait`]).
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Key, Statement};
+
+/// Most names of one client. Who needs more keeps its server.
+const NAMES_MAX: usize = 16_384;
+
+/// Something sent whose answer is still to come.
+#[derive(Debug)]
+pub enum Op {
+    /// The client gave a name to a statement.
+    Named {
+        /// The name.
+        name: Box<[u8]>,
+        /// What the server parses with it, unless it had it.
+        parses: Option<Key>,
+    },
+    /// The pooler parses a statement that the client has and the server lacks.
+    Parse(Key),
+    /// The pooler makes room, or keeps a place in the order of answers.
+    Other,
+    /// The client closed a name.
+    Closed {
+        /// The name.
+        name: Box<[u8]>,
+        /// What it meant.
+        was: Option<Arc<Statement>>,
+    },
+    /// The server's error will be replaced by this message.
+    Refused(Bytes),
+}
+
+/// What a client's names mean.
+#[derive(Debug, Default)]
+pub struct Names {
+    known: HashMap<Box<[u8]>, Arc<Statement>>,
+    ops: VecDeque<Op>,
+    /// A unit has ended whose ops are not all answered.
+    sealed: bool,
+    /// `DEALLOCATE`s of single names that run as something else, and whose answers are to come.
+    pub disguised: u32,
+    /// The unnamed statement, if the client may bind it in a later transaction.
+    pub unnamed: Option<Arc<Statement>>,
+}
+
+impl Names {
+    /// What a name means.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.known.get(name)
+    }
+
+    /// Whether there is room for one more name.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.known.len() < NAMES_MAX
+    }
+
+    /// Gives a name, which must be free.
+    pub fn insert(&mut self, name: &[u8], statement: Arc<Statement>, parses: Option<Key>) {
+        self.known.insert(name.into(), statement);
+        self.ops.push_back(Op::Named { name: name.into(), parses });
+    }
+
+    /// Takes a name away.
+    pub fn remove(&mut self, name: &[u8]) {
+        let was = self.known.remove(name);
+        self.ops.push_back(Op::Closed { name: name.into(), was });
+    }
+
+    /// Takes a name away by SQL.
+    pub fn deallocate(&mut self, name: &[u8]) {
+        self.known.remove(name);
+        self.disguised += 1;
+    }
+
+    /// Something else was sent that will be answered in its turn.
+    pub fn push(&mut self, op: Op) {
+        self.ops.push_back(op);
+    }
+
+    /// A unit ends: what its ops will come to is not known to the next one.
+    pub fn seal(&mut self) {
+        self.sealed = !self.ops.is_empty();
+    }
+
+    /// Whether a message about named statements has to wait for answers.
+    #[must_use]
+    pub const fn must_wait(&self) -> bool {
+        self.sealed
+    }
+
+    /// Whether an answer is awaited.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// The first op was answered.
+    pub fn answered(&mut self) -> Option<Op> {
+        let op = self.ops.pop_front();
+        self.sealed &= !self.ops.is_empty();
+        op
+    }
+
+    /// The first `count` ops were skipped: undoes them, the last first; yields what the server lacks.
+    pub fn skipped(&mut self, count: usize) -> Vec<Key> {
+        let mut lacks = Vec::new();
+        let skipped: Vec<Op> = self.ops.drain(..count.min(self.ops.len())).collect();
+        for op in skipped.into_iter().rev() {
+            match op {
+                Op::Named { name, parses } => {
+                    self.known.remove(&name);
+                    lacks.extend(parses);
+                }
+                Op::Closed { name, was: Some(was) } => drop(self.known.insert(name, was)),
+                Op::Parse(key) => lacks.push(key),
+                Op::Closed { was: None, .. } | Op::Other | Op::Refused(_) => {}
+            }
+        }
+        self.sealed &= !self.ops.is_empty();
+        lacks
+    }
+
+    /// `DEALLOCATE ALL` or `DISCARD ALL` has run.
+    pub fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// Whether nothing needs to be kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.ops.is_empty() && self.unnamed.is_none()
+    }
+}

@@ -1,0 +1,77 @@
+use std::sync::Arc;
+
+use super::{Evicted, Held, Key, Names, Op, Statements};
+use crate::sql::Flags;
+
+fn key(statement: u64) -> Key {
+    Key { statement, class: 0 }
+}
+
+#[test]
+fn the_same_text_is_one_statement_as_long_as_somebody_has_it() {
+    let statements = Statements::default();
+    let get = |tail: &[u8]| statements.get(tail, Flags::NONE).unwrap();
+    let (a, b) = (get(b"select 1\0\0\0"), get(b"select 1\0\0\0"));
+    assert!(Arc::ptr_eq(&a, &b) && a.text() == b"select 1");
+    assert_ne!(a.id, get(b"select 1\0\0\x01\0\0\0\x17").id, "other types are another statement");
+    let id = a.id;
+    drop((a, b));
+    assert_ne!(get(b"select 1\0\0\0").id, id);
+}
+
+#[test]
+fn the_least_recently_used_statement_makes_room() {
+    let mut held = Held::default();
+    for statement in 0..3 {
+        let (slot, evicted) = held.take(key(statement), 3);
+        assert!(slot.is_new && evicted.is_none());
+    }
+    assert!(!held.take(key(0), 3).0.is_new);
+    let (slot, evicted) = held.take(key(3), 3);
+    assert!(slot.is_new && evicted == Some(Evicted(1)), "0 was used later");
+    assert!(held.has(key(0)) && !held.has(key(1)) && held.has(key(2)));
+    let other_class = Key { statement: 0, class: 1 };
+    assert!(held.take(other_class, 9).0.is_new, "parsed in another state");
+}
+
+#[test]
+fn what_is_forgotten_is_closed_later_and_no_number_comes_twice() {
+    let mut held = Held::default();
+    let first = held.take(key(0), 9).0.number;
+    held.forget_all();
+    let (slot, evicted) = held.take(key(0), 9);
+    assert!(slot.is_new && slot.number != first);
+    assert_eq!(evicted, Some(Evicted(first)));
+    held.clear();
+    assert_eq!(held.take(key(0), 9).1, None, "a scrub has closed them all");
+}
+
+#[test]
+fn what_the_server_skipped_has_not_happened() {
+    let statements = Statements::default();
+    let statement = |text: &[u8]| statements.get(text, Flags::NONE).unwrap();
+    let mut names = Names::default();
+    names.insert(b"a", statement(b"1\0"), Some(key(1)));
+    assert!(matches!(names.answered(), Some(Op::Named { .. })));
+    // Close a, prepare another a, something of the pooler's: all skipped.
+    names.remove(b"a");
+    names.insert(b"a", statement(b"2\0"), Some(key(2)));
+    names.push(Op::Parse(key(3)));
+    assert_eq!(names.skipped(3), [key(3), key(2)]);
+    assert_eq!(names.get(b"a").unwrap().text(), b"1");
+    assert!(names.is_settled());
+}
+
+#[test]
+fn a_later_unit_waits_for_what_an_earlier_one_comes_to() {
+    let statements = Statements::default();
+    let mut names = Names::default();
+    names.insert(b"a", statements.get(b"1\0", Flags::NONE).unwrap(), None);
+    assert!(!names.must_wait(), "the same unit");
+    names.seal();
+    assert!(names.must_wait());
+    names.answered();
+    assert!(!names.must_wait());
+    names.seal();
+    assert!(!names.must_wait(), "nothing is open");
+}
