@@ -43,7 +43,7 @@ CELL_TIMEOUT = 60  # a cell that hangs must not hold up the others
 TENANTS = ["acme", "umbra"] + [f"tenant{n:02}" for n in range(3, 21)]
 
 # An answer's fewest rows: what was loaded, and nothing hides it. `read` has one row of schema public.
-ROWS = {"read": 1 + 3 * NOTES, "write": 2, "fail": NOTES, "stream": 2 * NOTES}
+ROWS = {"read": 1 + 3 * NOTES, "write": 3, "fail": NOTES, "stream": 2 * NOTES}
 
 CREATE, LOAD = ["create_tenants", *TENANTS], ["load_notes", f"--notes={NOTES}"]
 SHARED = ["migrate_schemas", "--shared"]
@@ -291,7 +291,7 @@ def listening(log):
     """The port in Tenantry's log, once it is there."""
     for line in log.read_text().splitlines():
         if '"listening"' in line:
-            return int(line.partition("127.0.0.1:")[2].partition('"')[0])
+            return int(re.search(r"127\.0\.0\.1:(\d+)", line)[1])
 
 
 TARGETS = {"direct": direct, "pgbouncer": pgbouncer, "tenantry": tenantry}

@@ -31,8 +31,9 @@ def read(request):
 
 
 def write(request):
-    """A note and its tag are kept; a note between them is undone with its savepoint."""
+    """A look first; then a note and its tag are kept, and a note between them is undone with its savepoint."""
     tenant = host_tenant(request)
+    first = Note.objects.earliest("pk")
     with transaction.atomic():
         note = Note.objects.create(tenant=tenant, body="written")
         try:
@@ -43,7 +44,7 @@ def write(request):
             pass
         with transaction.atomic():
             tag = Tag.objects.create(tenant=tenant, name="written", note=note)
-    return answer([Note.objects.get(pk=note.pk), Tag.objects.get(pk=tag.pk)])
+    return answer([first, Note.objects.get(pk=note.pk), Tag.objects.get(pk=tag.pk)])
 
 
 def fail(request):
@@ -70,4 +71,5 @@ def stream(request):
 def server_error(request):
     """Says what went wrong: whoever runs an example wants to know."""
     kind, error, _ = sys.exc_info()
-    return JsonResponse({"error": f"{kind.__name__}: {error}"}, status=500)
+    summary = str(error).partition("\n")[0]
+    return JsonResponse({"error": f"{kind.__name__}: {summary}"}, status=500)
