@@ -74,6 +74,18 @@ def tenants(example):
 
 # Processes
 
+# A signal only asks to stop: an exception between a fork and what undoes it would leave the process behind.
+STOP = threading.Event()
+
+
+class Stopped(Exception):
+    pass
+
+
+def go_on():
+    if STOP.is_set():
+        raise Stopped
+
 
 def free_port():
     with socket.socket() as listener:
@@ -81,15 +93,16 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def wait_for(condition, process, what):
+def wait_for(condition, process, log):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
+        go_on()
         if result := condition():
             return result
         if process.poll() is not None:
-            raise RuntimeError(f"{what} ended with {process.returncode}")
+            raise RuntimeError(f"{log.stem} ended: {log.read_text().strip()[-300:]}")
         time.sleep(0.05)
-    raise RuntimeError(f"{what} did not start")
+    raise RuntimeError(f"{log.stem} did not start")
 
 
 def accepts(port):
@@ -109,11 +122,11 @@ def running(command, log, stop=signal.SIGTERM, **options):
         yield process
     finally:
         process.send_signal(stop)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it hangs, or a worker outlived it
+        process.wait()
 
 
 # PostgreSQL, and what counts its round trips
@@ -144,10 +157,15 @@ class Rig:
         command = [self.bindir / "postgres", "-D", data]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        with running(command, self.dir / "postgres.log", signal.SIGINT, user=self.owner, cwd="/") as process:
-            wait_for(lambda: accepts(self.port), process, "PostgreSQL")
+        log = self.dir / "postgres.log"
+        with running(command, log, signal.SIGINT, user=self.owner, cwd="/") as process:
+            wait_for(self.is_ready, process, log)
             self.psql("postgres", "CREATE ROLE app LOGIN PASSWORD 'app'")
             yield
+
+    def is_ready(self):
+        command = [self.bindir / "pg_isready", "-q", "-h", self.dir / "data", "-p", str(self.port)]
+        return subprocess.run(command).returncode == 0
 
     def psql(self, database, sql):
         command = [self.bindir / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", self.dir / "data"]
@@ -202,17 +220,23 @@ class Proxy:
             self.pump(client_reader, server_writer, None), self.pump(server_reader, client_writer, Messages())
         )
 
+    async def serve(self, started):
+        server = await asyncio.start_server(self.connection, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self.loop, self.stopped = asyncio.get_running_loop(), asyncio.Event()
+        started.set()
+        await self.stopped.wait()
+
     @contextlib.contextmanager
     def serving(self):
-        loop = asyncio.new_event_loop()
-        server = loop.run_until_complete(asyncio.start_server(self.connection, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        started = threading.Event()
+        thread = threading.Thread(target=lambda: asyncio.run(self.serve(started)), daemon=True)
         thread.start()
+        started.wait()
         try:
             yield self
         finally:
-            loop.call_soon_threadsafe(loop.stop)
+            self.loop.call_soon_threadsafe(self.stopped.set)
             thread.join()
 
 
@@ -228,7 +252,7 @@ def direct(rig, proxy, args, database, pool):
 def pgbouncer(rig, proxy, args, database, pool):
     port = free_port()
     (rig.dir / "userlist.txt").write_text('"app" "app"\n')
-    config = rig.dir / "pgbouncer.ini"
+    config, log = rig.dir / "pgbouncer.ini", rig.dir / "pgbouncer.log"
     config.write_text(f"""[databases]
 {database} = host=127.0.0.1 port={proxy.port}
 [pgbouncer]
@@ -243,8 +267,8 @@ max_client_conn = 200
 server_tls_sslmode = disable
 """)
     binary = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-    with running([binary, config], rig.dir / "pgbouncer.log", user=rig.owner) as process:
-        wait_for(lambda: accepts(port), process, "PgBouncer")
+    with running([binary, config], log, user=rig.owner) as process:
+        wait_for(lambda: accepts(port), process, log)
         yield port
 
 
@@ -288,7 +312,7 @@ tenants = ["*"]
 {TENANCY[args.tenant_from]}""")
     log.unlink(missing_ok=True)
     with running([args.tenantry, "serve", "-c", config, "--log-format", "json"], log) as process:
-        yield wait_for(lambda: listening(log), process, "Tenantry")
+        yield wait_for(lambda: listening(log), process, log)
 
 
 def listening(log):
@@ -330,6 +354,7 @@ def fill(rig, bin, example, port, database):
     rig.new_database(database)
     env = environment(port, database, "default")
     for command in EXAMPLES[example]:
+        go_on()
         names = tenants(example) if command is CREATE else []
         done = subprocess.run(
             [bin / "python", "manage.py", *command, *names], cwd=HERE / example, env=env, capture_output=True, text=True
@@ -356,7 +381,7 @@ def serving(rig, bin, example, port, database, variant):
     command += ["--no-control-socket", "--graceful-timeout=5"]
     env = environment(port, database, variant)
     with running(command, log, cwd=HERE / example, env=env) as process:
-        wait_for(lambda: accepts(http_port), process, example)
+        wait_for(lambda: accepts(http_port), process, log)
         yield http_port
 
 
@@ -412,7 +437,7 @@ class Load:
         self.outcomes, self.details, self.written = collections.Counter(), collections.Counter(), 0
 
     def client(self):
-        while time.monotonic() < self.deadline:
+        while time.monotonic() < self.deadline and not STOP.is_set():
             with self.lock:
                 if not self.plan:
                     return
@@ -428,11 +453,9 @@ class Load:
         threads = [threading.Thread(target=self.client, daemon=True) for _ in range(CLIENTS)]
         for thread in threads:
             thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        finally:
-            self.deadline = 0  # also on Ctrl-C
+        for thread in threads:
+            thread.join()
+        go_on()
         if self.plan:
             self.outcomes["error"] += len(self.plan)
             self.details[f"not asked: {CELL_TIMEOUT} s were over"] += len(self.plan)
@@ -586,11 +609,10 @@ def arguments():
     return args
 
 
-def stop(*_):
-    sys.exit("stopped")
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, lambda *_: STOP.set())
+    signal.signal(signal.SIGINT, lambda *_: STOP.set())
+    try:
+        sys.exit(main())
+    except Stopped:
+        sys.exit("stopped")
