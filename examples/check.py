@@ -55,12 +55,12 @@ NATIVE_POOL = {"DATABASE_POOL": "4"}  # fewer connections than gunicorn has thre
 VARIANTS = {
     "default": {},
     "persistent": {"CONN_MAX_AGE": "None"},
+    "psycopg pool": NATIVE_POOL,
     "limit": {"LIMIT_SET_CALLS": "1"},
     "limit, persistent": {"LIMIT_SET_CALLS": "1", "CONN_MAX_AGE": "None"},
+    "limit, psycopg pool": {"LIMIT_SET_CALLS": "1", **NATIVE_POOL},
     "atomic": {"ATOMIC_REQUESTS": "1"},
     "atomic, persistent": {"ATOMIC_REQUESTS": "1", "CONN_MAX_AGE": "None"},
-    "psycopg pool": NATIVE_POOL,
-    "limit, psycopg pool": {"LIMIT_SET_CALLS": "1", **NATIVE_POOL},
 }
 WITHOUT_NATIVE_POOL = {"django-tenant-schemas"}  # Django 4.2
 
@@ -136,7 +136,7 @@ class Rig:
     """What all cells share: a directory, PostgreSQL, and the counting proxy before it."""
 
     def __init__(self, directory, bindir):
-        self.dir, self.bindir = pathlib.Path(directory), pathlib.Path(bindir)
+        self.dir, self.bindir = pathlib.Path(directory), bindir
         # Neither PostgreSQL nor PgBouncer runs as root.
         self.owner = "nobody" if os.getuid() == 0 else None
         os.chmod(directory, 0o755)
@@ -170,7 +170,9 @@ class Rig:
     def psql(self, database, sql):
         command = [self.bindir / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", self.dir / "data"]
         command += ["-p", str(self.port), "-U", "postgres", "-d", database, "-c", sql]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"psql: {done.stderr.strip()}")
         return [line.split("|") for line in done.stdout.splitlines()]
 
     def new_database(self, name):
@@ -272,44 +274,28 @@ server_tls_sslmode = disable
         yield port
 
 
-TENANCY = {
-    # The tenant is whom the client's SET search_path names: one may be made at run time, and until then it is `public`.
-    "search_path": """[tenancy]
-tenant_from = ["search_path"]
-default_tenant = "public"
-unknown = "template"
-schema = "{tenant}"
-[tenants."*"]
-[tenants.public]
-""",
-    # One tenant for all; a SET pins its session. For comparison: the pool must hold every connection of the example.
-    "fixed": """[tenancy]
-tenant_from = ["fixed"]
-schema = "{tenant}"
-[tenants.public]
-""",
-}
+def tenantry_config(args, port, database, pool):
+    """The examples' own configuration, with this cell's places and sizes."""
+    listen = '{ address = "127.0.0.1:0", tenant = "public" }' if args.tenant_from == "fixed" else '"127.0.0.1:0"'
+    changes = {
+        '"127.0.0.1:6432"': listen,
+        "port = 5432": f"port = {port}",
+        'database = "app"': f'database = "{database}"',
+        "max_server_connections = 20": f"max_server_connections = {pool}",
+        '["search_path"]': f'["{args.tenant_from}"]',
+    }
+    text = (HERE / "tenantry.toml").read_text()
+    for old, new in changes.items():
+        if old not in text:
+            raise RuntimeError(f"tenantry.toml: no {old}")
+        text = text.replace(old, new)
+    return text + '[tls.server]\nmode = "disable"\n'  # the proxy reads what PostgreSQL says
 
 
 @contextlib.contextmanager
 def tenantry(rig, proxy, args, database, pool):
-    listen = '{ address = "127.0.0.1:0", tenant = "public" }' if args.tenant_from == "fixed" else '"127.0.0.1:0"'
     config, log = rig.dir / "tenantry.toml", rig.dir / "tenantry.log"
-    config.write_text(f"""[general]
-listen = [{listen}]
-[tls.server]
-mode = "disable"
-[clusters.main]
-host = "127.0.0.1"
-port = {proxy.port}
-user = "app"
-password = "app"
-database = "{database}"
-max_server_connections = {pool}
-[users.app]
-password = "app"
-tenants = ["*"]
-{TENANCY[args.tenant_from]}""")
+    config.write_text(tenantry_config(args, proxy.port, database, pool))
     log.unlink(missing_ok=True)
     with running([args.tenantry, "serve", "-c", config, "--log-format", "json"], log) as process:
         yield wait_for(lambda: listening(log), process, log)
@@ -342,29 +328,41 @@ def virtualenv(cache, example):
 
 
 def environment(port, database, variant):
-    settings = {"DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": str(port), "DATABASE_NAME": database}
+    """All of it: nothing of the caller's own settings slips in."""
+    settings = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_HOST": "127.0.0.1",
+        "DATABASE_PORT": str(port),
+        "DATABASE_NAME": database,
+    }
     settings |= {"DATABASE_USER": "app", "DATABASE_PASSWORD": "app"}
     # The proxy reads what PostgreSQL says, so nothing may be encrypted.
     settings |= {"PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PYTHONDONTWRITEBYTECODE": "1"}
-    return os.environ | settings | VARIANTS[variant]
+    return settings | VARIANTS[variant]
 
 
 def fill(rig, bin, example, port, database):
-    """Migrates and loads an empty database through the target; returns what went wrong, or nothing."""
+    """Migrates and loads an empty database through the target."""
     rig.new_database(database)
     env = environment(port, database, "default")
     for command in EXAMPLES[example]:
         go_on()
         names = tenants(example) if command is CREATE else []
-        done = subprocess.run(
-            [bin / "python", "manage.py", *command, *names], cwd=HERE / example, env=env, capture_output=True, text=True
-        )
-        if done.returncode:
-            return f"manage.py {command[0]}: {cause(done.stderr)}"
+        manage([bin / "python", "manage.py", *command, *names], cwd=HERE / example, env=env)
     loaded, *_ = audit(rig, database, example)
     wanted = NOTES * len(tenants(example))
     if loaded != wanted:
-        return f"{loaded} notes are where they belong, not {wanted}"
+        raise RuntimeError(f"{loaded} notes are where they belong, not {wanted}")
+
+
+def manage(command, **options):
+    name = " ".join(command[1:3])
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CELL_TIMEOUT, **options)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{name}: more than {CELL_TIMEOUT} s") from None
+    if done.returncode:
+        raise RuntimeError(f"{name}: {cause(done.stderr)}")
 
 
 def cause(text):
@@ -429,10 +427,10 @@ def ask(port, tenant, kind):
 class Load:
     """Many clients that work off one list of requests."""
 
-    def __init__(self, port, names, count, seed):
-        draw = random.Random(seed)
-        self.plan = [(draw.choice(names), draw.choice(list(ROWS))) for _ in range(count)]
-        self.port, self.count = port, count
+    def __init__(self, port, names, args):
+        draw = random.Random(args.seed)  # the same requests in every cell
+        self.plan = [(draw.choice(names), draw.choice(args.kinds)) for _ in range(args.requests)]
+        self.port = port
         self.lock, self.deadline = threading.Lock(), time.monotonic() + CELL_TIMEOUT
         self.outcomes, self.details, self.written = collections.Counter(), collections.Counter(), 0
 
@@ -482,50 +480,45 @@ class Result:
 HEADINGS = ["example", "target", "pool", "settings", "ok", "wrong", "errors", "misplaced rows", "round trips/request"]
 
 
-def run_fill(rig, proxy, args, bin, cell, database):
-    result = Result(cell)
-    try:
-        with TARGETS[cell.target](rig, proxy, args, database, cell.pool) as port:
-            problem = fill(rig, bin, cell.example, port, database)
-    except RuntimeError as error:
-        problem = str(error)
-    if problem:
-        result.errors = 1
-        result.details[problem] = 1
-    else:
-        result.ok = 1
-    return result
+def run_fill(rig, proxy, args, bin, result, database):
+    cell = result.cell
+    with TARGETS[cell.target](rig, proxy, args, database, cell.pool) as port:
+        fill(rig, bin, cell.example, port, database)
+    result.ok = 1
 
 
-def run_cell(rig, proxy, args, bin, cell, database):
-    result = Result(cell)
-    try:
-        with TARGETS[cell.target](rig, proxy, args, database, cell.pool) as port:
-            with serving(rig, bin, cell.example, port, database, cell.variant) as http_port:
-                before = proxy.round_trips
-                load = Load(http_port, tenants(cell.example), args.requests, args.seed)
-                load.run()
-                trips = proxy.round_trips - before
-    except RuntimeError as error:
-        result.errors, result.details[str(error)] = 1, 1
-        return result
-    result.trips = f"{trips / args.requests:.1f}"
+def run_cell(rig, proxy, args, bin, result, database):
+    cell = result.cell
+    with TARGETS[cell.target](rig, proxy, args, database, cell.pool) as port:
+        with serving(rig, bin, cell.example, port, database, cell.variant) as http_port:
+            before = proxy.round_trips
+            load = Load(http_port, tenants(cell.example), args)
+            load.run()
+            result.trips = f"{(proxy.round_trips - before) / args.requests:.1f}"
     result.ok, result.wrong, result.errors = (load.outcomes[name] for name in ("ok", "wrong", "error"))
     result.details = load.details
     check_stored(rig, database, load, result)
-    return result
 
 
 def check_stored(rig, database, load, result):
     """What the cell left in the tables: nothing of a stranger's, nothing undone, nothing lost."""
     _, result.misplaced, undone, written = audit(rig, database, result.cell.example)
-    if undone:
-        result.errors += undone
-        result.details["stored although it was undone"] = undone
-    if written < load.written:
-        result.errors += load.written - written
-        result.details["lost although it was answered"] = load.written - written
+    lost = max(0, load.written - written)
+    result.errors += undone + lost
+    result.details["stored although it was undone"] = undone
+    result.details["lost although it was answered"] = lost
+    result.details = +result.details  # without what is 0
     clean(rig, database, result.cell.example)
+
+
+def attempt(run, rig, proxy, args, bin, cell, database):
+    result = Result(cell)
+    try:
+        run(rig, proxy, args, bin, result, database)
+    except RuntimeError as error:
+        result.errors += 1
+        result.details[str(error)] += 1
+    return result
 
 
 def cells(args, example, target):
@@ -546,12 +539,12 @@ def run_all(rig, proxy, args):
         for target in args.targets:
             database = f"{example}_{target}".replace("-", "_")
             pool = "-" if target == "direct" else max(args.pools)
-            filled = run_fill(rig, proxy, args, bin, Cell(example, target, pool, "migrate and load"), database)
+            filled = attempt(run_fill, rig, proxy, args, bin, Cell(example, target, pool, "migrate and load"), database)
             yield filled
             if filled.errors:
                 continue
             for cell in cells(args, example, target):
-                yield run_cell(rig, proxy, args, bin, cell, database)
+                yield attempt(run_cell, rig, proxy, args, bin, cell, database)
 
 
 def line(columns):
@@ -581,6 +574,10 @@ def main():
     return failed != 0
 
 
+def absolute(path):
+    return pathlib.Path(path).resolve()
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -590,15 +587,17 @@ def arguments():
     add("--examples", nargs="+", choices=EXAMPLES, default=list(EXAMPLES))
     add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     add("--pools", nargs="+", type=int, default=[1, 2, 20], help="server connections that a pooler may have")
+    add("--kinds", nargs="+", choices=ROWS, default=list(ROWS), help="of requests")
     add("--requests", type=int, help="a cell; default 300, or 100 with --quick")
     add("--quick", action="store_true", help="one cell for each example and pool size")
     add("--seed", type=int, default=random.randrange(1_000_000))
     add("--details", type=int, default=3, help="how many kinds of failure to show of a cell")
-    add("--table", type=pathlib.Path, help="a file for the table, in Markdown")
-    add("--tenantry", type=pathlib.Path, help="its binary")
-    add("--tenant-from", choices=TENANCY, default="search_path", help="how Tenantry learns of the tenant")
-    add("--bindir", default=bins[-1] if bins else None, help="PostgreSQL's programs")
-    add("--cache", type=pathlib.Path, default=pathlib.Path(cache) / "tenantry", help="for the virtualenvs")
+    add("--table", type=absolute, help="a file for the table, in Markdown")
+    add("--tenantry", type=absolute, help="its binary")
+    fixed = "; fixed: one for all, whose SETs pin their sessions, so the pool must hold every connection"
+    add("--tenant-from", choices=["search_path", "fixed"], default="search_path", help="Tenantry's source" + fixed)
+    add("--bindir", type=absolute, default=bins[-1] if bins else None, help="PostgreSQL's programs")
+    add("--cache", type=absolute, default=pathlib.Path(cache) / "tenantry", help="for the virtualenvs")
     args = parser.parse_args()
     args.targets = args.targets or (["direct", "tenantry"] if args.tenantry else ["direct"])
     args.requests = args.requests or (100 if args.quick else 300)
