@@ -1,5 +1,8 @@
 //! A PostgreSQL that says what a script makes it say: for faults the real one does not produce.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
@@ -10,7 +13,8 @@ use crate::wire::{Message, Wire, message};
 pub struct Scripted {
     pub port: u16,
     connections: mpsc::Receiver<Wire>,
-    cancels: mpsc::Receiver<i32>,
+    cancels: mpsc::Receiver<(i32, Option<TcpStream>)>,
+    holds_cancels: Arc<AtomicBool>,
 }
 
 impl Scripted {
@@ -19,15 +23,17 @@ impl Scripted {
         let port = listener.local_addr().unwrap().port();
         let (sender, connections) = mpsc::channel(64);
         let (cancel_sender, cancels) = mpsc::channel(64);
+        let holds_cancels = Arc::new(AtomicBool::new(false));
+        let holds = Arc::clone(&holds_cancels);
         spawn(async move {
             let mut pid = 0;
             while let Ok((tcp, _)) = listener.accept().await {
                 pid += 1;
                 let (sender, cancel_sender) = (sender.clone(), cancel_sender.clone());
-                spawn(greet(tcp, pid, sender, cancel_sender));
+                spawn(greet(tcp, pid, sender, cancel_sender, Arc::clone(&holds)));
             }
         });
-        Self { port, connections, cancels }
+        Self { port, connections, cancels, holds_cancels }
     }
 
     /// The next connection the pooler has opened and logged in.
@@ -37,7 +43,17 @@ impl Scripted {
 
     /// The process id of the next cancel request.
     pub async fn cancelled(&mut self) -> i32 {
-        crate::soon("a cancel request", self.cancels.recv()).await.unwrap()
+        crate::soon("a cancel request", self.cancels.recv()).await.unwrap().0
+    }
+
+    /// From now on cancel requests are not answered by the end of their connection.
+    pub fn hold_cancels(&self) {
+        self.holds_cancels.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection of the next cancel request that is held.
+    pub async fn held_cancel(&mut self) -> TcpStream {
+        crate::soon("a cancel request", self.cancels.recv()).await.unwrap().1.unwrap()
     }
 
     /// Whether the pooler has opened no further connection.
@@ -58,7 +74,13 @@ impl Scripted {
     }
 }
 
-async fn greet(tcp: TcpStream, pid: i32, sender: mpsc::Sender<Wire>, cancels: mpsc::Sender<i32>) {
+async fn greet(
+    tcp: TcpStream,
+    pid: i32,
+    sender: mpsc::Sender<Wire>,
+    cancels: mpsc::Sender<(i32, Option<TcpStream>)>,
+    holds_cancels: Arc<AtomicBool>,
+) {
     use tokio::io::AsyncReadExt;
     let mut tcp = tcp;
     let Ok(len) = tcp.read_u32().await else { return };
@@ -67,7 +89,9 @@ async fn greet(tcp: TcpStream, pid: i32, sender: mpsc::Sender<Wire>, cancels: mp
         return;
     }
     if body.starts_with(&80_877_102_i32.to_be_bytes()) {
-        let _ = cancels.send(i32::from_be_bytes(body[4..8].try_into().unwrap())).await;
+        let pid = i32::from_be_bytes(body[4..8].try_into().unwrap());
+        let held = holds_cancels.load(Ordering::Relaxed).then_some(tcp);
+        let _ = cancels.send((pid, held)).await;
         return;
     }
     let mut wire = Wire::over(tcp);

@@ -5,12 +5,11 @@ use super::session::Session;
 use crate::flow::Reply;
 use crate::prepared::{Op, PREFIX};
 use crate::wire::backend::{ServerError, tag};
+use crate::wire::build;
 use crate::wire::frame::HEADER_LEN;
 
 /// What a DEALLOCATE that was sent as something else is answered with.
 const DISGUISED: &[u8] = b"UNLISTEN\0";
-/// `ParseComplete`.
-const PARSED: &[u8] = b"1\x00\x00\x00\x04";
 /// `CommandComplete` as the client expects it.
 const DEALLOCATED: &[u8] = b"C\x00\x00\x00\x0fDEALLOCATE\0";
 
@@ -28,7 +27,7 @@ impl Session {
         let op = self.names.as_mut().and_then(|names| names.answered());
         self.link.swallowing = matches!(reply, Reply::ParsedUnasked | Reply::ClosedUnasked);
         match (reply, op) {
-            (Reply::Known, _) => self.tell_instead(count, PARSED),
+            (Reply::Known, _) => self.tell_instead(count, build::PARSE_COMPLETE),
             (Reply::Refused, Some(Op::Refused(told))) => {
                 self.undo_skipped(1);
                 self.tell_instead(count, &told);

@@ -29,6 +29,8 @@ pub(super) enum Event {
     Unserved(Unserved),
     /// The link has ended, or has to pause.
     Link(LinkEnd),
+    /// The search_path may name another tenant.
+    Path,
     /// The client is gone.
     Over,
     /// The client gets a last word.
@@ -76,6 +78,7 @@ impl Session {
                 let cancelled = self.part_from_server(&end);
                 self.on_link_end(end, cancelled).await
             }
+            Event::Path => self.follow_path().await,
             Event::Over => Next::Over,
             Event::Farewell(refusal) => Next::Farewell(refusal),
         }
@@ -178,7 +181,7 @@ impl Session {
     }
 
     /// The unit will not run. The client is told as PostgreSQL would, and the session goes on.
-    async fn refuse_unit(&mut self, refusal: &Refusal) -> Next {
+    pub(super) async fn refuse_unit(&mut self, refusal: &Refusal) -> Next {
         let (sqlstate, message) = refusal.summary();
         self.span().in_scope(|| info!(sqlstate, message, "statement refused"));
         let mut out = BytesMut::new();

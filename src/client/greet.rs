@@ -28,6 +28,8 @@ pub enum Greeting {
         pid: i32,
         /// The key that one was told.
         key: BytesMut,
+        /// The connection: closed when the request has done its work, as the client expects.
+        talk: Box<Conversation>,
     },
 }
 
@@ -83,7 +85,8 @@ pub async fn greet(stream: Stream, acceptor: &Acceptor) -> Result<Greeting, Gree
                 return refuse(talk, Refusal::Protocol { problem });
             }
             Ok(Packet::Cancel { pid, key }) => {
-                return Ok(Greeting::Cancel { pid, key: key.into() });
+                let key = key.into();
+                return Ok(Greeting::Cancel { pid, key, talk: Box::new(talk) });
             }
             Ok(Packet::Startup { version, parameters }) => {
                 let in_clear = matches!(talk.stream, Stream::Tcp(_));

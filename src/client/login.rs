@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::by_path::ByPath;
 use super::hello::Hello;
 use super::refusal::Refusal;
 use super::session::{Parts, Session};
@@ -58,6 +59,7 @@ struct Admitted {
     seat: Arc<Seat>,
     welcome: super::welcome::Welcome,
     mode: PoolMode,
+    by_path: Option<Box<ByPath>>,
     user: String,
 }
 
@@ -88,14 +90,7 @@ async fn admit(
     let tenant = tenant(&proof, &claim, shared)?;
     let own = own_state(hello, &tenant, &tenancy.tenant_from)?;
     let state = tenant.baseline.overlay(&own);
-    let (connector, pools) = &shared.clusters[&tenant.cluster.name];
-    let password = tenant.password.clone();
-    let endpoint =
-        Endpoint::new(&tenant.cluster, connector.clone(), &tenant.database, &tenant.user, password);
-    let pool = pools.pool(&endpoint);
-    let seat = Seat::take(pools, pool, &tenant).map_err(|too_many| {
-        Refusal::TooManyTenantClients { tenant: tenant.id.to_string(), limit: too_many.limit }
-    })?;
+    let seat = take_seat(&tenant, shared)?;
     // It may have to wait for a server: nobody should, for a client that is gone.
     let welcome = tokio::select! {
         welcome = shared.welcomes.get(&tenant, &state, &own, &seat, &shared.targets) => welcome?,
@@ -106,7 +101,27 @@ async fn admit(
     };
     let user_mode = shared.config.users.get(proof.user()).and_then(|user| user.pool_mode());
     let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.config.general.pool_mode);
-    Ok(Admitted { permit, seat, welcome, mode, user: proof.user().to_owned() })
+    let by_search_path = tenancy.tenant_from.iter().any(|s| matches!(s, Source::SearchPath));
+    let by_path = (by_search_path && claim.tenant.is_none()).then(|| {
+        // The first statement looks at the path: it may come from the start-up packet.
+        let seen = shared.targets.get(&tenant.id, SessionState::default());
+        Box::new(ByPath { startup: own, seen })
+    });
+    let user = proof.user().to_owned();
+    Ok(Admitted { permit, seat, welcome, mode, by_path, user })
+}
+
+/// A client's place among those of its tenant, where the tenant lives.
+pub(super) fn take_seat(tenant: &Tenant, shared: &Shared) -> Result<Arc<Seat>, Refusal> {
+    let (connector, pools) = &shared.clusters[&tenant.cluster.name];
+    let password = tenant.password.clone();
+    let endpoint =
+        Endpoint::new(&tenant.cluster, connector.clone(), &tenant.database, &tenant.user, password);
+    let pool = pools.pool(&endpoint);
+    Seat::take(pools, pool, tenant).map_err(|too_many| Refusal::TooManyTenantClients {
+        tenant: tenant.id.to_string(),
+        limit: too_many.limit,
+    })
 }
 
 /// Tells a client that speaks something newer what is spoken here. A client that is gone will
@@ -155,17 +170,7 @@ fn tenant(proof: &Authenticated, claim: &Claim, shared: &Shared) -> Result<Tenan
             return Err(Refusal::NoTenant { accepted: tenancy.tenant_from_text.clone() });
         }
     };
-    let rules = shared.config.users.get(proof.user());
-    if !rules.is_some_and(|user| user.may_claim(&id)) {
-        let user = proof.user().to_owned();
-        return Err(Refusal::MayNotClaim { user, tenant: id.to_string() });
-    }
-    let unknown = || Refusal::UnknownTenant { tenant: id.to_string() };
-    let tenant = shared.config.tenant(&id).ok_or_else(unknown)?;
-    if let Availability::Suspended { message } = &tenant.availability {
-        let message = message.clone();
-        return Err(Refusal::Suspended { tenant: id.to_string(), message });
-    }
+    let tenant = may_enter(proof.user(), &id, shared)?;
     match &claim.database {
         Some(database)
             if *database != tenant.database && !tenancy.shared_databases.contains(database) =>
@@ -174,6 +179,21 @@ fn tenant(proof: &Authenticated, claim: &Claim, shared: &Shared) -> Result<Tenan
         }
         _ => Ok(tenant),
     }
+}
+
+/// The tenant of that name, if it is there for an authenticated user.
+pub(super) fn may_enter(user: &str, id: &TenantId, shared: &Shared) -> Result<Tenant, Refusal> {
+    let rules = shared.config.users.get(user);
+    if !rules.is_some_and(|user| user.may_claim(id)) {
+        return Err(Refusal::MayNotClaim { user: user.to_owned(), tenant: id.to_string() });
+    }
+    let unknown = || Refusal::UnknownTenant { tenant: id.to_string() };
+    let tenant = shared.config.tenant(id).ok_or_else(unknown)?;
+    if let Availability::Suspended { message } = &tenant.availability {
+        let message = message.clone();
+        return Err(Refusal::Suspended { tenant: id.to_string(), message });
+    }
+    Ok(tenant)
 }
 
 /// The client's own settings. It may not start as another role than the tenant's, nor with
@@ -235,6 +255,7 @@ async fn begin(
         target: admitted.welcome.target,
         told: admitted.welcome.parameters,
         mode: admitted.mode,
+        by_path: admitted.by_path,
         registration,
         permit: admitted.permit,
         user: admitted.user.into(),

@@ -6,7 +6,9 @@
 //!
 //! Uses `pool`, `auth`, `flow`, `server`. Knows no configuration file and no signals.
 
+mod absorb;
 mod answers;
+mod by_path;
 mod changes;
 mod departure;
 mod events;

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::session::Session;
 use crate::pool::Taint;
 use crate::server::{AskError, Frames, ObserveError, Target};
-use crate::tenant::{Observed, SessionState};
+use crate::tenant::{Observed, SessionState, Ties};
 
 /// Longest a server may take to say what a client left, or to put a session's state back.
 const OBSERVE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -28,7 +28,11 @@ impl Session {
     /// Asks, and follows: the session's state is what the server says, over the session's home.
     pub(super) async fn observe(&mut self) -> Next {
         self.resume();
-        let Some(changes) = self.changes.take() else { return Next::Go };
+        let Some(mut changes) = self.changes.take() else { return Next::Go };
+        if matches!(self.pin, Some(Pinned::Tied(_))) {
+            // What it is tied by may be anything by now, and must not be taken for gone.
+            changes.question.ties = Ties::ALL;
+        }
         let before = Arc::clone(&self.target);
         let mut owed = BytesMut::new();
         let Some(linked) = self.undisturbed().await else { return Next::Over };
@@ -106,7 +110,7 @@ impl Session {
     }
 
     /// Prepared once for all clients in the same state.
-    fn target_of(&self, session: SessionState) -> Arc<Target> {
+    pub(super) fn target_of(&self, session: SessionState) -> Arc<Target> {
         for known in [&self.target, &self.home] {
             if known.session == session {
                 return Arc::clone(known);

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Level, Span, debug, enabled, info_span};
 
 use super::Shared;
+use super::by_path::ByPath;
 use super::changes::{Changes, Pinned};
 use super::events::{Event, Next, Unserved};
 use super::link::{Link, LinkEnd};
@@ -32,6 +33,7 @@ pub(super) struct Parts {
     pub(super) registration: Registration,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) user: Box<str>,
+    pub(super) by_path: Option<Box<ByPath>>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -60,14 +62,16 @@ pub struct Session {
     pub(super) changes: Option<Box<Changes>>,
     pub(super) registration: Registration,
     pub(super) shared: Arc<Shared>,
-    user: Box<str>,
+    pub(super) user: Box<str>,
     /// The state RESET leads to: the tenant's, and what the start-up packet said.
     pub(super) home: Arc<Target>,
     /// The state the session is in.
     pub(super) target: Arc<Target>,
     pub(super) stage: Stage,
     waiting: Option<Box<Waiting>>,
-    seat: Arc<Seat>,
+    pub(super) seat: Arc<Seat>,
+    /// Its tenant is whom its search_path names.
+    pub(super) by_path: Option<Box<ByPath>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -108,6 +112,7 @@ impl Session {
             stage: Stage::Idle,
             waiting: None,
             seat: parts.seat,
+            by_path: parts.by_path,
             _permit: parts.permit,
         });
         session.pin_if_unreadable();
@@ -156,11 +161,15 @@ impl Session {
                     Step::Broken(problem) => {
                         return Poll::Ready(Event::Farewell(Refusal::Protocol { problem }));
                     }
+                    Step::UnitEnds if self.changes.is_some() && self.absorb() => Stage::Idle,
                     step @ (Step::Progress | Step::UnitEnds | Step::NeedsMore) => {
                         self.units.whole = step == Step::UnitEnds;
                         Stage::Asking { again: false }
                     }
                 },
+                Stage::Asking { .. } if self.may_change_tenant() => {
+                    return Poll::Ready(Event::Path);
+                }
                 Stage::Asking { again } => match self.seat.acquire(&self.target) {
                     Ok(Acquired::Now(checkout)) => {
                         self.link_to(checkout);
@@ -210,7 +219,7 @@ impl Session {
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             if self.units.owes_client() {
-                match self.poll_local_ready(cx) {
+                match self.poll_answers(cx) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(_)) => return Poll::Ready(Step::Terminate),
                     Poll::Pending if self.shared.shutdown.phase() == Phase::Running => {

@@ -15,6 +15,7 @@ use crate::sql::Flags;
 use crate::wire::frame::HEADER_LEN;
 use crate::wire::frontend::{Names, tag};
 use crate::wire::split_cstr;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
 /// Answer to a `Sync` that needs no server.
@@ -30,8 +31,8 @@ pub(super) struct Units {
     discarding: bool,
     /// A whole unit is there, not just as much of one as a buffer holds.
     pub(super) whole: bool,
-    /// `Sync`s to answer here, in bytes of [`READY`] still to be written.
-    pub(super) local_ready: usize,
+    /// Answers of the pooler's own, still to be written.
+    answers: Option<Box<BytesMut>>,
     /// They, or the last of them, may still be in the stream's own buffer.
     flush: bool,
     /// A message of the unit has to be written anew for the server it goes to.
@@ -53,7 +54,12 @@ impl Units {
     /// Whether something of ours is still to be written to the client.
     #[inline]
     pub(super) const fn owes_client(&self) -> bool {
-        self.local_ready > 0 || self.flush
+        self.answers.is_some() || self.flush
+    }
+
+    /// Answers in the server's place.
+    pub(super) fn answer(&mut self, messages: &[u8]) {
+        self.answers.get_or_insert_default().extend_from_slice(messages);
     }
 
     /// Whether the message that is being scanned goes nowhere.
@@ -237,7 +243,7 @@ impl Session {
     fn end_message(&mut self, tag: u8) -> Step {
         match (std::mem::take(&mut self.units.discarding), tag) {
             (true, tag::SYNC) => {
-                self.units.local_ready += READY.len();
+                self.units.answer(READY);
                 Step::Progress
             }
             (false, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL) => {
@@ -308,15 +314,17 @@ impl Session {
         self.units.discarding = !self.units.at_boundary();
     }
 
-    /// Writes the answers to `Sync`s that needed no server.
-    pub(super) fn poll_local_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.units.local_ready > 0 {
-            let done = (READY.len() - self.units.local_ready % READY.len()) % READY.len();
-            let written = ready!(Pin::new(&mut self.client).poll_write(cx, &READY[done..]))?;
+    /// Writes what needed no server.
+    pub(super) fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(answers) = &mut self.units.answers {
+            let written = ready!(Pin::new(&mut self.client).poll_write(cx, answers))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.units.local_ready -= written;
+            answers.advance(written);
+            if answers.is_empty() {
+                self.units.answers = None;
+            }
             self.units.flush = self.client.buffers_writes();
         }
         if self.units.flush {

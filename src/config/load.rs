@@ -75,6 +75,7 @@ fn general(section: Section<'_>) -> General {
     let general = General {
         listen: listen(&section),
         pool_mode: users::pool_mode(&section).unwrap_or(PoolMode::Transaction),
+        absorb: section.get("absorb", "true or false", Value::as_bool).unwrap_or(true),
         max_prepared_statements: section.count("max_prepared_statements", 0).unwrap_or(200),
         max_client_conn: section.count("max_client_conn", 1).unwrap_or(10_000),
         workers: workers(&section),
@@ -268,6 +269,13 @@ fn tenancy(
         _ => None,
     });
     let default_tenant = section.string("default_tenant").filter(|tenant| !tenant.is_empty());
+    let by_path = tenant_from.iter().any(|source| matches!(source, Source::SearchPath));
+    if by_path && default_tenant.is_none() {
+        section.fault(
+            "default_tenant",
+            "required for the source \"search_path\": who a client is before it sets one",
+        );
+    }
     if clusters.len() > 1 && rules.cluster.is_none() {
         section.fault("cluster", "required when there is more than one cluster");
     }
@@ -311,6 +319,7 @@ fn source(section: &Section<'_>, text: &str, sni: Option<&Regex>) -> Option<Sour
         }
         ("database", "") => Some(Source::Database),
         ("fixed", "") => Some(Source::Fixed),
+        ("search_path", "") => Some(Source::SearchPath),
         ("sni", "") => {
             if sni.is_none() {
                 let problem =
@@ -320,7 +329,7 @@ fn source(section: &Section<'_>, text: &str, sni: Option<&Regex>) -> Option<Sour
             sni.map(|pattern| Source::Sni { pattern: pattern.clone() })
         }
         _ => {
-            let known = "options:<setting>, user:<separator>, database, sni, fixed";
+            let known = "options:<setting>, user:<separator>, database, sni, fixed, search_path";
             section.fault("tenant_from", format!("unknown source {text:?}; known are {known}"));
             None
         }

@@ -61,6 +61,8 @@ pub struct General {
     pub pool_mode: PoolMode,
     /// Clients of all tenants together.
     pub max_client_conn: usize,
+    /// Whether a lone `SET` that needs no server is answered without one.
+    pub absorb: bool,
     /// Statements that a server keeps prepared for clients; 0: they keep their server instead.
     pub max_prepared_statements: usize,
     /// Threads that serve clients.

@@ -234,6 +234,8 @@ fn the_example_configuration_is_valid_and_names_every_key() {
         "pool_mode",
         "max_client_conn",
         "max_prepared_statements",
+        "absorb",
+        "search_path",
         "workers",
         "scrub",
         "shutdown_timeout",

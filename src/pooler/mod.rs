@@ -225,13 +225,15 @@ async fn enter(
                 }
             }
         }
-        Ok(Ok(Greeting::Cancel { pid, key })) => {
+        Ok(Ok(Greeting::Cancel { pid, key, talk })) => {
             if let Some(cancel) = shared.cancels.request(pid, &key) {
                 shared.stats.cancels.add_one();
                 if let Err(error) = cancel.send().await {
                     warn!(%error, "could not cancel");
                 }
             }
+            // Who waits for this may send its next statement: no signal may meet that.
+            drop(talk);
         }
         Ok(Err(GreetError::Refused(refused))) => {
             let (talk, refusal) = *refused;

@@ -13,6 +13,7 @@ mod alarm;
 mod deallocate;
 mod flags;
 mod lexer;
+mod lone_set;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ pub use alarm::is_plain;
 pub use deallocate::deallocated;
 pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
+pub use lone_set::{LoneSet, lone_set};
 pub use settings::Settings;

@@ -40,6 +40,8 @@ pub struct Stats {
     pub dials: Counter,
     /// Sessions pinned to their server.
     pub pins: Counter,
+    /// `SET`s that were answered without a server.
+    pub absorbed: Counter,
     /// Cancel requests passed on.
     pub cancels: Counter,
 }

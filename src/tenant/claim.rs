@@ -26,6 +26,9 @@ pub enum Source {
     },
     /// `fixed`: the listener belongs to one tenant.
     Fixed,
+    /// `search_path`: the first tenant in the session's path, at each checkout. It counts when no other
+    /// source has named a tenant.
+    SearchPath,
 }
 
 impl std::fmt::Display for Source {
@@ -36,6 +39,7 @@ impl std::fmt::Display for Source {
             Self::Database => f.write_str("database"),
             Self::Sni { .. } => f.write_str("sni"),
             Self::Fixed => f.write_str("fixed"),
+            Self::SearchPath => f.write_str("search_path"),
         }
     }
 }
@@ -149,6 +153,7 @@ fn ask(source: &Source, who: Claimant<'_>, claim: &mut Claim) -> Option<String> 
             Some(group.as_str().to_owned())
         }
         Source::Fixed => who.fixed.map(str::to_owned),
+        Source::SearchPath => None,
     }
 }
 

@@ -221,6 +221,25 @@ impl SessionState {
         self.settings.iter()
     }
 
+    /// The names in the search_path.
+    #[must_use]
+    pub fn search_path(&self) -> Vec<String> {
+        match self.get("search_path") {
+            Some(Value::Names(names)) => names.to_vec(),
+            Some(Value::Text(text)) => identifiers(text).unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+
+    /// What this state has over `baseline`.
+    #[must_use]
+    pub fn beyond(&self, baseline: &Self) -> Self {
+        let mut own = self.clone();
+        own.role = own.role.filter(|role| baseline.role.as_ref() != Some(role));
+        own.settings.retain(|name, value| baseline.settings.get(name) != Some(value));
+        own
+    }
+
     /// This state without what does not change what a statement means, nor how it is planned.
     #[must_use]
     pub fn for_plans(&self) -> Self {

@@ -90,6 +90,11 @@ pub fn error_response(fields: Vec<(u8, String)>, out: &mut BytesMut) {
     put(&ErrorResponse::new(fields.into_iter().map(clean).collect()), out);
 }
 
+/// `CommandComplete` (`C`).
+pub fn command_complete(tag: &str, out: &mut BytesMut) {
+    framed(b'C', out, |out| put_cstr(tag, out));
+}
+
 /// `Query` (`Q`).
 pub fn query(sql: &str, out: &mut BytesMut) {
     framed(b'Q', out, |out| put_cstr(sql, out));
@@ -138,6 +143,12 @@ pub fn close_unnamed_statement(out: &mut BytesMut) {
 
 /// `Close` of a statement that nobody makes, which is no error and changes nothing, and `Sync`.
 pub const QUESTION: &[u8] = b"C\x00\x00\x00\x17Stenantry_question\0S\x00\x00\x00\x04";
+/// `ParseComplete` (`1`).
+pub const PARSE_COMPLETE: &[u8] = b"1\x00\x00\x00\x04";
+/// `BindComplete` (`2`).
+pub const BIND_COMPLETE: &[u8] = b"2\x00\x00\x00\x04";
+/// `NoData` (`n`).
+pub const NO_DATA: &[u8] = b"n\x00\x00\x00\x04";
 /// `Sync` (`S`).
 pub const SYNC: &[u8] = b"S\x00\x00\x00\x04";
 /// `Flush` (`H`).

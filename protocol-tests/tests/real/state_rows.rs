@@ -33,7 +33,7 @@ const fn tied(name: &'static str, does: &'static [Step], probe: &'static str) ->
     Row { name, does, probe, ties: true }
 }
 
-const ROWS: [Row; 33] = [
+const ROWS: [Row; 38] = [
     row("SET outside a transaction", &[Simple("SET search_path TO umbra")], PATH),
     row("SET, extended protocol", &[Extended("SET search_path TO umbra")], PATH),
     row("SET, two schemas", &[Simple("SET search_path TO umbra, public")], PATH),
@@ -131,6 +131,31 @@ const ROWS: [Row; 33] = [
         "select count(*) from pg_cursors where is_holdable",
     ),
     // Beyond the rows of the comparison.
+    tied(
+        "cursor WITH HOLD; SET",
+        &[Simple("DECLARE c CURSOR WITH HOLD FOR SELECT 1"), Simple("SET search_path TO umbra")],
+        "select count(*) from pg_cursors where is_holdable",
+    ),
+    row(
+        "cursor WITH HOLD; CLOSE",
+        &[Simple("DECLARE c CURSOR WITH HOLD FOR SELECT 1"), Simple("CLOSE c")],
+        "select count(*) from pg_cursors where is_holdable",
+    ),
+    row(
+        "temporary table; DROP",
+        &[Simple("CREATE TEMP TABLE mine (a int)"), Simple("DROP TABLE mine")],
+        "select to_regclass('pg_temp.mine') is not null",
+    ),
+    row(
+        "session advisory lock; unlock",
+        &[Simple("select pg_advisory_lock(7)"), Simple("select pg_advisory_unlock(7)")],
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()",
+    ),
+    row(
+        "PREPARE; DEALLOCATE",
+        &[Simple("PREPARE p1 AS SELECT 1"), Simple("DEALLOCATE p1")],
+        "select count(*) from pg_prepared_statements where name = 'p1'",
+    ),
     row("SET NAMES", &[Simple("SET NAMES 'LATIN1'")], "select current_setting('client_encoding')"),
     row("SET SCHEMA", &[Simple("SET SCHEMA 'umbra'")], PATH),
     row(

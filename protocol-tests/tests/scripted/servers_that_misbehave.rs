@@ -138,6 +138,28 @@ async fn a_server_that_died_while_idle_is_not_lent() {
 }
 
 #[tokio::test]
+async fn a_cancel_request_ends_when_postgresql_has_done_it() {
+    let mut scripted = Scripted::start().await;
+    let pooler = Pooler::start(&scripted.toml(1)).await;
+    let (mut server, mut client) = linked(&mut scripted, &pooler).await;
+    scripted.hold_cancels();
+    client.send(&query("select pg_sleep(600)")).await;
+    assert_eq!(server.receive().await.tag, 'Q');
+    let cancel = Wire::cancel(pooler.port, client.pid, &client.key);
+    tokio::pin!(cancel);
+    let held = tokio::select! {
+        held = scripted.held_cancel() => held,
+        () = &mut cancel => panic!("the client may go on, and the signal is still to come"),
+    };
+    // Until PostgreSQL closes, so long may its signal still come.
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_millis(200), &mut cancel).await.is_err()
+    );
+    drop(held);
+    protocol_tests::soon("the end of the request", cancel).await;
+}
+
+#[tokio::test]
 async fn a_pinned_session_whose_server_dies_after_a_reset_is_told_and_not_moved() {
     let mut scripted = Scripted::start().await;
     let pooler = Pooler::start(&scripted.toml(2)).await;

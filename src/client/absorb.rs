@@ -1,0 +1,130 @@
+//! A `SET` that needs no server: it is answered here, and goes out with the next switch.
+//!
+//! Only of settings that take any value of the kind that is absorbed: `search_path`,
+//! `application_name`, and the custom settings of the tenant. Frameworks send one before every query.
+
+use bytes::BytesMut;
+
+use super::session::Session;
+use crate::config::PoolMode;
+use crate::pool::Taint;
+use crate::sql::{LoneSet, lone_set};
+use crate::tenant::{GucName, SessionState, Value};
+use crate::wire::backend::TransactionStatus;
+use crate::wire::build;
+use crate::wire::frame::{HEADER_LEN, Header};
+use crate::wire::frontend::tag;
+use crate::wire::split_cstr;
+
+/// Longest `application_name` that servers report as it is: `NAMEDATALEN - 1`.
+const APPLICATION_NAME_LEN_MAX: usize = 63;
+
+impl Session {
+    /// The unit that waits is a `SET` and nothing else: answers it. `false`: it needs a server.
+    pub(super) fn absorb(&mut self) -> bool {
+        let may = self.shared.config.general.absorb
+            && self.mode == PoolMode::Transaction
+            && self.pin.is_none()
+            && self.changes.is_some();
+        let unit = &self.inbound.bytes()[..self.units.scanned];
+        let Some((set, mut out)) = may.then(|| read(unit)).flatten() else { return false };
+        let Some(session) = self.state_with(&set) else { return false };
+        if let ("application_name", Some(Value::Text(name))) =
+            (set.name.as_str(), session.get("application_name"))
+        {
+            std::sync::Arc::make_mut(&mut self.told).set(b"application_name", name);
+            build::parameter_status("application_name", name, &mut out);
+        }
+        build::ready_for_query(TransactionStatus::Idle, &mut out);
+        self.target = self.target_of(session);
+        (self.changes, self.taint) = (None, Taint::None);
+        self.exchange.reset();
+        self.inbound.consume(self.units.scanned);
+        self.units.scanned = 0;
+        self.units.is_rewritten = false;
+        self.units.answer(&out);
+        self.shared.stats.absorbed.add_one();
+        true
+    }
+
+    /// The session's state with that setting; `None` if PostgreSQL has a say in it.
+    fn state_with(&self, set: &LoneSet) -> Option<SessionState> {
+        let guc = GucName::new(&set.name).ok()?;
+        let state = self.target.session.clone();
+        let (home, plain) = (&self.home.session, |item: &String| item.bytes().all(is_plain));
+        let Some(items) = &set.items else {
+            let value = home.get("search_path").filter(|_| set.name == "search_path")?;
+            return Some(state.with(guc, value.clone()));
+        };
+        let value = match (set.name.as_str(), items.as_slice()) {
+            ("search_path", names) if names.iter().all(plain) => {
+                let value = Value::Names(names.into());
+                let known = home.get("search_path").filter(|known| **known == value);
+                known.cloned().unwrap_or(value)
+            }
+            ("application_name", [name])
+                if name.len() <= APPLICATION_NAME_LEN_MAX && plain(name) =>
+            {
+                Value::Text(name.as_bytes().into())
+            }
+            (_, [text]) if guc.is_custom() && home.get(&set.name).is_some() && plain(text) => {
+                Value::Text(text.as_bytes().into())
+            }
+            _ => return None,
+        };
+        let state = state.with(guc, value);
+        (!state.names_temporary_schema()).then_some(state)
+    }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
+}
+
+/// The one `SET` of a unit, and the answers to its messages up to `CommandComplete`.
+fn read(unit: &[u8]) -> Option<(LoneSet, BytesMut)> {
+    let (mut rest, mut out, mut set) = (unit, BytesMut::new(), None);
+    let mut expected: &[u8] = &[tag::QUERY, tag::PARSE];
+    while !rest.is_empty() {
+        let header = Header::read(rest).ok()??;
+        let body = rest.get(HEADER_LEN..header.frame_len())?;
+        rest = &rest[header.frame_len()..];
+        if !expected.contains(&header.tag) {
+            return None;
+        }
+        expected = match header.tag {
+            tag::QUERY => {
+                set = Some(lone_set(split_cstr(body).filter(|(_, rest)| rest.is_empty())?.0)?);
+                build::command_complete("SET", &mut out);
+                &[]
+            }
+            tag::PARSE => {
+                let (text, types) = split_cstr(body.strip_prefix(b"\0")?)?;
+                set = Some(lone_set(text).filter(|_| types == [0, 0])?);
+                out.extend_from_slice(build::PARSE_COMPLETE);
+                &[tag::BIND]
+            }
+            tag::BIND => {
+                // Of the unnamed statement to the unnamed portal, without parameters.
+                let rest = body.strip_prefix(b"\0\0")?;
+                let (formats, rest) = rest.split_first_chunk::<2>()?;
+                let rest = rest.get(2 * usize::from(u16::from_be_bytes(*formats))..)?;
+                rest.strip_prefix(&[0, 0])?;
+                out.extend_from_slice(build::BIND_COMPLETE);
+                &[tag::DESCRIBE, tag::EXECUTE]
+            }
+            tag::DESCRIBE if body == b"P\0" => {
+                out.extend_from_slice(build::NO_DATA);
+                &[tag::EXECUTE]
+            }
+            tag::EXECUTE if body.first() == Some(&0) && body.len() == 5 => {
+                build::command_complete("SET", &mut out);
+                &[tag::SYNC]
+            }
+            tag::SYNC if body.is_empty() => &[],
+            _ => return None,
+        };
+    }
+    expected.is_empty().then_some(())?;
+    Some((set?, out))
+}
