@@ -10,6 +10,8 @@ const checks = [...checklist.matchAll(/^\d+\. \*\*(.+?)\*\*/gm)].map((match) => 
 
 exports.host = host;
 exports.ca = fs.readFileSync(process.env.TENANTRY_CA, "utf8");
+// Answers a row once a session is at it: a cancel that comes before its statement cancels nothing.
+exports.asleep = "select 'asleep' from pg_stat_activity where state = 'active' and query = 'select pg_sleep(10)'";
 exports.sniHost = "acme.db.localhost";
 
 exports.url = (tenant = "acme", way = "user", at = host) => {

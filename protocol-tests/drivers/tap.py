@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import socket
+import time
 import traceback
 
 HOST = os.environ["TENANTRY_HOST"]
@@ -18,6 +19,10 @@ CA = os.environ["TENANTRY_CA"]
 SNI_HOST = "acme.db.localhost"
 
 CHECKS = re.findall(r"^\d+\. \*\*(.+?)\*\*", pathlib.Path(__file__).with_name("CHECKLIST.md").read_text(), re.M)
+
+
+# Answers a row once a session is at it: a cancel that comes before its statement cancels nothing.
+ASLEEP = "select 'asleep' from pg_stat_activity where state = 'active' and query = 'select pg_sleep(10)'"
 
 
 class Skip(Exception):
@@ -41,6 +46,12 @@ def url(tenant="acme", way="user", scheme="postgresql"):
 def overlap(i):
     """Who (0 or 1) is in a transaction in round i, and whether it asks once more after it: servers change hands in every order."""
     return i % 2, i % 3 == 0
+
+
+def poll(condition):
+    until = time.monotonic() + 10
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)  # between two looks
 
 
 def resolve_names():

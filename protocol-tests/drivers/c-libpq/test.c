@@ -420,25 +420,36 @@ static void cursor(void)
     PQclear(good(__LINE__, a, next(a)));
 }
 
-static void *cancel_soon(void *request)
+struct canceller {
+    PGcancel *request;
+    PGconn *watch;
+    char error[256];
+};
+
+static void *cancel_once_asleep(void *argument)
 {
-    static char error[256];
-    usleep(300000);
-    return PQcancel(request, error, sizeof error) ? NULL : error;
+    struct canceller *it = argument;
+    for (bool asleep = false; !asleep;) {
+        usleep(10000); // between two looks
+        PGresult *seen = PQexec(it->watch, "select from pg_stat_activity where state = 'active' and query = 'select pg_sleep(10)'");
+        asleep = PQntuples(seen) || PQresultStatus(seen) != PGRES_TUPLES_OK;
+        PQclear(seen);
+    }
+    PQcancel(it->request, it->error, sizeof it->error);
+    return NULL;
 }
 
 static void cancel(void)
 {
     PGconn *c = session("acme");
-    PGcancel *request = PQgetCancel(c);
+    struct canceller canceller = {.request = PQgetCancel(c), .watch = session("acme")};
     pthread_t thread;
-    void *error;
     double begun = now();
-    REQUIRE(!pthread_create(&thread, NULL, cancel_soon, request));
+    REQUIRE(!pthread_create(&thread, NULL, cancel_once_asleep, &canceller));
     PGresult *result = PQexec(c, "select pg_sleep(10)");
-    pthread_join(thread, &error);
-    PQfreeCancel(request);
-    if (error) fail(__LINE__, "%s", (char *)error);
+    pthread_join(thread, NULL);
+    PQfreeCancel(canceller.request);
+    if (*canceller.error) fail(__LINE__, "%s", canceller.error);
     FAILS("57014", result);
     REQUIRE(now() - begun < 5);
     USABLE(c, "acme");

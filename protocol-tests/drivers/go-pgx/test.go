@@ -318,9 +318,14 @@ func cursor(a, b *pgx.Conn) {
 }
 
 // A context that ends closes the connection, so this is the request itself.
-func cancel(c *pgx.Conn) {
+func cancel(c, watch *pgx.Conn) {
 	failed := make(chan error, 1)
-	time.AfterFunc(300*time.Millisecond, func() { failed <- c.PgConn().CancelRequest(ctx) })
+	go func() {
+		for got, err := column(watch, tap.Asleep); len(got) == 0 && err == nil; got, err = column(watch, tap.Asleep) {
+			time.Sleep(10 * time.Millisecond) // between two looks
+		}
+		failed <- c.PgConn().CancelRequest(ctx)
+	}()
 	begun := time.Now()
 	failing(c, "57014", "select pg_sleep(10)")
 	if time.Since(begun) > 5*time.Second {
@@ -491,7 +496,7 @@ func main() {
 		{"copy-out", one(copyOut)},
 		{"copy-in-aborted", one(copyInAborted)},
 		{"cursor", two(cursor)},
-		{"cancel", one(cancel)},
+		{"cancel", two(cancel)},
 		{"notify", two(notify)},
 		{"large", one(large)},
 		{"types", one(types)},

@@ -51,6 +51,9 @@ func URL(host, tenant, way string, more ...string) string {
 	return address.String()
 }
 
+// Asleep answers a row once a session is at it: a cancel that comes before its statement cancels nothing.
+const Asleep = "select 'asleep' from pg_stat_activity where state = 'active' and query = 'select pg_sleep(10)'"
+
 // Equal ends the check unless they are the same.
 func Equal(want, got interface{}) {
 	if !reflect.DeepEqual(want, got) {

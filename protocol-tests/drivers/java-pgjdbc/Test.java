@@ -18,8 +18,6 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
-import java.util.Timer;
-import java.util.TimerTask;
 import java.util.UUID;
 import java.util.stream.IntStream;
 import org.postgresql.PGConnection;
@@ -308,19 +306,17 @@ class Test {
     }
 
     static void cancel() throws Exception {
-        try (Connection c = acme(); Statement s = c.createStatement()) {
+        String asleep = "select 'asleep' from pg_stat_activity where state = 'active' and query = 'select pg_sleep(10)'";
+        try (Connection c = acme(); Connection watch = acme(); Statement s = c.createStatement()) {
             long begun = System.nanoTime();
-            Timer timer = new Timer(true);
-            timer.schedule(new TimerTask() {
-                @Override
-                public void run() {
-                    try {
-                        s.cancel();
-                    } catch (SQLException e) {
-                        throw new IllegalStateException(e);
-                    }
+            new Thread(() -> {
+                try {
+                    while (column(watch, asleep).isEmpty()) Thread.sleep(10);
+                    s.cancel();
+                } catch (SQLException | InterruptedException e) {
+                    throw new IllegalStateException(e);
                 }
-            }, 300);
+            }).start();
             fails("57014", () -> s.execute("select pg_sleep(10)"));
             if (System.nanoTime() - begun > 5_000_000_000L) throw new AssertionError("too late");
             usable(c, "acme");

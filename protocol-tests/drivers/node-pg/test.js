@@ -189,14 +189,13 @@ tap.run({
     }),
 
   cancel: () =>
-    one(async (c) => {
+    two(async (c, watch) => {
       const begun = Date.now();
       const query = fails("57014", c.query("select pg_sleep(10)"));
-      setTimeout(() => {
-        const other = new Client({ connectionString: tap.url() });
-        other.on("error", () => {}); // the server hangs up: its answer to a cancel
-        other.cancel(c, c.activeQuery);
-      }, 300);
+      while ((await rows(watch, tap.asleep)).length === 0);
+      const other = new Client({ connectionString: tap.url() });
+      other.on("error", () => {}); // the server hangs up: its answer to a cancel
+      other.cancel(c, c.activeQuery);
       await query;
       assert(Date.now() - begun < 5000);
       await usable(c);

@@ -185,12 +185,13 @@ tap.run({
     }),
 
   cancel: () =>
-    one(async (c) => {
-      await usable(c);
+    two(async (c, watch) => {
       const begun = Date.now();
       const query = c`select pg_sleep(10)`.execute();
-      setTimeout(() => query.cancel(), 300);
-      await fails("57014", query);
+      const cancelled = fails("57014", query);
+      while ((await watch.unsafe(tap.asleep)).length === 0);
+      query.cancel();
+      await cancelled;
       assert(Date.now() - begun < 5000);
       await usable(c);
     }),

@@ -282,10 +282,12 @@ $checks["cursor"] = function () {
 
 // The driver reads the 57014 away; that the sleep is short proves it.
 $checks["cancel"] = function () {
-    $c = connect();
+    [$c, $watch] = [connect(), connect()];
     $begun = microtime(true);
     pg_send_query($c, "select pg_sleep(10)");
-    usleep(300_000);
+    while (!rows($watch, "select 1 from pg_stat_activity where state = 'active' and query = 'select pg_sleep(10)'")) {
+        usleep(10_000); // between two looks
+    }
     pg_cancel_query($c) || throw new Exception("the cancel was not sent");
     microtime(true) - $begun < 5 || throw new Exception("too late");
     usable($c);

@@ -235,12 +235,16 @@ async def cursor():
 
 
 async def cancel():
-    async with connect() as c:
+    async with two() as (c, other):
         begun = time.monotonic()
-        try:  # its way to cancel is a timeout; it hides the 57014
-            await c.execute("select pg_sleep(10)", timeout=0.3)
+        sleep = asyncio.create_task(c.execute("select pg_sleep(10)"))
+        while not await other.fetch(tap.ASLEEP):
+            await asyncio.sleep(0.01)  # between two looks
+        sleep.cancel()  # sends the cancel request, and hides the 57014
+        try:
+            await sleep
             raise AssertionError("not cancelled")
-        except TimeoutError:
+        except asyncio.CancelledError:
             pass
         await usable(c)
         await fails("57014", c.execute("set statement_timeout = 300; select pg_sleep(10)"))

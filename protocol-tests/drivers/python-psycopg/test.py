@@ -12,7 +12,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import psycopg
 import psycopg_pool
 import tap
-from psycopg import errors
 from psycopg.types.json import Jsonb
 
 
@@ -228,8 +227,13 @@ def cursor():
 
 
 def cancel():
-    with connect() as c:
-        threading.Timer(0.3, c.cancel_safe).start()
+    with connect() as c, connect() as other:
+
+        def once_asleep():
+            tap.poll(lambda: other.execute(tap.ASLEEP).fetchall())
+            c.cancel_safe()
+
+        threading.Thread(target=once_asleep).start()
         begun = time.monotonic()
         fails("57014", lambda: c.execute("select pg_sleep(10)"))
         assert time.monotonic() - begun < 5

@@ -246,8 +246,13 @@ def cursor():
 
 
 def cancel():
-    with connect() as c:
-        threading.Timer(0.3, c.cancel).start()
+    with connect() as c, connect() as other:
+
+        def once_asleep():
+            tap.poll(lambda: execute(other, tap.ASLEEP))
+            c.cancel()
+
+        threading.Thread(target=once_asleep).start()
         start = time.monotonic()
         fails("57014", lambda: execute(c, "select pg_sleep(10)"))
         assert time.monotonic() - start < 5

@@ -89,12 +89,16 @@ def copy_in_aborted():
 
 
 def cancel():
-    with connect() as c:
+    with connect() as c, connect() as other:
         begun = time.monotonic()
-        try:  # the driver's way to cancel is a timeout; it hides the 57014
-            await_only(driver(c).execute("select pg_sleep(10)", timeout=0.3))
+        sleep = asyncio.get_running_loop().create_task(driver(c).execute("select pg_sleep(10)"))
+        while not rows(other, tap.ASLEEP):
+            await_only(asyncio.sleep(0.01))  # between two looks
+        sleep.cancel()  # sends the cancel request, and hides the 57014
+        try:
+            await_only(sleep)
             raise AssertionError("not cancelled")
-        except TimeoutError:
+        except asyncio.CancelledError:
             pass
         usable(c)
         execute(c, "set statement_timeout = 300")

@@ -81,8 +81,13 @@ def copy_in_aborted():
 
 
 def cancel():
-    with connect() as c:
-        threading.Timer(0.3, driver(c).cancel_safe).start()
+    with connect() as c, connect() as other:
+
+        def once_asleep():
+            tap.poll(lambda: rows(other, tap.ASLEEP))
+            driver(c).cancel_safe()
+
+        threading.Thread(target=once_asleep).start()
         begun = time.monotonic()
         fails("57014", lambda: execute(c, "select pg_sleep(10)"))
         assert time.monotonic() - begun < 5

@@ -244,10 +244,11 @@ CHECKS = {
   },
 
   "cancel" => lambda {
-    clients("acme") do |c|
+    asleep = "select 'asleep' from pg_stat_activity where state = 'active' and query = 'select pg_sleep(10)'"
+    clients("acme", "acme") do |c, watch|
       begun = Time.now
       canceller = Thread.new do
-        sleep 0.3
+        sleep 0.01 while watch.exec(asleep).ntuples.zero?
         c.cancel
       end
       fails("57014") { c.exec("select pg_sleep(10)") }
