@@ -15,7 +15,8 @@ import (
 	tap "../go-tap"
 )
 
-var ctx = context.Background()
+// ctx ends with its check: a transaction that the check left open is rolled back.
+var ctx, stop = context.WithCancel(context.Background())
 
 // dialer leads every host's name to the server.
 type dialer struct{}
@@ -102,7 +103,7 @@ func item(q queryer) {
 }
 
 func begin(db *sql.DB) *sql.Tx {
-	tx, err := db.Begin()
+	tx, err := db.BeginTx(ctx, nil)
 	tap.Must(err)
 	return tx
 }
@@ -139,22 +140,24 @@ func tls() {
 	}
 }
 
-// two runs with two sessions of acme.
-func two(run func(a, b *sql.DB)) func() {
+// with runs with a session of each tenant.
+func with(x, y string, run func(a, b *sql.DB)) func() {
 	return func() {
-		a, b := tenant("acme"), tenant("acme")
+		a, b := tenant(x), tenant(y)
 		defer a.Close()
 		defer b.Close()
+		ctx, stop = context.WithCancel(context.Background())
+		defer stop()
 		run(a, b)
 	}
 }
 
+func two(run func(a, b *sql.DB)) func() {
+	return with("acme", "acme", run)
+}
+
 func one(run func(c *sql.DB)) func() {
-	return func() {
-		c := tenant("acme")
-		defer c.Close()
-		run(c)
-	}
+	return two(func(c, _ *sql.DB) { run(c) }) // a pool that is not used opens nothing
 }
 
 func autocommit(a, b *sql.DB) {
@@ -456,11 +459,8 @@ func sessionState(a, b *sql.DB) {
 	usable(b, "acme")
 }
 
-func twoTenants() {
-	names := []string{"acme", "umbra"}
-	sessions := []*sql.DB{tenant("acme"), tenant("umbra")}
-	defer sessions[0].Close()
-	defer sessions[1].Close()
+func twoTenants(acme, umbra *sql.DB) {
+	names, sessions := []string{"acme", "umbra"}, []*sql.DB{acme, umbra}
 	ask := func(q queryer, who, i int) {
 		text := fmt.Sprintf("select name || ' ' || $1::int + %d from who, generate_series(1, 3)", i%3)
 		got, err := column(q, text, i)
@@ -504,6 +504,6 @@ func main() {
 		{"types", one(types)},
 		{"pool-reset", one(poolReset)},
 		{"session-state", two(sessionState)},
-		{"two-tenants", twoTenants},
+		{"two-tenants", with("acme", "umbra", twoTenants)},
 	})
 }
