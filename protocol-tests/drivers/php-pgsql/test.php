@@ -80,7 +80,6 @@ function fails(string $sqlstate, callable $act): void
 
 function item(PgSql\Connection $c): void
 {
-    pg_query($c, "set client_min_messages = warning"); // a notice would be printed
     pg_query($c, "drop table if exists item");
     pg_query($c, "create table item (id int primary key)");
 }

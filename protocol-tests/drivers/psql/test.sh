@@ -58,6 +58,7 @@ interleave() {
 }
 
 usable='select name from who'
+# A notice would be a line of the answer.
 item='set client_min_messages = warning; drop table if exists item; create table item (id int primary key)'
 
 connect_options() { is acme "$(at "$(url "$user")?options=-c%20app.tenant%3Dacme" -c "$usable")"; }

@@ -89,7 +89,7 @@ async fn connects(url: &str, tenant: &str) -> Checked {
 }
 
 async fn item(c: &mut PgConnection) -> Checked {
-    c.execute("set client_min_messages = warning; drop table if exists item").await?;
+    c.execute("drop table if exists item").await?;
     c.execute("create table item (id int primary key)").await?;
     Ok(())
 }
