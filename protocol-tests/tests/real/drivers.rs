@@ -1,70 +1,32 @@
-//! Real drivers by a plain URL: a transaction, a prepared statement, a COPY and an error.
+//! Real drivers, each through every check of `drivers/CHECKLIST.md`, with its own defaults.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use protocol_tests::{Database, on_both};
+use protocol_tests::pooler::binary;
 use tokio::process::Command;
 
-use crate::{sqlstate, two_tenants};
-
-/// Runs a driver's program with the pooler's URL; it checks by itself and says `ok`.
-async fn program(mut command: Command, url: &str) {
-    let output = command.arg(url).stdin(Stdio::null()).output();
-    let output = protocol_tests::soon("the driver", output).await.unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.trim() == "ok", "{out}\n{err}");
+/// Runs every driver's program against a pooler over two servers of that PostgreSQL; the results are
+/// the columns of a table in `docs/compatibility.md`.
+async fn every_driver(major: u32, bindir: PathBuf) {
+    let out = binary().parent().unwrap().join("compatibility/drivers").join(major.to_string());
+    let run_all = concat!(env!("CARGO_MANIFEST_DIR"), "/drivers/run-all");
+    let mut command = Command::new(run_all);
+    command.arg("--bindir").arg(bindir).arg("--tenantry").arg(binary()).arg("--out").arg(&out);
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    // A driver that was not run is no driver that passed.
+    assert_eq!(said.matches(" 0 failed").count(), 16, "{said}");
 }
 
-fn script(name: &str) -> String {
-    format!("{}/drivers/{name}", env!("CARGO_MANIFEST_DIR"))
+#[tokio::test]
+async fn every_driver_passes_every_check_on_15() {
+    every_driver(15, "/usr/lib/postgresql/15/bin".into()).await;
 }
 
-fn python(name: &str) -> Command {
-    let mut command = Command::new(std::env::var("TENANTRY_TEST_PYTHON").expect("run `make test`"));
-    command.arg(script(name));
-    command
-}
-
-on_both! {
-    async fn psql(db: &Database) {
-        let pooler = two_tenants(db, 2).await;
-        let mut command = Command::new("bash");
-        command.arg(script("psql.sh"));
-        program(command, &pooler.url("app.acme", "")).await;
-    }
-
-    async fn psycopg(db: &Database) {
-        let pooler = two_tenants(db, 2).await;
-        program(python("psycopg_driver.py"), &pooler.url("app.acme", "")).await;
-    }
-
-    async fn asyncpg(db: &Database) {
-        let pooler = two_tenants(db, 2).await;
-        program(python("asyncpg_driver.py"), &pooler.url("app.acme", &format!("{}?options=-c%20app.tenant%3Dacme", db.name))).await;
-    }
-
-    async fn node_pg(db: &Database) {
-        let pooler = two_tenants(db, 2).await;
-        let mut command = Command::new("node");
-        command.arg(script("node-pg.js")).env("NODE_PATH", std::env::var("TENANTRY_TEST_NODE_MODULES").expect("run `make test`"));
-        program(command, &pooler.url("app.acme", &db.name)).await;
-    }
-
-    async fn tokio_postgres(db: &Database) {
-        let pooler = two_tenants(db, 2).await;
-        let mut client = pooler.connect("acme").await;
-        let transaction = client.transaction().await.unwrap();
-        transaction.execute("insert into who values ($1)", &[&"x"]).await.unwrap();
-        transaction.rollback().await.unwrap();
-        let statement = client.prepare("select name from who where name = $1").await.unwrap();
-        for _ in 0..3 {
-            assert_eq!(client.query_one(&statement, &[&"acme"]).await.unwrap().get::<_, String>(0), "acme");
-        }
-        let sink = client.copy_in::<_, &[u8]>("copy who from stdin").await.unwrap();
-        drop(sink); // abandoned: CopyFail
-        let error = client.query("select 1/0", &[]).await.unwrap_err();
-        assert_eq!(sqlstate(&error), "22012");
-        assert_eq!(client.query("select name from who", &[]).await.unwrap().len(), 1);
-    }
+#[tokio::test]
+async fn every_driver_passes_every_check_on_18() {
+    let bindir = std::env::var("TENANTRY_TEST_PG18_BINDIR").expect("run `make test`");
+    every_driver(18, bindir.into()).await;
 }

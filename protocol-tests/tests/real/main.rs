@@ -17,6 +17,7 @@ mod extended_query;
 mod hostile;
 mod pipeline;
 mod prepared;
+mod prepared_load;
 mod quotas;
 mod regressions;
 mod session_mode;
