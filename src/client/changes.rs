@@ -9,8 +9,9 @@ use super::prepared::Deallocates;
 use super::session::Session;
 use crate::config::PoolMode;
 use crate::pool::Taint;
+use crate::server::Parameters;
 use crate::sql::{Flag, Flags, Settings};
-use crate::tenant::{GucName, Question, Tie, Ties};
+use crate::tenant::{GucName, Observed, Question, SessionState, Tie, Ties};
 use crate::wire::frontend::bound_text;
 
 /// Most settings that are followed for one client, its own and those of its tenant.
@@ -41,6 +42,10 @@ pub(super) struct Changes {
     pub(super) question: Question,
     /// Parameters of the last `Parse` whose values are names of settings.
     bound: Vec<u16>,
+    /// What the session is tied by may have ended.
+    may_untie: bool,
+    /// The transaction may have taken back what it did.
+    pub(super) in_doubt: bool,
     /// A RESET ALL or DISCARD ALL was among the statements, and nothing that cannot be followed.
     pub(super) may_prove_reset: bool,
 }
@@ -121,7 +126,8 @@ impl Session {
         if ENDS.includes(flags) {
             // It ends something, if there is anything to end.
             if self.pin.is_some() || self.changes.is_some() {
-                self.changes.get_or_insert_default().question.ties = Ties::ALL;
+                let changes = self.changes.get_or_insert_default();
+                (changes.question.ties, changes.may_untie) = (Ties::ALL, true);
             }
             return;
         }
@@ -191,7 +197,7 @@ impl Session {
     /// The transaction may have taken back what it did: where values come from matters too.
     pub(super) fn note_doubt(&mut self) {
         if let Some(changes) = &mut self.changes {
-            changes.question.all = true;
+            changes.in_doubt = true;
         }
     }
 
@@ -231,6 +237,35 @@ const REPORTED: [&str; 9] = [
 ];
 
 impl Changes {
+    /// Whether it can wait until a session that is tied to its server is tied no more.
+    pub(super) const fn can_wait(&self) -> bool {
+        !self.may_untie && !self.question.resets && !self.question.all
+    }
+
+    /// What is to be asked of a server when the state was `before`.
+    pub(super) fn question(&self, before: &SessionState) -> Question {
+        let mut question = self.question.clone();
+        // A setting that was not set before may have its default again: where its value comes from
+        // is told only with all of them.
+        let is_new = |name: &GucName| !name.is_custom() && before.get(name.as_str()).is_none();
+        question.all |= self.in_doubt && question.names.iter().any(is_new);
+        question
+    }
+
+    /// The values that the server has reported, if they are all there is to ask for.
+    pub(super) fn reported(&self, before: &SessionState, by: &Parameters) -> Option<Observed> {
+        let question = self.question(before);
+        if question.all || question.resets || !question.ties.is_empty() || question.names.is_empty()
+        {
+            return None;
+        }
+        let mut observed = Observed::default();
+        for name in &question.names {
+            observed.insert(name.clone(), by.get_by_guc(name.as_str())?);
+        }
+        Some(observed)
+    }
+
     fn ask(&mut self, settings: Settings, flags: Flags) {
         let question = &mut self.question;
         // What is not the name of a setting is refused by PostgreSQL.
@@ -238,6 +273,10 @@ impl Changes {
         question.all |= settings.all;
         question.resets |= settings.resets;
         question.ties = flags.iter().fold(question.ties, |all, flag| all.union(ties(flag)));
+        if settings.temporary {
+            question.ties = question.ties.union(Ties::one(Tie::Temporary));
+        }
+        self.may_untie |= flags.intersects(DEALLOCATES);
         self.bound = settings.parameters;
     }
 }

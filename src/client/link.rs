@@ -187,9 +187,9 @@ impl Session {
     }
 
     /// It goes on with a server it has used: losing that one now loses the session's state, so
-    /// nothing may be tried elsewhere.
+    /// nothing may be tried elsewhere. If nothing keeps it, it goes back before the next unit is read.
     pub(super) fn resume(&mut self) {
-        (self.link.begun, self.link.wrote) = (false, true);
+        (self.link.begun, self.link.wrote) = (true, true);
     }
 
     /// Moves what can be moved between the client and its server.

@@ -15,10 +15,15 @@ use super::refusal::Refusal;
 use super::session::Session;
 use crate::pool::Taint;
 use crate::server::{AskError, Frames, ObserveError, Target};
-use crate::tenant::{Observed, SessionState, Ties};
+use crate::tenant::{Observed, Question, SessionState, Ties};
 
 /// Longest a server may take to say what a client left, or to put a session's state back.
 const OBSERVE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Whether a state is small enough to be followed.
+fn fits(session: &SessionState) -> bool {
+    session.settings().count() <= SETTINGS_MAX && session.size() <= SETTINGS_LEN_MAX
+}
 
 fn silent() -> Refusal {
     Refusal::ServerLost { problem: "the server did not answer in time".to_owned() }
@@ -28,17 +33,18 @@ impl Session {
     /// Asks, and follows: the session's state is what the server says, over the session's home.
     pub(super) async fn observe(&mut self) -> Next {
         self.resume();
-        let Some(mut changes) = self.changes.take() else { return Next::Go };
+        let Some(changes) = self.changes.take() else { return Next::Go };
+        let before = Arc::clone(&self.target);
+        let mut question = changes.question(&before.session);
         if matches!(self.pin, Some(Pinned::Tied(_))) {
             // What it is tied by may be anything by now, and must not be taken for gone.
-            changes.question.ties = Ties::ALL;
+            question.ties = Ties::ALL;
         }
-        let before = Arc::clone(&self.target);
         let mut owed = BytesMut::new();
         let Some(linked) = self.undisturbed().await else { return Next::Over };
-        let asked = linked.server().observe(&changes.question, &before.session, &mut owed);
+        let asked = linked.server().observe(&question, &before.session, &mut owed);
         let refusal = match timeout(OBSERVE_TIME_MAX, asked).await {
-            Ok(Ok(observed)) => match self.follow(&changes, &observed).await {
+            Ok(Ok(observed)) => match self.follow(&changes, &question, &observed).await {
                 Ok(()) => return self.tell(owed).await,
                 Err(refusal) => refusal,
             },
@@ -58,12 +64,43 @@ impl Session {
         Next::Farewell(refusal)
     }
 
-    async fn follow(&mut self, changes: &Changes, observed: &Observed) -> Result<(), Refusal> {
+    /// The server has reported all that may have changed: it need not be asked. `false`: it must be.
+    pub(super) fn follow_reports(&mut self) -> bool {
+        let Some(linked) = self.link.linked.as_mut().filter(|_| self.pin.is_none()) else {
+            return false;
+        };
+        let Some(changes) = &self.changes else { return true };
+        let before = &self.target.session;
+        let reported = changes.reported(before, &linked.server().parameters);
+        let Some(observed) = reported else { return false };
+        let question = changes.question(before);
+        let (session, _) = observed.states(&question, before, &self.home.session);
+        if session.names_temporary_schema() || !fits(&session) {
+            return false;
+        }
+        self.changes = None;
+        self.target = self.target_of(session);
+        self.pin_if_unreadable();
+        if self.pin.is_none() && self.taint != Taint::Close {
+            self.taint = Taint::None;
+        }
+        if let Some(linked) = &mut self.link.linked {
+            linked.observed(&self.target, self.taint == Taint::None);
+        }
+        true
+    }
+
+    async fn follow(
+        &mut self,
+        changes: &Changes,
+        question: &Question,
+        observed: &Observed,
+    ) -> Result<(), Refusal> {
         let (before, home) = (&self.target.session, &self.home.session);
-        let (session, server) = observed.states(&changes.question, before, home);
+        let (session, server) = observed.states(question, before, home);
         let proven = changes.may_prove_reset && observed.proves_reset(before);
         self.unpin(observed, proven);
-        let fits = session.settings().count() <= SETTINGS_MAX && session.size() <= SETTINGS_LEN_MAX;
+        let fits = fits(&session);
         if fits {
             self.target = self.target_of(session);
         } else {

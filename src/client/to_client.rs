@@ -74,7 +74,9 @@ impl Session {
     /// Not while the unnamed statement is to be used again: the question would drop it.
     fn observe_if_due(&self) -> Result<(), LinkEnd> {
         let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
-        let due = self.changes.is_some() && !waits;
+        let tied = matches!(self.pin, Some(Pinned::Tied(_)));
+        let due = self.changes.as_ref().is_some_and(|changes| !(tied && changes.can_wait()));
+        let due = due && !waits;
         if due && self.is_quiet() { Err(LinkEnd::Observe) } else { Ok(()) }
     }
 
@@ -214,7 +216,8 @@ impl Session {
         if self.exchange.unnamed_statement_waits() && !self.keeps_unnamed() {
             self.pin_to_server(Pinned::Lasting("unnamed prepared statement"));
         }
-        if self.pin.is_some() || self.changes.is_some() {
+        let followed = self.changes.is_none() || self.follow_reports();
+        if !followed || self.pin.is_some() {
             return;
         }
         let Some(mut linked) = self.link.linked.take() else { return };

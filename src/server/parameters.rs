@@ -40,6 +40,12 @@ impl Parameters {
         self.0.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
     }
 
+    /// The value of a setting by its name in lower case.
+    #[must_use]
+    pub fn get_by_guc(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+
     /// All of them, in the order in which they were first reported.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, value)| (&**name, &**value))

@@ -18,6 +18,8 @@ pub struct Settings {
     pub all: bool,
     /// Some may have gone back to the server's default.
     pub resets: bool,
+    /// Tables may have been made in the schema of temporary ones.
+    pub temporary: bool,
     /// Why nobody can tell.
     pub unknown: Option<&'static str>,
 }
@@ -41,6 +43,7 @@ impl Settings {
 
     fn text(&mut self, text: &[u8]) {
         let Some(tokens) = tokens(text) else { return self.give_up("unterminated quote") };
+        self.temporary |= tokens.iter().any(may_say_temporary);
         for statement in tokens.split(|token| *token == Token::Punct(b';')) {
             self.statement(statement);
         }
@@ -170,6 +173,9 @@ impl Settings {
     /// Behind `set_config(`.
     fn set_config(&mut self, tokens: &[Token<'_>]) {
         let Some(arguments) = arguments(tokens) else { return self.give_up("set_config") };
+        // A computed value may be the path to anywhere.
+        self.temporary |=
+            !matches!(arguments.get(1), Some([Token::Text(_), cast @ ..]) if is_cast(cast));
         let is_true = |token: &Token<'_>| {
             token.is("true") || matches!(token, Token::Text(t) if matches!(&**t, b"t" | b"true"))
         };
@@ -296,6 +302,20 @@ fn arguments<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<Vec<&'t [Token<'a>]>> {
         }
     }
     None
+}
+
+/// Whether a text holds the name of the schema of temporary objects, or may.
+fn may_say_temporary(token: &Token<'_>) -> bool {
+    let says = |text: &[u8]| {
+        let name = b"pg_temp";
+        text.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name))
+    };
+    match token {
+        Token::Word(text) => says(text),
+        Token::Quoted(text) | Token::Text(text) => says(text),
+        Token::Opaque => true,
+        Token::Number(_) | Token::Parameter(_) | Token::Punct(_) => false,
+    }
 }
 
 /// Nothing, or `::type`.

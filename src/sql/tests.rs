@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Flag, Flags, Lexer, Settings, is_plain};
+use super::{Flag, Flags, Lexer, Settings, is_plain, lone_set};
 
 fn flags(sql: &str) -> Flags {
     let mut lexer = Lexer::new();
@@ -221,6 +221,59 @@ fn the_settings_a_text_changes_are_named() {
     ] {
         assert!(settings(sql).resets && settings(sql).unknown.is_none(), "{sql}");
     }
+}
+
+#[test]
+fn a_path_that_may_lead_to_temporary_objects_is_noticed() {
+    for sql in [
+        "set search_path to 'PG_temp_3'",
+        "set search_path to E'pg\\x5ftemp'",
+        "select set_config('search_path', $1, false)",
+    ] {
+        assert!(settings(sql).temporary, "{sql}");
+    }
+    for sql in [
+        "set search_path to acme, \"public\"",
+        "select set_config('search_path', 'acme'::text, false)",
+    ] {
+        assert!(!settings(sql).temporary, "{sql}");
+    }
+}
+
+#[test]
+fn a_lone_set_is_read_when_it_is_plain() {
+    let read = |sql: &str| {
+        lone_set(sql.as_bytes()).map(|set| (set.name, set.items.map(|items| items.join("|"))))
+    };
+    let some = |name: &str, items: &str| Some((name.to_owned(), Some(items.to_owned())));
+    for (sql, want) in [
+        ("SET search_path TO acme", some("search_path", "acme")),
+        (
+            "/* c */ set session Search_Path = Acme, 'Umbra', \"Odd\" ; -- d",
+            some("search_path", "acme|Umbra|Odd"),
+        ),
+        ("SET app.tenant = 'it''s'", some("app.tenant", "it's")),
+        ("SET search_path TO DEFAULT", Some(("search_path".to_owned(), None))),
+        ("SET LOCAL search_path TO acme", None),
+        ("SET search_path TO acme; select 1", None),
+        ("SET search_path TO table", None),
+        ("SET search_path TO acme,", None),
+        ("SET search_path TO", None),
+        ("SET search_path TO acme umbra", None),
+        ("SET search_path TO E'a\\x62'", None),
+        ("SET search_path TO \"\"", None),
+        ("SET TIME ZONE 'UTC'", None),
+        ("SET work_mem = 1", None),
+        ("SELECT set_config('search_path', 'acme', false)", None),
+        ("RESET search_path", None),
+    ] {
+        assert_eq!(read(sql), want, "{sql}");
+    }
+    assert_eq!(
+        read(&format!("SET search_path TO {}", "a".repeat(64))),
+        None,
+        "PostgreSQL would cut it"
+    );
 }
 
 #[test]

@@ -182,6 +182,11 @@ pub struct Observed {
 pub struct Strange;
 
 impl Observed {
+    /// A value that was told without being asked for.
+    pub fn insert(&mut self, name: GucName, value: &[u8]) {
+        self.settings.insert(name, Some(value.into()));
+    }
+
     /// Reads one row of the answer.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
     reason = "tests: what is wrong fails"
 )]
 
+mod absorbed;
 mod authentication;
 mod cancel;
 mod copy;
