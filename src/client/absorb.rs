@@ -3,18 +3,22 @@
 //! Only of settings that take any value of the kind that is absorbed: `search_path`,
 //! `application_name`, and the custom settings of the tenant. Frameworks send one before every query.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use super::session::Session;
 use crate::config::PoolMode;
 use crate::pool::Taint;
-use crate::sql::{LoneSet, lone_set};
+use crate::sql::{LoneSet, lone_set, lone_set_path};
 use crate::tenant::{GucName, SessionState, Value};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::tag;
 use crate::wire::split_cstr;
+
+const APPLICATION_NAME: &str = "application_name";
 
 /// Longest `application_name` that servers report as it is: `NAMEDATALEN - 1`.
 const APPLICATION_NAME_LEN_MAX: usize = 63;
@@ -27,13 +31,14 @@ impl Session {
             && self.pin.is_none()
             && self.changes.is_some();
         let unit = &self.inbound.bytes()[..self.units.scanned];
-        let Some((set, mut out)) = may.then(|| read(unit)).flatten() else { return false };
-        let Some(session) = self.state_with(&set) else { return false };
-        if let ("application_name", Some(Value::Text(name))) =
-            (set.name.as_str(), session.get("application_name"))
+        let Some((session, mut out)) = may.then(|| self.state_after(unit)).flatten() else {
+            return false;
+        };
+        if let Some(Value::Text(name)) = session.get(APPLICATION_NAME)
+            && self.target.session.get(APPLICATION_NAME) != session.get(APPLICATION_NAME)
         {
-            std::sync::Arc::make_mut(&mut self.told).set(b"application_name", name);
-            build::parameter_status("application_name", name, &mut out);
+            Arc::make_mut(&mut self.told).set(APPLICATION_NAME.as_bytes(), name);
+            build::parameter_status(APPLICATION_NAME, name, &mut out);
         }
         build::ready_for_query(TransactionStatus::Idle, &mut out);
         self.target = self.target_of(session);
@@ -45,6 +50,20 @@ impl Session {
         self.units.answer(&out);
         self.shared.stats.absorbed.add_one();
         true
+    }
+
+    /// The state behind a unit, and the answer to it.
+    fn state_after(&self, unit: &[u8]) -> Option<(SessionState, BytesMut)> {
+        if let Some((set, out)) = read(unit) {
+            return Some((self.state_with(&set)?, out));
+        }
+        let path = lone_path(unit)?;
+        let guc = GucName::new("search_path").ok()?;
+        let value = Value::Text(path.as_bytes().into());
+        let state = self.target.session.clone().with(guc, value);
+        let mut out = BytesMut::new();
+        build::text_row("set_config", &path, &mut out);
+        (!state.names_temporary_schema()).then_some((state, out))
     }
 
     /// The session's state with that setting; `None` if PostgreSQL has a say in it.
@@ -62,9 +81,7 @@ impl Session {
                 let known = home.get("search_path").filter(|known| **known == value);
                 known.cloned().unwrap_or(value)
             }
-            ("application_name", [name])
-                if name.len() <= APPLICATION_NAME_LEN_MAX && plain(name) =>
-            {
+            (APPLICATION_NAME, [name]) if name.len() <= APPLICATION_NAME_LEN_MAX && plain(name) => {
                 Value::Text(name.as_bytes().into())
             }
             (_, [text]) if guc.is_custom() && home.get(&set.name).is_some() && plain(text) => {
@@ -79,6 +96,14 @@ impl Session {
 
 const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~')
+}
+
+/// The path, if the unit is a query that sets it by a function.
+fn lone_path(unit: &[u8]) -> Option<String> {
+    let header = Header::read(unit).ok()??;
+    let whole = header.tag == tag::QUERY && header.frame_len() == unit.len();
+    let (text, rest) = split_cstr(unit.get(HEADER_LEN..).filter(|_| whole)?)?;
+    lone_set_path(text).filter(|_| rest.is_empty())
 }
 
 /// The one `SET` of a unit, and the answers to its messages up to `CommandComplete`.

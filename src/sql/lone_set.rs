@@ -122,6 +122,52 @@ pub fn lone_set(text: &[u8]) -> Option<LoneSet> {
     Some(LoneSet { name, items })
 }
 
+/// The path in a text that is nothing but `SELECT set_config('search_path', 'a,b', false)`: plain
+/// names only, which any path may hold.
+#[must_use]
+pub fn lone_set_path(text: &[u8]) -> Option<String> {
+    let mut tokens = tokens(text)?;
+    if tokens.last() == Some(&Token::Punct(b';')) {
+        tokens.pop();
+    }
+    let call = match tokens.as_slice() {
+        [select, schema, Token::Punct(b'.'), call @ ..]
+            if select.is("select") && schema.is("pg_catalog") =>
+        {
+            call
+        }
+        [select, call @ ..] if select.is("select") => call,
+        _ => return None,
+    };
+    let path = match call {
+        [name, open, Token::Text(setting), comma, Token::Text(path), comma2, local, close]
+            if name.is("set_config")
+                && **setting == *b"search_path"
+                && local.is("false")
+                && [open, comma, comma2, close].map(punct)
+                    == [b'(', b',', b',', b')'].map(Some) =>
+        {
+            ascii_path(path)?
+        }
+        _ => return None,
+    };
+    let name = |name: &str| {
+        let name = name.trim_matches(' ');
+        name.len() <= ITEM_LEN_MAX
+            && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    path.split(',').all(name).then(|| path.to_owned())
+}
+
+const fn punct(token: &Token<'_>) -> Option<u8> {
+    if let Token::Punct(byte) = token { Some(*byte) } else { None }
+}
+
+fn ascii_path(path: &[u8]) -> Option<&str> {
+    std::str::from_utf8(path).ok().filter(|path| path.is_ascii())
+}
+
 /// The name, and what is behind `TO` or `=`.
 fn name<'t, 'a>(mut tokens: &'t [Token<'a>]) -> Option<(String, &'t [Token<'a>])> {
     let mut name = String::new();

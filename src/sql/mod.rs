@@ -24,5 +24,5 @@ pub use alarm::is_plain;
 pub use deallocate::deallocated;
 pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
-pub use lone_set::{LoneSet, lone_set};
+pub use lone_set::{LoneSet, lone_set, lone_set_path};
 pub use settings::Settings;

@@ -95,6 +95,22 @@ pub fn command_complete(tag: &str, out: &mut BytesMut) {
     framed(b'C', out, |out| put_cstr(tag, out));
 }
 
+/// `RowDescription`, `DataRow` and `CommandComplete` of a `SELECT` of one text.
+pub fn text_row(column: &str, value: &str, out: &mut BytesMut) {
+    framed(b'T', out, |out| {
+        out.put_u16(1);
+        put_cstr(column, out);
+        // No table; type text, of any length, as text.
+        out.put_slice(b"\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+    });
+    framed(b'D', out, |out| {
+        out.put_u16(1);
+        out.put_u32(u32::try_from(value.len()).expect("a value is short"));
+        out.put_slice(value.as_bytes());
+    });
+    command_complete("SELECT 1", out);
+}
+
 /// `Query` (`Q`).
 pub fn query(sql: &str, out: &mut BytesMut) {
     framed(b'Q', out, |out| put_cstr(sql, out));

@@ -1,7 +1,7 @@
 //! SETs that need no server, and `tenant_from = ["search_path"]`.
 
 use protocol_tests::pooler::BY_SCHEMA;
-use protocol_tests::wire::{batch, bind, describe, execute, parse, query, sync};
+use protocol_tests::wire::{Message, batch, bind, describe, execute, parse, query, sync};
 use protocol_tests::{Database, Pooler, Wire, on_both};
 
 use crate::{raw, trusting};
@@ -44,6 +44,23 @@ on_both! {
         assert_eq!(b.run(PATH).await.unwrap(), ["acme"]);
         a.run("set search_path to default").await.unwrap();
         assert_eq!(a.run(PATH).await.unwrap(), ["acme"]);
+    }
+
+    async fn a_path_set_by_a_function_is_answered_as_postgresql_does(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut direct, mut wire) = (db.wire("-c search_path=acme").await, raw(&pooler, "acme").await);
+        let mut other = raw(&pooler, "acme").await;
+        for sql in ["SELECT set_config('search_path', 'umbra,public', false)", "select pg_catalog.set_config('search_path','umbra',false);"] {
+            other.run("begin").await.unwrap(); // the only server
+            direct.send(&query(sql)).await;
+            wire.send(&query(sql)).await;
+            let (want, got) = (direct.until_ready().await, wire.until_ready().await);
+            let said = |(messages, status): (Vec<Message>, char)| (messages.into_iter().filter(|m| m.tag != 'S').collect::<Vec<_>>(), status);
+            assert_eq!(said(got), said(want), "{sql}");
+            other.run("rollback").await.unwrap();
+            assert_eq!(wire.run(PATH).await.unwrap(), direct.run(PATH).await.unwrap());
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["umbra"]);
+        }
     }
 
     async fn what_postgresql_would_refuse_is_refused(db: &Database) {
