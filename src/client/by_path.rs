@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::events::Next;
-use super::login::{may_enter, take_seat};
+use super::login::{may_enter, policy_of, take_seat};
 use super::refusal::Refusal;
 use super::session::Session;
 use crate::config::Tenant;
@@ -84,6 +84,7 @@ impl Session {
         self.home = self.shared.targets.get(&tenant.id, home);
         self.target = welcome.target;
         self.seat = seat;
+        self.policy = policy_of(tenant, true);
         Ok(())
     }
 }

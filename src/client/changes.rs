@@ -3,11 +3,13 @@
 //! Promises: a statement that the lexer flags is followed by a question to the server before the
 //! server can be anybody else's, or the session keeps its server for good.
 
+use std::time::Instant;
+
 use tracing::info;
 
 use super::prepared::Deallocates;
 use super::session::Session;
-use crate::config::PoolMode;
+use crate::config::{Guard, PoolMode};
 use crate::pool::Taint;
 use crate::server::Parameters;
 use crate::sql::{Flag, Flags, Settings};
@@ -69,6 +71,7 @@ const fn ties(flag: Flag) -> Ties {
         Flag::AdvisoryLock => Ties::one(Tie::AdvisoryLock),
         Flag::Do | Flag::Call | Flag::Discard => Ties::ALL,
         Flag::Set
+        | Flag::SetLocal
         | Flag::Reset
         | Flag::SetConfig
         | Flag::PgSettings
@@ -92,6 +95,7 @@ const fn is_lasting(flag: Flag) -> bool {
         | Flag::FunctionCall
         | Flag::LongDollarTag => true,
         Flag::Set
+        | Flag::SetLocal
         | Flag::Reset
         | Flag::Discard
         | Flag::Prepare
@@ -114,11 +118,22 @@ impl Session {
         if self.units.is_discarding() {
             return;
         }
+        if self.refusal_of(flags, text).is_some() {
+            return;
+        }
         if flags.intersects(DEALLOCATES) {
             self.deallocates = Deallocates::InThisUnit;
             if let Some(linked) = &mut self.link.linked {
                 linked.server().held.forget_all();
             }
+        }
+        if flags == Flags::one(Flag::SetLocal) {
+            if self.policy.guard == Guard::Audit
+                && let Some(text) = text
+            {
+                self.audit(&Settings::of(text, flags));
+            }
+            return;
         }
         if flags.is_empty() {
             return;
@@ -140,6 +155,7 @@ impl Session {
                 ..Settings::default()
             },
         };
+        self.audit(&settings);
         self.taint(if flags.iter().all(Flag::can_be_scrubbed) {
             Taint::Scrub
         } else {
@@ -212,6 +228,9 @@ impl Session {
             return;
         }
         let is_news = self.pin.is_none();
+        if is_news {
+            self.pinned_since = self.policy.max_pin_time.map(|_| Instant::now());
+        }
         self.pin = Some(pin);
         if is_news {
             let reason = pin.reason();

@@ -31,6 +31,8 @@ pub(super) enum Event {
     Link(LinkEnd),
     /// The search_path may name another tenant.
     Path,
+    /// It has kept its server for `max_pin_time`.
+    PinnedTooLong,
     /// The client is gone.
     Over,
     /// The client gets a last word.
@@ -79,6 +81,7 @@ impl Session {
                 self.on_link_end(end, cancelled).await
             }
             Event::Path => self.follow_path().await,
+            Event::PinnedTooLong => self.end_pin(),
             Event::Over => Next::Over,
             Event::Farewell(refusal) => Next::Farewell(refusal),
         }

@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::session::{Parts, Session};
 use super::{Shared, refusal::Severity};
 use crate::auth::{Authenticated, authenticate};
-use crate::config::{Availability, PoolMode, Tenant, TlsMode};
+use crate::config::{Availability, Guard, Policy, PoolMode, Tenant, TlsMode};
 use crate::net::{Buffer, Conversation, Phase};
 use crate::pool::Seat;
 use crate::server::Endpoint;
@@ -59,6 +59,7 @@ struct Admitted {
     seat: Arc<Seat>,
     welcome: super::welcome::Welcome,
     mode: PoolMode,
+    policy: Arc<Policy>,
     by_path: Option<Box<ByPath>>,
     user: String,
 }
@@ -107,8 +108,18 @@ async fn admit(
         let seen = shared.targets.get(&tenant.id, SessionState::default());
         Box::new(ByPath { startup: own, seen })
     });
+    let policy = policy_of(&tenant, by_path.is_some());
     let user = proof.user().to_owned();
-    Ok(Admitted { permit, seat, welcome, mode, by_path, user })
+    Ok(Admitted { permit, seat, welcome, mode, policy, by_path, user })
+}
+
+/// What a tenant's clients may do; whose tenant is named by its search_path may set that.
+pub(super) fn policy_of(tenant: &Tenant, by_path: bool) -> Arc<Policy> {
+    let mut policy = tenant.policy.clone();
+    if by_path {
+        policy.guard = Guard::Off;
+    }
+    Arc::new(policy)
 }
 
 /// A client's place among those of its tenant, where the tenant lives.
@@ -255,6 +266,7 @@ async fn begin(
         target: admitted.welcome.target,
         told: admitted.welcome.parameters,
         mode: admitted.mode,
+        policy: admitted.policy,
         by_path: admitted.by_path,
         registration,
         permit: admitted.permit,

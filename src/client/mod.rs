@@ -13,6 +13,7 @@ mod changes;
 mod departure;
 mod events;
 mod greet;
+mod guard;
 mod hello;
 mod link;
 mod login;

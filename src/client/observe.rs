@@ -13,6 +13,7 @@ use super::events::Next;
 use super::link::Link;
 use super::refusal::Refusal;
 use super::session::Session;
+use crate::config::OnSessionState;
 use crate::pool::Taint;
 use crate::server::{AskError, Frames, ObserveError, Target};
 use crate::tenant::{Observed, Question, SessionState, Ties};
@@ -33,6 +34,7 @@ impl Session {
     /// Asks, and follows: the session's state is what the server says, over the session's home.
     pub(super) async fn observe(&mut self) -> Next {
         self.resume();
+        self.is_pin_timed = self.pinned_since.is_some();
         let Some(changes) = self.changes.take() else { return Next::Go };
         let before = Arc::clone(&self.target);
         let mut question = changes.question(&before.session);
@@ -75,7 +77,8 @@ impl Session {
         let Some(observed) = reported else { return false };
         let question = changes.question(before);
         let (session, _) = observed.states(&question, before, &self.home.session);
-        if session.names_temporary_schema() || !fits(&session) {
+        let guarded = self.without_guarded(session.clone()) != session;
+        if guarded || session.names_temporary_schema() || !fits(&session) {
             return false;
         }
         self.changes = None;
@@ -99,6 +102,14 @@ impl Session {
         let (before, home) = (&self.target.session, &self.home.session);
         let (session, server) = observed.states(question, before, home);
         let proven = changes.may_prove_reset && observed.proves_reset(before);
+        let session = self.without_guarded(session);
+        if self.policy.on_session_state == OnSessionState::Reject
+            && let Some(tie) = observed.ties.iter().next()
+        {
+            // Made where the text does not show it: too late for an error.
+            let tenant = self.target.tenant.to_string();
+            return Err(Refusal::Ties { what: tie.name(), tenant });
+        }
         self.unpin(observed, proven);
         let fits = fits(&session);
         if fits {
@@ -138,6 +149,7 @@ impl Session {
             _ if lasts => {}
             Some(tie) => self.pin_to_server(Pinned::Tied(tie.name())),
             None => {
+                self.pinned_since = None;
                 if let Some(pin) = self.pin.take() {
                     let reason = pin.reason();
                     self.span().in_scope(|| info!(reason, "session no longer pinned"));

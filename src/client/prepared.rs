@@ -66,6 +66,9 @@ impl Session {
     /// Whether a message has to be written anew for the server it goes to.
     #[inline]
     pub(super) fn is_rewritten(&self, message: u8, said: Said, flags: Flags) -> bool {
+        if self.refuses() && !flags.is_empty() && !self.exchange.skips_to_sync() {
+            return true;
+        }
         match (message, said) {
             (_, Said::Statement) => self.has_virtual_names(),
             (tag::BIND | tag::DESCRIBE, Said::Unnamed) => {
@@ -143,13 +146,27 @@ impl Session {
         flags: Flags,
     ) -> Option<usize> {
         let body = frame.get(HEADER_LEN..)?;
+        if !flags.is_empty() {
+            let text = super::units::text(message, body);
+            if let Some(refusal) = self.refusal_of(flags, text) {
+                self.refuse_message(message, &refusal);
+                return Some(frame.len());
+            }
+        }
+        if !self.has_virtual_names() {
+            self.note(flags, super::units::text(message, body));
+            return None;
+        }
         match message {
             tag::PARSE => self.rewrite_parse(body, flags),
             tag::BIND => self.rewrite_bind(frame, whole),
             tag::DESCRIBE => self.rewrite_describe(frame),
             tag::CLOSE => self.note_close(body),
             tag::QUERY => self.rewrite_query(body, flags),
-            _ => None,
+            _ => {
+                self.note(flags, None);
+                None
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use crate::auth::AuthError;
@@ -137,6 +139,25 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
+    /// The setting is the tenant's, and guarded.
+    Guarded {
+        /// Its name.
+        name: String,
+    },
+    /// The tenant's sessions may not keep a server.
+    Ties {
+        /// The statement.
+        what: &'static str,
+        /// The tenant.
+        tenant: String,
+    },
+    /// The session has kept its server for too long.
+    PinnedTooLong {
+        /// What it kept it for.
+        what: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
     /// A cancel request ended the wait for a server.
     Cancelled,
     /// The pooler stops.
@@ -156,6 +177,23 @@ fn detail(text: Text, detail: impl Into<String>) -> Text {
 
 fn hint(text: Text, hint: impl Into<String>) -> Text {
     (text.0, text.1, text.2, Some(hint.into()))
+}
+
+fn guarded(name: &str) -> Text {
+    let denied = text("42501", format!("permission denied to set parameter \"{name}\""));
+    hint(denied, "It belongs to the tenant: guard = \"reject\".")
+}
+
+fn ties(what: &str, tenant: &str) -> Text {
+    let refused = text("0A000", format!("{what} is not supported for tenant \"{tenant}\""));
+    let why = "It would keep a server connection for this session alone.";
+    hint(detail(refused, why), "The tenant has on_session_state = \"reject\".")
+}
+
+fn pinned_too_long(what: &str, limit: Duration) -> Text {
+    let ended = text("57P05", "terminating connection: it kept its server for too long");
+    let why = format!("It was kept for {what}, longer than {limit:?}.");
+    hint(detail(ended, why), "The tenant's limit is max_pin_time.")
 }
 
 impl Refusal {
@@ -268,6 +306,9 @@ impl Refusal {
             Self::TlsRequired => text("28000", "connection requires TLS"),
             Self::Unsupported { what } => text("0A000", what.clone()),
             Self::Protocol { problem } => text("08P01", problem.clone()),
+            Self::Guarded { name } => guarded(name),
+            Self::Ties { what, tenant } => ties(what, tenant),
+            Self::PinnedTooLong { what, limit } => pinned_too_long(what, *limit),
             Self::DuplicateStatement { name } => {
                 text("42P05", format!("prepared statement \"{name}\" already exists"))
             }

@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout_at;
 use tracing::{Level, Span, debug, enabled, info_span};
 
 use super::Shared;
@@ -15,7 +17,7 @@ use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::units::{Step, Units};
-use crate::config::PoolMode;
+use crate::config::{Policy, PoolMode};
 use crate::flow::Exchange;
 use crate::net::{Buffer, Phase, Stream};
 use crate::pool::{Acquired, Checkout, Registration, Seat, Taint, Waiting};
@@ -30,6 +32,7 @@ pub(super) struct Parts {
     pub(super) target: Arc<Target>,
     pub(super) told: Arc<Parameters>,
     pub(super) mode: PoolMode,
+    pub(super) policy: Arc<Policy>,
     pub(super) registration: Registration,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) user: Box<str>,
@@ -52,6 +55,12 @@ pub struct Session {
     pub(super) mode: PoolMode,
     /// Why the session keeps its server between transactions, if it does.
     pub(super) pin: Option<Pinned>,
+    /// Since when it keeps its server, if that is limited.
+    pub(super) pinned_since: Option<Instant>,
+    /// The clock for that runs.
+    pub(super) is_pin_timed: bool,
+    /// What it may do to itself.
+    pub(super) policy: Arc<Policy>,
     /// Its prepared statements, if it has any.
     pub(super) names: Option<Box<Names>>,
     /// Whether it takes prepared statements away.
@@ -100,6 +109,9 @@ impl Session {
             told: parts.told,
             mode: parts.mode,
             pin: None,
+            pinned_since: None,
+            is_pin_timed: false,
+            policy: parts.policy,
             names: None,
             deallocates: Deallocates::No,
             taint: Taint::None,
@@ -142,7 +154,13 @@ impl Session {
         loop {
             // Most transactions come and go in here; what is left is rare, and boxed, because an
             // idle client should be small.
-            let event = poll_fn(|cx| self.poll(cx)).await;
+            let event = match self.pin_ends() {
+                None => poll_fn(|cx| self.poll(cx)).await,
+                Some(end) => {
+                    let poll = Box::pin(timeout_at(end.into(), poll_fn(|cx| self.poll(cx))));
+                    poll.await.unwrap_or(Event::PinnedTooLong)
+                }
+            };
             match Box::pin(self.on_event(event)).await {
                 Next::Go => {}
                 Next::Over => return,

@@ -72,11 +72,13 @@ impl Session {
     }
 
     /// Not while the unnamed statement is to be used again: the question would drop it.
-    fn observe_if_due(&self) -> Result<(), LinkEnd> {
+    fn observe_if_due(&mut self) -> Result<(), LinkEnd> {
         let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
         let tied = matches!(self.pin, Some(Pinned::Tied(_)));
         let due = self.changes.as_ref().is_some_and(|changes| !(tied && changes.can_wait()));
-        let due = due && !waits;
+        // A pin that is new: it is left to the session's loop to watch the clock.
+        let untimed = self.pinned_since.is_some() && !self.is_pin_timed;
+        let due = (due || untimed) && !waits;
         if due && self.is_quiet() { Err(LinkEnd::Observe) } else { Ok(()) }
     }
 

@@ -127,7 +127,7 @@ pub(super) fn unreadable(told: &Parameters) -> Option<&'static str> {
 }
 
 /// The text in the body of a `Query` or `Parse`.
-fn text(tag: u8, body: &[u8]) -> Option<&[u8]> {
+pub(super) fn text(tag: u8, body: &[u8]) -> Option<&[u8]> {
     let text = match tag {
         tag::QUERY => body,
         tag::PARSE => split_cstr(body)?.1,
@@ -157,32 +157,7 @@ impl Session {
                 if count == 0 { Step::NeedsMore } else { Step::Progress }
             }
             Some(ClientEvent::Whole { tag, names, flags }) => {
-                let place = if linked { Place::Linked } else { Place::of(count) };
-                let rewritten = self.is_rewritten(tag, names, flags);
-                if rewritten {
-                    if linked {
-                        return self
-                            .rewrite(tag, true, flags)
-                            .unwrap_or_else(|| self.end_message(tag));
-                    }
-                    self.units.is_rewritten = true;
-                }
-                if let Some(end) = self.begin_message(tag, names, place) {
-                    return end;
-                }
-                if !rewritten {
-                    self.pin_if_named(tag, names);
-                }
-                if !flags.is_empty() || self.changes.is_some() {
-                    self.note_whole(tag, flags, count);
-                }
-                match (tag, names) {
-                    (tag::PARSE, Names::Unnamed) => self.keep_unnamed(count, flags),
-                    (tag::QUERY, _) | (tag::CLOSE, Names::Unnamed) => self.forget_unnamed(),
-                    _ => {}
-                }
-                self.take(count);
-                self.end_message(tag)
+                self.whole_message((tag, names, flags), count, linked)
             }
             Some(ClientEvent::Begins { tag, names }) => {
                 let place = if linked { Place::Linked } else { Place::Unlinked };
@@ -207,6 +182,10 @@ impl Session {
                 Step::Progress
             }
             Some(ClientEvent::Ends { tag, flags }) => {
+                if !self.units.discarding && self.refusal_of(flags, None).is_some() {
+                    // Its end is never sent, so nothing of it runs.
+                    return Step::Broken("a statement this long may not change the session".into());
+                }
                 self.take(count);
                 if !flags.is_empty() {
                     self.note(flags, None);
@@ -217,6 +196,39 @@ impl Session {
                 self.end_message(tag)
             }
         }
+    }
+
+    /// A message that is there from its header to its end, `count` bytes long.
+    fn whole_message(
+        &mut self,
+        (tag, names, flags): (u8, Names, Flags),
+        count: usize,
+        linked: bool,
+    ) -> Step {
+        let place = if linked { Place::Linked } else { Place::of(count) };
+        let rewritten = self.is_rewritten(tag, names, flags);
+        if rewritten {
+            if linked {
+                return self.rewrite(tag, true, flags).unwrap_or_else(|| self.end_message(tag));
+            }
+            self.units.is_rewritten = true;
+        }
+        if let Some(end) = self.begin_message(tag, names, place) {
+            return end;
+        }
+        if !rewritten {
+            self.pin_if_named(tag, names);
+        }
+        if !flags.is_empty() || self.changes.is_some() {
+            self.note_whole(tag, flags, count);
+        }
+        match (tag, names) {
+            (tag::PARSE, Names::Unnamed) => self.keep_unnamed(count, flags),
+            (tag::QUERY, _) | (tag::CLOSE, Names::Unnamed) => self.forget_unnamed(),
+            _ => {}
+        }
+        self.take(count);
+        self.end_message(tag)
     }
 
     /// A statement under its own name, on a server of the client's own: if it is too long to be kept,

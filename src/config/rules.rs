@@ -26,6 +26,9 @@ pub(super) struct Rules {
     settings: Option<BTreeMap<GucName, String>>,
     suspended: Option<bool>,
     message: Option<String>,
+    guard: Option<Guard>,
+    on_session_state: Option<OnSessionState>,
+    max_pin_time: Option<Duration>,
     max_client_connections: Option<usize>,
     max_server_connections: Option<usize>,
     max_waiting_clients: Option<usize>,
@@ -47,6 +50,7 @@ impl Rules {
             max_server_connections: section.count("max_server_connections", 1),
             max_waiting_clients: section.count("max_waiting_clients", 0),
             query_wait_timeout: section.duration("query_wait_timeout"),
+            max_pin_time: section.duration("max_pin_time"),
             ..Self::default()
         }
     }
@@ -63,6 +67,19 @@ impl Rules {
             search_path: section.strings("search_path"),
             role: template(section, "role"),
             settings: settings(section),
+            guard: section.get("guard", "off, audit or reject", |v| match v.as_str()? {
+                "off" => Some(Guard::Off),
+                "audit" => Some(Guard::Audit),
+                "reject" => Some(Guard::Reject),
+                _ => None,
+            }),
+            on_session_state: section.get("on_session_state", "pin or reject", |v| {
+                match v.as_str()? {
+                    "pin" => Some(OnSessionState::Pin),
+                    "reject" => Some(OnSessionState::Reject),
+                    _ => None,
+                }
+            }),
             ..Self::quotas(section)
         }
     }
@@ -142,6 +159,8 @@ pub struct Tenant {
     pub fixed_settings: Vec<GucName>,
     /// Its limits.
     pub quotas: Quotas,
+    /// What its clients may do to their sessions.
+    pub policy: Policy,
     /// Whether it may connect.
     pub availability: Availability,
 }
@@ -156,6 +175,39 @@ pub enum Availability {
         /// `message`, the operator's words.
         message: Option<String>,
     },
+}
+
+/// What a tenant's clients may do to their sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// `guard`.
+    pub guard: Guard,
+    /// `on_session_state`.
+    pub on_session_state: OnSessionState,
+    /// Longest a session may keep its server between transactions.
+    pub max_pin_time: Option<Duration>,
+    /// Settings that are the tenant's: the search_path, the role, and those the operator named.
+    pub guarded: Vec<GucName>,
+}
+
+/// `guard`: what happens to statements that set what belongs to the tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// They run.
+    Off,
+    /// They run, and are counted and logged.
+    Audit,
+    /// They are refused.
+    Reject,
+}
+
+/// `on_session_state`: what happens to statements that tie a session to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSessionState {
+    /// The session keeps its server.
+    Pin,
+    /// They are refused.
+    Reject,
 }
 
 /// What a tenant may use; the names are those of the settings.
@@ -260,6 +312,7 @@ impl Config {
         let schema = layers.text("schema", |l| l.schema.as_ref(), None);
         let (baseline, fixed_settings) = baseline(&mut layers, schema.as_deref());
         let quotas = quotas(&mut layers, &cluster);
+        let policy = policy(&mut layers, &fixed_settings);
         let availability = availability(&mut layers);
         let id = id.clone();
         let tenant = Tenant {
@@ -272,6 +325,7 @@ impl Config {
             baseline,
             fixed_settings,
             quotas,
+            policy,
             availability,
         };
         Some((tenant, layers.explained))
@@ -371,6 +425,30 @@ fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
             |d| format!("{d:?}"),
         ),
     }
+}
+
+fn policy(layers: &mut Layers<'_>, fixed: &[GucName]) -> Policy {
+    let name = |guard: &Guard| match guard {
+        Guard::Off => "off".to_owned(),
+        Guard::Audit => "audit".to_owned(),
+        Guard::Reject => "reject".to_owned(),
+    };
+    let guard = layers.quota("guard", |l| l.guard.as_ref(), Guard::Off, name);
+    let name = |on: &OnSessionState| match on {
+        OnSessionState::Pin => "pin".to_owned(),
+        OnSessionState::Reject => "reject".to_owned(),
+    };
+    let on_session_state = layers.quota(
+        "on_session_state",
+        |l| l.on_session_state.as_ref(),
+        OnSessionState::Pin,
+        name,
+    );
+    let max_pin_time =
+        layers.pick("max_pin_time", |l| l.max_pin_time.as_ref(), |d| format!("{d:?}")).copied();
+    let own = ["search_path", "role"].map(|name| GucName::new(name).expect("PostgreSQL has it"));
+    let guarded = own.into_iter().chain(fixed.iter().cloned()).collect();
+    Policy { guard, on_session_state, max_pin_time, guarded }
 }
 
 fn availability(layers: &mut Layers<'_>) -> Availability {

@@ -22,6 +22,8 @@ pub(super) enum Owed {
     CloseUnnamed,
     Execute,
     Query,
+    /// A query that fails, and whose error the client gets in other words.
+    RefusedQuery,
     FunctionCall,
     Sync,
     /// A message about a named statement that the pooler has a hand in.
@@ -255,6 +257,13 @@ impl Exchange {
         self.owed.push_back(Owed::Named(reply));
     }
 
+    /// A simple query that fails goes to the server, instead of the client's.
+    pub fn owe_refused_query(&mut self) {
+        self.unsynced = false;
+        self.unnamed_waits = false;
+        self.owed.push_back(Owed::RefusedQuery);
+    }
+
     /// The unnamed statement was parsed once more, for the client that is about to bind it.
     pub const fn parsed_again(&mut self) {
         self.unnamed_parsed = true;
@@ -284,7 +293,9 @@ impl Exchange {
 
     /// The client's first unit will not run: forgets it, and says how the client is told.
     pub fn refuse(&mut self) -> Refusal {
-        let ends = |owed: &Owed| matches!(owed, Owed::Query | Owed::FunctionCall | Owed::Sync);
+        let ends = |owed: &Owed| {
+            matches!(owed, Owed::Query | Owed::RefusedQuery | Owed::FunctionCall | Owed::Sync)
+        };
         let ready = self.owed.iter().any(ends);
         self.owed.clear();
         self.switch = 0;

@@ -42,7 +42,10 @@ impl Exchange {
             _ if self.unsure => return self.on_unsure(tag, body),
             server::NOTICE | server::NOTIFICATION => return Ok(ServerVerdict::Forward),
             server::ERROR => {
-                let refused = self.owed.front() == Some(&Owed::Named(Reply::Refused));
+                let refused = matches!(
+                    self.owed.front(),
+                    Some(Owed::Named(Reply::Refused) | Owed::RefusedQuery)
+                );
                 self.on_error();
                 if refused {
                     return Ok(ServerVerdict::Named(Reply::Refused));
@@ -117,6 +120,7 @@ impl Exchange {
             | Owed::ParseUnnamed
             | Owed::Bind
             | Owed::Sync
+            | Owed::RefusedQuery
             | Owed::Named(_)
             | Owed::CopyEnd => return Err(Unexpected { tag }),
         }
@@ -146,8 +150,10 @@ impl Exchange {
                     // A Sync that the COPY swallowed has ended nothing, and one that it did not ends
                     // nothing of what was sent behind it: the last message decides.
                     let mut sent = self.owed.iter().rev().filter(|owed| **owed != Owed::CopyEnd);
-                    let ends =
-                        matches!(sent.next(), Some(Owed::Sync | Owed::Query | Owed::FunctionCall));
+                    let ends = matches!(
+                        sent.next(),
+                        Some(Owed::Sync | Owed::Query | Owed::RefusedQuery | Owed::FunctionCall)
+                    );
                     self.unsynced = !ends;
                 }
                 self.pop();
@@ -162,7 +168,7 @@ impl Exchange {
         match self.owed.front() {
             None => {}
             // ReadyForQuery follows.
-            Some(Owed::Query | Owed::FunctionCall) if copied => {
+            Some(Owed::Query | Owed::RefusedQuery | Owed::FunctionCall) if copied => {
                 if self.early_sync() {
                     // Its own ReadyForQuery comes in any case, before all that is in doubt.
                     self.unsure = true;
@@ -170,7 +176,7 @@ impl Exchange {
                 }
                 self.drop_copy();
             }
-            Some(Owed::Query | Owed::FunctionCall) => {}
+            Some(Owed::Query | Owed::RefusedQuery | Owed::FunctionCall) => {}
             Some(_) => {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
@@ -193,7 +199,11 @@ impl Exchange {
 
     fn on_ready(&mut self, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
         match self.owed.front() {
-            Some(Owed::Query | Owed::FunctionCall | Owed::Sync) if !self.copy_in => self.pop(),
+            Some(Owed::Query | Owed::RefusedQuery | Owed::FunctionCall | Owed::Sync)
+                if !self.copy_in =>
+            {
+                self.pop();
+            }
             _ => return Err(Unexpected { tag: server::READY_FOR_QUERY }),
         }
         self.ready(body)

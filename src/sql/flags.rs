@@ -5,6 +5,8 @@
 pub enum Flag {
     /// `SET`, but not `SET LOCAL`, `SET TRANSACTION` or `SET CONSTRAINTS`.
     Set,
+    /// `SET LOCAL`: it is over with the transaction.
+    SetLocal,
     /// `RESET`.
     Reset,
     /// `DISCARD`.
@@ -54,8 +56,9 @@ const LARGE_OBJECT_FUNCTIONS: [u32; 14] =
     [715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172];
 
 impl Flag {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Set,
+        Self::SetLocal,
         Self::Reset,
         Self::Discard,
         Self::Prepare,
@@ -91,6 +94,7 @@ impl Flag {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Set => "SET",
+            Self::SetLocal => "SET LOCAL",
             Self::Reset => "RESET",
             Self::Discard => "DISCARD",
             Self::Prepare => "PREPARE",
@@ -110,6 +114,34 @@ impl Flag {
             Self::LongDollarTag => "long dollar-quote tag",
             Self::Deallocate => "DEALLOCATE",
             Self::Ends => "UNLISTEN",
+        }
+    }
+
+    /// Whether the session keeps its server for what the statement makes, or may make unseen.
+    #[must_use]
+    pub const fn ties_session(self) -> bool {
+        match self {
+            Self::Prepare
+            | Self::Listen
+            | Self::HoldCursor
+            | Self::Temporary
+            | Self::AdvisoryLock
+            | Self::Load
+            | Self::Dblink
+            | Self::RunsText
+            | Self::UnicodeIdentifier
+            | Self::FunctionCall
+            | Self::LongDollarTag => true,
+            Self::Set
+            | Self::SetLocal
+            | Self::Reset
+            | Self::Discard
+            | Self::Do
+            | Self::Call
+            | Self::SetConfig
+            | Self::PgSettings
+            | Self::Deallocate
+            | Self::Ends => false,
         }
     }
 

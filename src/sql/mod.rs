@@ -25,4 +25,4 @@ pub use deallocate::deallocated;
 pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use lone_set::{LoneSet, lone_set, lone_set_path};
-pub use settings::Settings;
+pub use settings::{COMPUTED, Settings};

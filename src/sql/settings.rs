@@ -12,6 +12,8 @@ use super::{Flag, Flags};
 pub struct Settings {
     /// Their names, in lower case. Some may be no settings at all.
     pub names: Vec<Box<str>>,
+    /// Names of those it sets for the transaction only.
+    pub local: Vec<Box<str>>,
     /// Parameters (`$1` is 1) whose values are names: `set_config($1, ...)`.
     pub parameters: Vec<u16>,
     /// Any of those that PostgreSQL lists may have changed.
@@ -24,6 +26,9 @@ pub struct Settings {
     pub unknown: Option<&'static str>,
 }
 
+/// Stands for a name that is not in the text; no setting has it.
+pub const COMPUTED: &str = "(computed)";
+
 /// Longest `DO` inside a `DO`, or text in an `EXECUTE`, that is followed.
 const DEPTH_MAX: u8 = 4;
 
@@ -35,7 +40,7 @@ impl Settings {
             all: [Flag::Do, Flag::Call, Flag::PgSettings].iter().any(|f| flags.contains(*f)),
             ..Self::default()
         };
-        if flags.intersects(Flags::SETTINGS) {
+        if flags.intersects(Flags::SETTINGS.union(Flags::one(Flag::SetLocal))) {
             settings.text(text);
         }
         settings
@@ -86,6 +91,9 @@ impl Settings {
                 if !qualified
                     && ["local", "transaction", "constraints"].iter().any(|w| scope.is(w)) =>
             {
+                if let Some((name, _)) = name(&tokens[1..]) {
+                    self.local.push(name.into());
+                }
                 // Anything else is a syntax error, or not what it looks like.
                 matches!(tokens.get(1), Some(Token::Word(_) | Token::Quoted(_)))
             }
@@ -181,7 +189,11 @@ impl Settings {
         };
         match arguments.as_slice() {
             // For the transaction only.
-            [_, _, [local]] if is_true(local) => {}
+            [[Token::Text(name), cast @ ..], _, [local]] if is_true(local) && is_cast(cast) => {
+                let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+                self.local.push(name.into());
+            }
+            [_, _, [local]] if is_true(local) => self.local.push(COMPUTED.into()),
             [[Token::Text(name), cast @ ..], _, _] if is_cast(cast) => {
                 match std::str::from_utf8(name) {
                     Ok(name) => drop(self.name(&name.to_ascii_lowercase())),
@@ -247,6 +259,11 @@ impl Settings {
             return self.give_up("EXECUTE in a DO block");
         };
         let sets = |word: &Token<'_>| word.is("set") || word.is("reset");
+        // Half a word, perhaps: `'se' || 't x = 1'`.
+        let goes_on = tokens.get(1) == Some(&Token::Punct(b'|'));
+        if goes_on && inner.len() == 1 && text.last().is_some_and(|b| !b.is_ascii_whitespace()) {
+            return self.give_up("EXECUTE in a DO block");
+        }
         match inner.split_first() {
             Some((word, rest)) if sets(word) && name(rest).is_none_or(|(_, r)| r.is_empty()) => {
                 self.give_up("EXECUTE in a DO block");

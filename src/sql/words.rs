@@ -203,7 +203,8 @@ impl Statement {
         let word = classify(text);
         let flag = match (self.position, word) {
             (_, Word::Anywhere(flag)) | (Position::Start, Word::Opens(flag)) => Some(flag),
-            (Position::AfterSet, Word::Local | Word::Transaction) => None,
+            (Position::AfterSet, Word::Local) => Some(Flag::SetLocal),
+            (Position::AfterSet, Word::Transaction) => None,
             (Position::AfterSet, _) => Some(Flag::Set),
             (_, Word::Temporary) if self.makes_temporary() => Some(Flag::Temporary),
             (_, Word::Hold) if self.declares && self.last == Word::With => Some(Flag::HoldCursor),

@@ -42,6 +42,8 @@ pub struct Stats {
     pub pins: Counter,
     /// `SET`s that were answered without a server.
     pub absorbed: Counter,
+    /// Statements that the guard, or `on_session_state`, has refused or counted.
+    pub guarded: Counter,
     /// Cancel requests passed on.
     pub cancels: Counter,
 }

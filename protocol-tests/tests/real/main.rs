@@ -15,6 +15,7 @@ mod cancel;
 mod copy;
 mod drivers;
 mod extended_query;
+mod guard;
 mod hostile;
 mod pipeline;
 mod prepared;

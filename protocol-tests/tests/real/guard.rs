@@ -1,0 +1,136 @@
+//! What a tenant's clients may not do to their sessions: `guard`, `on_session_state`, `max_pin_time`.
+
+use protocol_tests::pooler::BY_SCHEMA;
+use protocol_tests::wire::{batch, bind, execute, parse, query, sync};
+use protocol_tests::{Database, Pooler, Wire, on_both};
+
+use crate::raw;
+
+async fn with(db: &Database, servers: usize, rules: &str) -> Pooler {
+    db.schemas(&["acme", "umbra"]).await;
+    let tenant = "settings = { \"app.tenant\" = \"{tenant}\" }\n";
+    Pooler::start(&format!(
+        "{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}{tenant}{rules}",
+        db.toml(servers)
+    ))
+    .await
+}
+
+/// SQLSTATE and HINT of the error, and where the session stands.
+async fn refused(wire: &mut Wire, messages: &[u8]) -> (String, String, char) {
+    wire.send(messages).await;
+    let (messages, status) = wire.until_ready().await;
+    let error = messages.iter().find(|m| m.tag == 'E').expect("it is refused");
+    (error.field('C'), error.field('H'), status)
+}
+
+const SEEN: &str = "select concat_ws(' ', current_setting('search_path'), current_setting('app.tenant'), current_user)";
+
+on_both! {
+    async fn what_belongs_to_the_tenant_cannot_be_set(db: &Database) {
+        let pooler = with(db, 1, "guard = \"reject\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let before = wire.run(SEEN).await.unwrap();
+        let guarded = "It belongs to the tenant: guard = \"reject\".";
+        for sql in [
+            "set search_path to umbra", "SET SESSION search_path = 'umbra'", "set local search_path to umbra", "reset search_path",
+            "select set_config('search_path', 'umbra', false)", "select set_config('app.tenant', 'umbra', true)",
+            "set role none", "set app.tenant to 'umbra'", "select 1; set search_path to umbra", "set schema 'umbra'",
+            "do $$ begin perform set_config('search_path', 'umbra', false); end $$", "do $$ begin execute 'set ' || 'role none'; end $$",
+            "select set_config('search' || '_path', 'umbra', false)",
+        ] {
+            assert_eq!(refused(&mut wire, &query(sql)).await, ("42501".into(), guarded.into(), 'I'), "{sql}");
+            assert_eq!(refused(&mut wire, &[batch(sql), sync()].concat()).await, ("42501".into(), guarded.into(), 'I'), "{sql}");
+            assert_eq!(wire.run(SEEN).await.unwrap(), before, "{sql}");
+        }
+        for sql in ["set work_mem to '9MB'", "set local work_mem to '8MB'", "reset all", "discard all", "select set_config('app.other', '1', false)"] {
+            wire.run(sql).await.unwrap();
+        }
+        assert_eq!(wire.run(SEEN).await.unwrap(), before);
+    }
+
+    async fn a_refused_statement_fails_its_transaction_and_the_order_of_answers_holds(db: &Database) {
+        let pooler = with(db, 1, "guard = \"reject\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("begin").await.unwrap();
+        assert_eq!(refused(&mut wire, &query("set search_path to umbra")).await.2, 'E');
+        assert_eq!(wire.run("select 1").await.unwrap_err(), "25P02");
+        wire.run("rollback").await.unwrap();
+        let named = [parse("s", "set search_path to umbra"), bind("", "s"), execute("", 0), sync()].concat();
+        wire.send(&[batch("select 1"), sync(), named, batch("select 2"), sync(), query("select 3; select 4")].concat()).await;
+        for want in ["12DCZI", "EZI", "12DCZI", "TDCTDCZI"] {
+            assert_eq!(wire.tags().await, want);
+        }
+        assert_eq!(refused(&mut wire, &[bind("", "s"), sync()].concat()).await.0, "26000");
+        assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn what_a_function_sets_unseen_is_taken_back(db: &Database) {
+        let pooler = with(db, 1, "guard = \"reject\"\n").await;
+        let sneak = "create function acme.sneak() returns void language sql as $$ select set_config('search_path', 'umbra', false) $$";
+        db.admin.batch_execute(sneak).await.unwrap();
+        let mut wire = raw(&pooler, "acme").await;
+        // PostgreSQL 18 reports it; on 15 a DO makes the pooler look.
+        wire.run("do $$ begin perform acme.sneak(); end $$").await.unwrap();
+        assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn an_audit_counts_and_lets_pass(db: &Database) {
+        let pooler = with(db, 1, "guard = \"audit\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("set search_path to umbra").await.unwrap();
+        assert_eq!(wire.run("select name from who").await.unwrap(), ["umbra"]);
+        wire.run("begin; set local app.tenant to 'x'; commit").await.unwrap();
+        let line = pooler.until_message(2, "guard: a statement sets what belongs to the tenant").await;
+        assert_eq!(line["name"], "app.tenant");
+    }
+
+    async fn statements_that_tie_a_session_to_its_server_can_be_refused(db: &Database) {
+        let pooler = with(db, 1, "on_session_state = \"reject\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        for sql in [
+            "listen news", "create temp table mine (a int)", "declare c cursor with hold for select 1", "select pg_advisory_lock(1)",
+            "prepare p as select 1", "do $$ begin execute 'li' || 'sten news'; end $$", "load 'auto_explain'",
+        ] {
+            let (code, hint, status) = refused(&mut wire, &query(sql)).await;
+            assert_eq!((code.as_str(), status), ("0A000", 'I'), "{sql}");
+            assert!(hint.contains("on_session_state"), "{hint}");
+        }
+        wire.run("set work_mem to '9MB'").await.unwrap();
+        wire.run("set search_path to umbra").await.unwrap();
+        assert_eq!(wire.run("show work_mem").await.unwrap(), ["9MB"]);
+        wire.run("begin; declare c cursor for select 1; select pg_advisory_xact_lock(1); commit").await.unwrap();
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+        // Where the text does not show it, it is found, and the session cannot go on without it.
+        wire.send(&query("do $$ begin execute 'listen news'; end $$")).await;
+        assert_eq!(wire.tags().await, "CZI");
+        let last = wire.receive().await;
+        assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "0A000"));
+        // Nobody gets out of it by asking for a server of its own.
+        let mut own = Wire::login(pooler.port, &[("user", "app.acme"), ("options", "-c tenantry.pool_mode=session")]).await;
+        assert_eq!(refused(&mut own, &query("listen news")).await.0, "0A000");
+    }
+
+    async fn a_session_keeps_its_server_no_longer_than_it_may(db: &Database) {
+        let pooler = with(db, 1, "max_pin_time = \"300ms\"\n").await;
+        for sql in ["listen news", "create temp table mine (a int)", "load 'auto_explain'"] {
+            let mut wire = raw(&pooler, "acme").await;
+            if wire.run(sql).await.is_err() {
+                continue; // not for everybody to load
+            }
+            let last = wire.receive().await;
+            assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "57P05"), "{sql}");
+            assert_eq!(wire.next().await, None);
+            assert_eq!(raw(&pooler, "acme").await.run("select to_regclass('pg_temp.mine') is null").await.unwrap(), ["t"]);
+        }
+        // Who lets go in time stays, and a transaction is not cut short.
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("listen news").await.unwrap();
+        wire.run("begin").await.unwrap();
+        wire.run("select pg_sleep(0.5)").await.unwrap();
+        wire.run("unlisten *").await.unwrap();
+        wire.run("commit").await.unwrap();
+        wire.run("select pg_sleep(0.5)").await.unwrap();
+        assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+    }
+}
