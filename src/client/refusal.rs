@@ -179,6 +179,10 @@ fn hint(text: Text, hint: impl Into<String>) -> Text {
     (text.0, text.1, text.2, Some(hint.into()))
 }
 
+fn too_many(message: String, connected: String, setting: &str) -> Text {
+    hint(detail(text("53300", message), connected), setting)
+}
+
 fn guarded(name: &str) -> Text {
     let denied = text("42501", format!("permission denied to set parameter \"{name}\""));
     hint(denied, "It belongs to the tenant: guard = \"reject\".")
@@ -265,18 +269,14 @@ impl Refusal {
                 format!("Tenant \"{tenant}\" does not live in that database."),
             ),
             Self::Suspended { tenant, message } => suspended(tenant, message.as_ref()),
-            Self::TooManyClients { limit } => hint(
-                detail(
-                    text("53300", "sorry, too many clients already"),
-                    format!("{limit} clients are connected."),
-                ),
+            Self::TooManyClients { limit } => too_many(
+                "sorry, too many clients already".to_owned(),
+                format!("{limit} clients are connected."),
                 "The limit is the setting general.max_client_conn.",
             ),
-            Self::TooManyTenantClients { tenant, limit } => hint(
-                detail(
-                    text("53300", format!("too many connections for tenant \"{tenant}\"")),
-                    format!("{limit} clients of the tenant are connected."),
-                ),
+            Self::TooManyTenantClients { tenant, limit } => too_many(
+                format!("too many connections for tenant \"{tenant}\""),
+                format!("{limit} clients of the tenant are connected."),
                 "The limit is the tenant's setting max_client_connections.",
             ),
             Self::Checkout { tenant, error } => checkout(tenant, error),
