@@ -13,6 +13,7 @@ mod absorbed;
 mod authentication;
 mod cancel;
 mod copy;
+mod django;
 mod drivers;
 mod extended_query;
 mod guard;
