@@ -203,6 +203,13 @@ impl Wire {
         .await
     }
 
+    /// A message that was received is received again.
+    pub fn put_back(&mut self, got: &Message) {
+        let rest = self.buffer.split();
+        self.buffer.extend_from_slice(&message(got.tag, &got.body));
+        self.buffer.unsplit(rest);
+    }
+
     pub async fn receive(&mut self) -> Message {
         self.next().await.expect("the stream ended")
     }
@@ -254,8 +261,9 @@ impl Wire {
     }
 }
 
-/// Answers a server that asks for SCRAM.
-pub async fn scram(wire: &mut Wire, password: &str) {
+/// Answers a server that asks for SCRAM; its error, if it does not let us in.
+#[allow(clippy::must_use_candidate, reason = "whoever is let in goes on reading")]
+pub async fn scram(wire: &mut Wire, password: &str) -> Option<Message> {
     use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
     let asked = wire.receive().await;
     assert_eq!((asked.tag, &asked.body[..4]), ('R', &[0, 0, 0, 10][..]), "{}", asked.field('M'));
@@ -268,7 +276,9 @@ pub async fn scram(wire: &mut Wire, password: &str) {
     scram.update(&next.body[4..]).unwrap();
     wire.send(&message('p', scram.message())).await;
     let last = wire.receive().await;
-    if last.tag == 'R' {
-        scram.finish(&last.body[4..]).unwrap();
+    if last.tag != 'R' {
+        return Some(last);
     }
+    scram.finish(&last.body[4..]).unwrap();
+    None
 }

@@ -10,7 +10,9 @@ use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, ScramSecret, gen_salted_p
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::query::{Query, QueryError};
 use crate::config::{AuthMethod, Secret, Users};
+use crate::server::Endpoint;
 
 /// Bytes of salt, as in PostgreSQL.
 const SALT_LEN: usize = 16;
@@ -69,6 +71,19 @@ pub(super) enum Challenge {
     Md5(Md5Secret),
 }
 
+impl Challenge {
+    fn of(secret: &Secret, method: AuthMethod, random: &SystemRandom) -> Self {
+        let text = secret.expose();
+        match (Verifier::parse(text), method) {
+            (Some(verifier), _) => Self::Scram(verifier),
+            (None, AuthMethod::Md5) => Self::Md5(Md5Secret::new(secret)),
+            (None, AuthMethod::Scram | AuthMethod::Trust) => {
+                Self::Scram(Verifier::from_password(text, random))
+            }
+        }
+    }
+}
+
 /// What an md5 answer is checked against.
 #[derive(Clone)]
 pub(super) enum Md5Secret {
@@ -102,6 +117,7 @@ impl Md5Secret {
 pub struct Credentials {
     method: AuthMethod,
     users: HashMap<String, Challenge>,
+    query: Option<Query>,
     /// Makes up a secret for users that do not exist: the same one each time.
     mock: hmac::Key,
 }
@@ -111,20 +127,18 @@ impl Credentials {
     #[must_use]
     pub fn new(users: &Users) -> Self {
         let random = SystemRandom::new();
-        let challenge = |secret: &Secret| {
-            let text = secret.expose();
-            match (Verifier::parse(text), users.method) {
-                (Some(verifier), _) => Challenge::Scram(verifier),
-                (None, AuthMethod::Md5) => Challenge::Md5(Md5Secret::new(secret)),
-                (None, AuthMethod::Scram | AuthMethod::Trust) => {
-                    Challenge::Scram(Verifier::from_password(text, &random))
-                }
-            }
-        };
+        let challenge = |secret: &Secret| Challenge::of(secret, users.method, &random);
         let hashed = users.secrets().map(|(n, s)| (n.to_owned(), challenge(s))).collect();
         let mock =
             hmac::Key::generate(hmac::HMAC_SHA256, &random).expect("the system has random numbers");
-        Self { method: users.method, users: hashed, mock }
+        Self { method: users.method, users: hashed, query: None, mock }
+    }
+
+    /// Users that are not configured are asked for there.
+    #[must_use]
+    pub fn with_query(mut self, endpoint: Endpoint, sql: String) -> Self {
+        self.query = Some(Query::new(endpoint, sql));
+        self
     }
 
     /// `auth.type`.
@@ -134,10 +148,20 @@ impl Credentials {
     }
 
     /// How to ask this user. One that does not exist is asked too, and cannot answer right.
-    pub(super) fn challenge(&self, user: &str) -> Challenge {
+    ///
+    /// # Errors
+    /// [`QueryError`] when the secret may be in a table that cannot be read now.
+    pub(super) async fn challenge(&self, user: &str) -> Result<Challenge, QueryError> {
         if let Some(challenge) = self.users.get(user) {
-            return challenge.clone();
+            return Ok(challenge.clone());
         }
+        let Some(query) = &self.query else { return Ok(self.made_up(user)) };
+        let method = self.method;
+        let make = move |secret| Challenge::of(&secret, method, &SystemRandom::new());
+        Ok(query.challenge(user, make).await?.unwrap_or_else(|| self.made_up(user)))
+    }
+
+    fn made_up(&self, user: &str) -> Challenge {
         let bytes = |label: &str| hmac::sign(&self.mock, format!("{label}:{user}").as_bytes());
         match self.method {
             AuthMethod::Md5 => Challenge::Md5(Md5Secret::Digits(hex(bytes("md5").as_ref()))),

@@ -8,7 +8,7 @@ use pgwire::error::PgWireError;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::credentials::{Challenge, md5_answer};
-use super::{Authenticated, Credentials};
+use super::{Authenticated, Credentials, QueryError};
 use crate::config::AuthMethod;
 use crate::net::Conversation;
 use crate::wire::frontend::{password, sasl_initial, tag};
@@ -38,6 +38,15 @@ pub enum AuthError {
         /// What is wrong.
         problem: String,
     },
+    /// The secret is in a table that cannot be read now.
+    #[error("auth.query failed: {0}")]
+    Query(#[from] QueryError),
+    /// Too many attempts from the client's address have failed.
+    #[error("too many failed attempts")]
+    TooManyFailures {
+        /// How long nobody from there is asked.
+        wait: std::time::Duration,
+    },
     /// A message with the wrong shape.
     #[error("{0}")]
     Malformed(#[from] Malformed),
@@ -66,7 +75,7 @@ pub async fn authenticate(
             return Err(AuthError::NotLocal);
         }
     } else {
-        match credentials.challenge(user) {
+        match credentials.challenge(user).await? {
             Challenge::Scram(verifier) => scram(talk, user, verifier.secret()).await?,
             Challenge::Md5(secret) => md5(talk, user, &secret.digits(given)).await?,
         }

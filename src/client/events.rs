@@ -186,7 +186,7 @@ impl Session {
     /// The unit will not run. The client is told as PostgreSQL would, and the session goes on.
     pub(super) async fn refuse_unit(&mut self, refusal: &Refusal) -> Next {
         let (sqlstate, message) = refusal.summary();
-        self.span().in_scope(|| info!(sqlstate, message, "statement refused"));
+        self.span().in_scope(|| info!(sqlstate, told = message, "statement refused"));
         let mut out = BytesMut::new();
         refusal.write(Severity::Error, &mut out);
         if self.exchange.refuse() == UnitRefusal::Ready {
@@ -205,7 +205,7 @@ impl Session {
 
     pub(super) async fn farewell(mut self: Box<Self>, refusal: &Refusal) {
         let (sqlstate, message) = refusal.summary();
-        self.span().in_scope(|| info!(sqlstate, message, "session ended"));
+        self.span().in_scope(|| info!(sqlstate, told = message, "session ended"));
         let mut out = BytesMut::new();
         refusal.write(Severity::Fatal, &mut out);
         // The last word; whether it arrives makes no difference to anybody else.

@@ -1,18 +1,19 @@
 //! From a start-up packet to a [`Session`]: who, which tenant, which state, within which limits.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::by_path::ByPath;
 use super::hello::Hello;
 use super::refusal::Refusal;
 use super::session::{Parts, Session};
 use super::{Shared, refusal::Severity};
-use crate::auth::{Authenticated, authenticate};
+use crate::auth::{AuthError, Authenticated, authenticate};
 use crate::config::{Availability, Guard, Policy, PoolMode, Tenant, TlsMode};
 use crate::net::{Buffer, Conversation, Phase};
 use crate::pool::Seat;
@@ -152,10 +153,24 @@ async fn prove(
     given: &str,
     shared: &Shared,
 ) -> Result<Authenticated, Refusal> {
+    let address = talk.stream.peer_ip();
+    let wait = address.and_then(|address| shared.failures.wait(address, Instant::now()));
+    if let Some(wait) = wait {
+        return Err(Refusal::Auth(AuthError::TooManyFailures { wait }));
+    }
     let exchange =
         timeout(AUTHENTICATION_TIME_MAX, authenticate(talk, &shared.credentials, user, given));
     let proof = match exchange.await {
-        Ok(result) => result.map_err(Refusal::Auth)?,
+        Ok(result) => result.map_err(|error| {
+            match (&error, address) {
+                (AuthError::Failed { .. }, Some(address)) => {
+                    shared.failures.add(address, Instant::now());
+                }
+                (AuthError::Query(error), _) => warn!(%error, "auth.query failed"),
+                _ => {}
+            }
+            Refusal::Auth(error)
+        })?,
         Err(_) => {
             let problem = "canceling authentication due to timeout".to_owned();
             return Err(Refusal::Protocol { problem });

@@ -40,7 +40,7 @@ pub use session::Session;
 pub use targets::Targets;
 pub use welcome::Welcomes;
 
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Failures};
 use crate::config::Config;
 use crate::net::{Acceptor, Connector, Shutdown};
 use crate::pool::{CancelRegistry, Pools};
@@ -53,6 +53,8 @@ pub struct Shared {
     pub config: Config,
     /// Users' secrets.
     pub credentials: Credentials,
+    /// Who has failed to prove itself.
+    pub failures: Failures,
     /// TLS towards clients.
     pub acceptor: Acceptor,
     /// TLS towards servers, and the servers, by the cluster's name.

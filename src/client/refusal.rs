@@ -383,6 +383,12 @@ fn auth(error: &AuthError) -> Text {
             text("28000", error.to_string()),
             "Set auth.type to \"scram-sha-256\" for clients on other hosts.",
         ),
+        AuthError::TooManyFailures { wait } => hint(
+            text("28000", "too many failed authentication attempts"),
+            format!("This address may try again in {} s.", wait.as_secs()),
+        ),
+        // What exactly failed is the operator's business: it is in the log.
+        AuthError::Query(_) => text("08006", "could not look up the user's secret"),
         AuthError::Unexpected
         | AuthError::Scram { .. }
         | AuthError::Malformed(_)

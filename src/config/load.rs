@@ -63,6 +63,15 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
     for layer in all() {
         check_names(layer, &clusters, &classes, root);
     }
+    if let Some(query) = &users.query {
+        let known = match &query.cluster {
+            Some(name) => clusters.contains_key(name),
+            None => clusters.len() == 1,
+        };
+        if !known {
+            root.fault("auth.cluster", "name the cluster that auth.query runs on");
+        }
+    }
     let tenancy = tenancy(tenancy_section, rules, &clusters);
     let known = ["general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters"];
     for key in table.keys().filter(|key| !known.contains(&key.as_str())) {

@@ -28,7 +28,7 @@ pub use fault::{ConfigError, Fault};
 pub use rules::{Availability, Explained, Guard, OnSessionState, Policy, Quotas, Tenant};
 pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, TlsMode};
-pub use users::{AuthMethod, User, Users};
+pub use users::{AuthMethod, AuthQuery, User, Users};
 
 use crate::tenant::{GucName, NamePattern, Source};
 use rules::Rules;

@@ -28,6 +28,23 @@ pub struct Users {
     rules: Vec<UserRules>,
     /// Secrets, from `[users.<name>]` or `auth.file`.
     secrets: HashMap<String, Secret>,
+    /// Where the secrets of other users are.
+    pub query: Option<AuthQuery>,
+}
+
+/// `auth.query`, and where it runs.
+#[derive(Debug)]
+pub struct AuthQuery {
+    /// The statement; `$1` is the user's name, the second column his secret.
+    pub sql: String,
+    /// The cluster's name, if there is more than one.
+    pub cluster: Option<String>,
+    /// Database, if it is not the cluster's own.
+    pub database: Option<String>,
+    /// Login role, if it is not the cluster's own.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
 }
 
 #[derive(Debug)]
@@ -99,6 +116,13 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
             None => {}
         }
     }
+    let query = auth.string("query").map(|sql| AuthQuery {
+        sql,
+        cluster: auth.string("cluster"),
+        database: auth.string("database"),
+        user: auth.string("user"),
+        password: auth.password(),
+    });
     auth.finish();
     let mut rules = Vec::new();
     for (name, section) in users.children() {
@@ -112,7 +136,7 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     }
     rules.sort_by_key(|rules| std::cmp::Reverse(rules.pattern.fit_rank()));
     check_method(method, &secrets, users);
-    Users { method, rules, secrets }
+    Users { method, rules, secrets, query }
 }
 
 fn user(name: &str, section: Section<'_>) -> Option<UserRules> {

@@ -1,6 +1,7 @@
 //! One connection, whatever it is made of.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -82,15 +83,21 @@ impl Stream {
         }
     }
 
-    /// Whether the bytes stay on this host: loopback or a unix socket.
+    /// The other side's address; a unix socket has none.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub fn peer_ip(&self) -> Option<IpAddr> {
         let peer = match self {
-            Self::Unix(_) => return true,
+            Self::Unix(_) => return None,
             Self::Tcp(tcp) => tcp.peer_addr(),
             Self::Tls(tls) => tls.get_ref().0.peer_addr(),
         };
-        peer.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+        peer.ok().map(|address| address.ip().to_canonical())
+    }
+
+    /// Whether the bytes stay on this host: loopback or a unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Unix(_)) || self.peer_ip().is_some_and(|ip| ip.is_loopback())
     }
 }
 

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 pub use signals::until_signal;
 
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Failures};
 use crate::client::{
     DRAIN_GRACE, GreetError, Greeting, Session, Shared, Targets, Welcomes, greet, login,
 };
@@ -28,6 +28,7 @@ use crate::config::{Config, ListenAddress};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
 use crate::prepared::Statements;
+use crate::server::Endpoint;
 use crate::stats::Stats;
 use workers::Workers;
 
@@ -173,7 +174,8 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         clusters.insert(name.clone(), (connector, pools));
     }
     Ok(Shared {
-        credentials: Credentials::new(&config.users),
+        credentials: credentials(&config, &clusters),
+        failures: Failures::default(),
         acceptor: Acceptor::new(&config.client_tls)?,
         clusters,
         cancels: Arc::default(),
@@ -185,6 +187,28 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         stats,
         config,
     })
+}
+
+fn credentials(
+    config: &Config,
+    clusters: &HashMap<String, (Connector, Arc<Pools>)>,
+) -> Credentials {
+    let credentials = Credentials::new(&config.users);
+    let Some(query) = &config.users.query else { return credentials };
+    let name = query.cluster.as_ref().or_else(|| config.clusters.keys().next());
+    let Some((cluster, (connector, _))) =
+        name.and_then(|name| config.clusters.get(name).zip(clusters.get(name)))
+    else {
+        return credentials;
+    };
+    let user = query.user.as_ref().unwrap_or(&cluster.user);
+    let password = match &query.user {
+        Some(_) => query.password.clone(),
+        None => query.password.clone().or_else(|| cluster.password.clone()),
+    };
+    let database = query.database.as_ref().unwrap_or(&cluster.database);
+    let endpoint = Endpoint::new(cluster, connector.clone(), database, user, password);
+    credentials.with_query(endpoint.for_questions(), query.sql.clone())
 }
 
 /// A connection's life: greet -> cancel, or log in -> serve.
@@ -221,7 +245,7 @@ async fn enter(
                 Ok(session) => return Some(session),
                 Err(refusal) => {
                     let (sqlstate, message) = refusal.summary();
-                    info!(user, sqlstate, message, "client refused");
+                    info!(user, sqlstate, told = message, "client refused");
                 }
             }
         }
@@ -238,7 +262,7 @@ async fn enter(
         Ok(Err(GreetError::Refused(refused))) => {
             let (talk, refusal) = *refused;
             let (sqlstate, message) = refusal.summary();
-            info!(sqlstate, message, "connection refused");
+            info!(sqlstate, told = message, "connection refused");
             // As long as the greeting may have taken; a client that does not read is not waited for.
             let _ = timeout(GREETING_TIME_MAX, crate::client::tell(talk, &refusal)).await;
         }

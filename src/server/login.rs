@@ -72,6 +72,15 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// For questions of the pooler's own: what is not qualified is PostgreSQL's own.
+    #[must_use]
+    pub fn for_questions(mut self) -> Self {
+        self.neutral = [("search_path".to_owned(), "pg_catalog".to_owned())].into();
+        self
+    }
+}
+
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)

@@ -8,6 +8,7 @@
 
 mod ask;
 mod cancel;
+mod fetch;
 mod login;
 mod observe;
 mod parameters;

@@ -129,6 +129,24 @@ pub fn unnamed_statement(sql: &str, out: &mut BytesMut) {
     out.put_slice(b"E\x00\x00\x00\x09\0\0\0\0\0");
 }
 
+/// `Parse`, `Bind`, `Execute` and `Sync` of the unnamed statement, with one text as its parameter.
+pub fn statement_with_text(sql: &str, parameter: &str, out: &mut BytesMut) {
+    framed(b'P', out, |out| {
+        out.put_u8(0);
+        put_cstr(sql, out);
+        out.put_u16(0);
+    });
+    framed(b'B', out, |out| {
+        // Portal "", statement "", no formats, one parameter, no result formats.
+        out.put_slice(b"\0\0\0\0\0\x01");
+        out.put_u32(u32::try_from(parameter.len()).expect("a name is short"));
+        out.put_slice(parameter.as_bytes());
+        out.put_u16(0);
+    });
+    out.put_slice(b"E\x00\x00\x00\x09\0\0\0\0\0");
+    out.put_slice(SYNC);
+}
+
 /// `Parse`: a name, and what stands behind it in the body.
 pub fn parse(name: &[u8], tail: &[u8], out: &mut BytesMut) {
     out.put_u8(b'P');

@@ -10,6 +10,7 @@
 )]
 
 mod absorbed;
+mod auth_query;
 mod authentication;
 mod cancel;
 mod copy;
