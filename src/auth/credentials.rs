@@ -77,7 +77,7 @@ impl Challenge {
         match (Verifier::parse(text), method) {
             (Some(verifier), _) => Self::Scram(verifier),
             (None, AuthMethod::Md5) => Self::Md5(Md5Secret::new(secret)),
-            (None, AuthMethod::Scram | AuthMethod::Trust) => {
+            (None, AuthMethod::Scram | AuthMethod::Cert | AuthMethod::Trust) => {
                 Self::Scram(Verifier::from_password(text, random))
             }
         }
@@ -165,12 +165,14 @@ impl Credentials {
         let bytes = |label: &str| hmac::sign(&self.mock, format!("{label}:{user}").as_bytes());
         match self.method {
             AuthMethod::Md5 => Challenge::Md5(Md5Secret::Digits(hex(bytes("md5").as_ref()))),
-            AuthMethod::Scram | AuthMethod::Trust => Challenge::Scram(Verifier {
-                salt: bytes("salt").as_ref()[..SALT_LEN].to_vec(),
-                iterations: SCRAM_ITERATIONS,
-                stored_key: bytes("stored").as_ref().to_vec(),
-                server_key: bytes("server").as_ref().to_vec(),
-            }),
+            AuthMethod::Scram | AuthMethod::Cert | AuthMethod::Trust => {
+                Challenge::Scram(Verifier {
+                    salt: bytes("salt").as_ref()[..SALT_LEN].to_vec(),
+                    iterations: SCRAM_ITERATIONS,
+                    stored_key: bytes("stored").as_ref().to_vec(),
+                    server_key: bytes("server").as_ref().to_vec(),
+                })
+            }
         }
     }
 }

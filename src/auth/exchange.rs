@@ -9,7 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::credentials::{Challenge, md5_answer};
 use super::{Authenticated, Credentials, QueryError};
-use crate::config::AuthMethod;
+use crate::config::{AuthMethod, Users};
 use crate::net::Conversation;
 use crate::wire::frontend::{password, sasl_initial, tag};
 use crate::wire::{Malformed, build};
@@ -37,6 +37,12 @@ pub enum AuthError {
     Scram {
         /// What is wrong.
         problem: String,
+    },
+    /// No certificate, or another user's.
+    #[error("certificate authentication failed for user {user:?}")]
+    NotOwner {
+        /// As the client gave it.
+        user: String,
     },
     /// The secret is in a table that cannot be read now.
     #[error("auth.query failed: {0}")]
@@ -67,18 +73,24 @@ pub enum AuthError {
 pub async fn authenticate(
     talk: &mut Conversation,
     credentials: &Credentials,
+    users: &Users,
     user: &str,
     given: &str,
 ) -> Result<Authenticated, AuthError> {
-    if credentials.method() == AuthMethod::Trust {
-        if !talk.stream.is_local() {
-            return Err(AuthError::NotLocal);
+    match credentials.method() {
+        AuthMethod::Trust if talk.stream.is_local() => {}
+        AuthMethod::Trust => return Err(AuthError::NotLocal),
+        // The TLS handshake has checked who signed it, and that the client has its key.
+        AuthMethod::Cert => {
+            let name = talk.stream.client_common_name();
+            if !name.is_some_and(|name| users.owns(&name, user)) {
+                return Err(AuthError::NotOwner { user: user.to_owned() });
+            }
         }
-    } else {
-        match credentials.challenge(user).await? {
+        AuthMethod::Scram | AuthMethod::Md5 => match credentials.challenge(user).await? {
             Challenge::Scram(verifier) => scram(talk, user, verifier.secret()).await?,
             Challenge::Md5(secret) => md5(talk, user, &secret.digits(given)).await?,
-        }
+        },
     }
     Ok(Authenticated { user: user.to_owned() })
 }

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::credentials::Challenge;
 use crate::config::Secret;
-use crate::server::{AskError, Endpoint, LoginError, Server, login};
+use crate::server::{AskError, Endpoint, LoginError, Row, Server, login};
 
 /// How long an answer is good: a changed password works no later than this.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(5);
@@ -92,18 +92,28 @@ impl Query {
         if kept.as_mut().is_some_and(|server| !server.is_usable()) {
             kept = None;
         }
-        let mut server = match kept {
-            Some(server) => server,
-            None => {
-                debug!(endpoint = ?self.endpoint, "connection for auth.query");
-                login(&self.endpoint).await?
+        if let Some(mut server) = kept {
+            match server.fetch(&self.sql, user).await {
+                Ok(rows) => {
+                    *place = Some(server);
+                    return Ok(secret(rows));
+                }
+                Err(error @ AskError::Refused(_)) => return Err(error.into()),
+                // It was lost while nobody looked; a new one can be asked.
+                Err(error) => debug!(%error, "connection for auth.query lost"),
             }
-        };
+        }
+        debug!(endpoint = ?self.endpoint, "connection for auth.query");
+        let mut server = login(&self.endpoint).await?;
         let rows = server.fetch(&self.sql, user).await?;
         *place = Some(server);
         drop(place);
-        // PgBouncer's shape: name and secret. NULL, or no row: there is no such user.
-        let secret = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten();
-        Ok(secret.and_then(|secret| std::str::from_utf8(&secret).ok().map(Secret::new)))
+        Ok(secret(rows))
     }
+}
+
+/// PgBouncer's shape: name and secret. NULL, or no row: there is no such user.
+fn secret(rows: Vec<Row>) -> Option<Secret> {
+    let secret = rows.into_iter().next()?.into_iter().nth(1)??;
+    std::str::from_utf8(&secret).ok().map(Secret::new)
 }

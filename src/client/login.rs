@@ -158,12 +158,14 @@ async fn prove(
     if let Some(wait) = wait {
         return Err(Refusal::Auth(AuthError::TooManyFailures { wait }));
     }
-    let exchange =
-        timeout(AUTHENTICATION_TIME_MAX, authenticate(talk, &shared.credentials, user, given));
+    let exchange = timeout(
+        AUTHENTICATION_TIME_MAX,
+        authenticate(talk, &shared.credentials, &shared.config.users, user, given),
+    );
     let proof = match exchange.await {
         Ok(result) => result.map_err(|error| {
             match (&error, address) {
-                (AuthError::Failed { .. }, Some(address)) => {
+                (AuthError::Failed { .. } | AuthError::NotOwner { .. }, Some(address)) => {
                     shared.failures.add(address, Instant::now());
                 }
                 (AuthError::Query(error), _) => warn!(%error, "auth.query failed"),
@@ -177,7 +179,8 @@ async fn prove(
         }
     };
     let verify_name = shared.acceptor.mode() == TlsMode::VerifyFull && talk.stream.is_tls();
-    if verify_name && talk.stream.client_common_name().as_deref() != Some(user) {
+    let owns = |name: &String| shared.config.users.owns(name, user);
+    if verify_name && !talk.stream.client_common_name().is_some_and(|name| owns(&name)) {
         return Err(Refusal::Certificate { user: user.to_owned() });
     }
     Ok(proof)

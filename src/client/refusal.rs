@@ -289,10 +289,7 @@ impl Refusal {
                 detail(text("08006", "server closed the connection unexpectedly"), problem.clone())
             }
             Self::Auth(error) => auth(error),
-            Self::Certificate { user } => detail(
-                text("28000", format!("certificate authentication failed for user \"{user}\"")),
-                "The common name of the client certificate is not the user's name.",
-            ),
+            Self::Certificate { user } => certificate(user),
             Self::Setting { name } => hint(
                 text("42501", format!("permission denied to set parameter \"{name}\"")),
                 "The operator's configuration sets it for the tenant.",
@@ -374,6 +371,13 @@ fn checkout(tenant: &str, error: &CheckoutError) -> Text {
     }
 }
 
+fn certificate(user: &str) -> Text {
+    let failed = text("28000", format!("certificate authentication failed for user \"{user}\""));
+    let why =
+        "No client certificate has the user's name, or one that auth.cert_map gives the user.";
+    detail(failed, why)
+}
+
 fn auth(error: &AuthError) -> Text {
     match error {
         AuthError::Failed { user } => {
@@ -383,6 +387,7 @@ fn auth(error: &AuthError) -> Text {
             text("28000", error.to_string()),
             "Set auth.type to \"scram-sha-256\" for clients on other hosts.",
         ),
+        AuthError::NotOwner { user } => certificate(user),
         AuthError::TooManyFailures { wait } => hint(
             text("28000", "too many failed authentication attempts"),
             format!("This address may try again in {} s.", wait.as_secs()),

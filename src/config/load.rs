@@ -13,8 +13,8 @@ use super::fault::{ConfigError, Faults};
 use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
-    Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls, Tenancy, Unknown,
-    tls, users,
+    AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls,
+    Tenancy, TlsMode, Unknown, tls, users,
 };
 use crate::tenant::{GucName, NamePattern, Source, WildcardPattern};
 
@@ -63,13 +63,20 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
     for layer in all() {
         check_names(layer, &clusters, &classes, root);
     }
+    if users.method == AuthMethod::Cert && client_tls.mode < TlsMode::VerifyCa {
+        root.context
+            .faults
+            .add("auth.type".to_owned(), "cert needs tls.client.mode verify-ca or verify-full");
+    }
     if let Some(query) = &users.query {
         let known = match &query.cluster {
             Some(name) => clusters.contains_key(name),
             None => clusters.len() == 1,
         };
         if !known {
-            root.fault("auth.cluster", "name the cluster that auth.query runs on");
+            root.context
+                .faults
+                .add("auth.cluster".to_owned(), "name the cluster that auth.query runs on");
         }
     }
     let tenancy = tenancy(tenancy_section, rules, &clusters);

@@ -36,6 +36,18 @@ fn id(config: &Config, name: &str) -> TenantId {
 }
 
 #[test]
+fn certificates_can_be_the_proof_only_where_they_are_checked() {
+    let parse = |mode: &str| {
+        let text = format!(
+            "[clusters.main]\nuser = \"u\"\n[users.app]\n[auth]\ntype = \"cert\"\n[tls.client]\nmode = \"{mode}\"\n"
+        );
+        Config::parse(&text, PathBuf::new()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let told = parse("disable").unwrap_err();
+    assert!(told.contains("auth.type: cert needs tls.client.mode verify-ca"), "{told}");
+}
+
+#[test]
 fn all_faults_are_reported_at_once_with_their_paths() {
     let text = r#"
 [general]
@@ -235,6 +247,8 @@ fn the_example_configuration_is_valid_and_names_every_key() {
         "max_client_conn",
         "max_prepared_statements",
         "absorb",
+        "query",
+        "cert_map",
         "guard",
         "on_session_state",
         "max_pin_time",

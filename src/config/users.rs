@@ -15,6 +15,8 @@ pub enum AuthMethod {
     Scram,
     /// md5, and SCRAM for users whose secret is a verifier.
     Md5,
+    /// By the client's certificate.
+    Cert,
     /// Nobody is asked; loopback and unix sockets only.
     Trust,
 }
@@ -28,6 +30,8 @@ pub struct Users {
     rules: Vec<UserRules>,
     /// Secrets, from `[users.<name>]` or `auth.file`.
     secrets: HashMap<String, Secret>,
+    /// `auth.cert_map`: as whom the owner of a certificate may connect, besides the user of its name.
+    pub cert_map: HashMap<String, Vec<WildcardPattern>>,
     /// Where the secrets of other users are.
     pub query: Option<AuthQuery>,
 }
@@ -75,6 +79,13 @@ impl User<'_> {
 }
 
 impl Users {
+    /// Whether the owner of a certificate with this common name is that user.
+    #[must_use]
+    pub fn owns(&self, common_name: &str, user: &str) -> bool {
+        let fits = |patterns: &Vec<WildcardPattern>| patterns.iter().any(|p| p.fit(user).is_some());
+        common_name == user || self.cert_map.get(common_name).is_some_and(fits)
+    }
+
     /// The secret of a user, if he has one.
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<&Secret> {
@@ -97,10 +108,11 @@ impl Users {
 }
 
 pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
-    let expected = "scram-sha-256, md5 or trust";
+    let expected = "scram-sha-256, md5, cert or trust";
     let method = auth.get("type", expected, |value| match value.as_str()? {
         "scram-sha-256" => Some(AuthMethod::Scram),
         "md5" => Some(AuthMethod::Md5),
+        "cert" => Some(AuthMethod::Cert),
         "trust" => Some(AuthMethod::Trust),
         _ => None,
     });
@@ -123,6 +135,7 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
         user: auth.string("user"),
         password: auth.password(),
     });
+    let cert_map = cert_map(&auth);
     auth.finish();
     let mut rules = Vec::new();
     for (name, section) in users.children() {
@@ -136,7 +149,21 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     }
     rules.sort_by_key(|rules| std::cmp::Reverse(rules.pattern.fit_rank()));
     check_method(method, &secrets, users);
-    Users { method, rules, secrets, query }
+    Users { method, rules, secrets, cert_map, query }
+}
+
+fn cert_map(auth: &Section<'_>) -> HashMap<String, Vec<WildcardPattern>> {
+    let expected = "a table of lists of users, by the certificate's common name";
+    let map = auth.get("cert_map", expected, |value| {
+        let mut map = HashMap::new();
+        for (name, users) in value.as_table()? {
+            let patterns =
+                users.as_array()?.iter().map(|user| WildcardPattern::new(user.as_str()?));
+            map.insert(name.clone(), patterns.collect::<Option<Vec<_>>>()?);
+        }
+        Some(map)
+    });
+    map.unwrap_or_default()
 }
 
 fn user(name: &str, section: Section<'_>) -> Option<UserRules> {

@@ -13,7 +13,7 @@ use crate::wire::frame::{HEADER_LEN, Header};
 const ANSWER_LEN_MAX: usize = 64 * 1024;
 
 /// A row: its columns as texts, `None` for NULL.
-pub(super) type Row = Vec<Option<Box<[u8]>>>;
+pub type Row = Vec<Option<Box<[u8]>>>;
 
 impl Server {
     /// Runs one statement with one text as `$1`; its rows.

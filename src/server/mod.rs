@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use ask::{Answer, AskError};
 pub use cancel::{CancelKey, PendingCancel};
+pub use fetch::Row;
 pub use login::{Endpoint, LoginError, login};
 pub use observe::ObserveError;
 pub use parameters::Parameters;

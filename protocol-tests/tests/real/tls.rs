@@ -131,6 +131,31 @@ on_both! {
         }
     }
 
+    async fn a_certificate_is_the_proof_and_the_map_says_whose(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let files = tempfile::tempdir().unwrap();
+        let (authority, stranger) = (Authority::new(files.path(), "ca"), Authority::new(files.path(), "stranger"));
+        let (cert, key) = authority.sign("pooler.test");
+        let tls = format!("cert = \"{}\"\nkey = \"{}\"\nca = \"{}\"", cert.display(), key.display(), authority.ca.display());
+        let users = "[users.web_1]\ntenants = [\"*\"]\n[auth]\ntype = \"cert\"\ncert_map = { \"billing\" = [\"app\"], \"fleet\" = [\"web_*\"] }\n";
+        let pooler = Pooler::start(&format!("{}{users}[tls.client]\nmode = \"verify-ca\"\n{tls}\n{BY_SCHEMA}", db.toml(1))).await;
+        for (name, user, want) in [
+            ("app", "app", Ok(())), ("billing", "app", Ok(())), ("fleet", "web_1", Ok(())), ("fleet", "app", Err("28000".to_owned())),
+            ("billing", "web_1", Err("28000".to_owned())), ("app", "web_1", Err("28000".to_owned())),
+        ] {
+            let config = client_config(&authority.ca, Some(&authority.sign(name)), false);
+            let mut wire = open(pooler.port, &config, false, "pooler.test").await.unwrap();
+            assert_eq!(login(&mut wire, &format!("{user}.acme")).await, want, "{name} as {user}");
+        }
+        let forged = client_config(&authority.ca, Some(&stranger.sign("app")), false);
+        if let Ok(mut wire) = open(pooler.port, &forged, false, "pooler.test").await {
+            assert!(login(&mut wire, "app.acme").await.is_err(), "signed by somebody else");
+        }
+        // A unix socket has no certificate.
+        let socket = tokio::net::UnixStream::connect(format!("{}/.s.PGSQL.1", pooler.socket_directory())).await.unwrap();
+        assert_eq!(login(&mut Wire::over(socket), "app.acme").await, Err("28000".to_owned()));
+    }
+
     async fn the_host_name_can_name_the_tenant(db: &Database) {
         let files = tempfile::tempdir().unwrap();
         let authority = Authority::new(files.path(), "ca");
