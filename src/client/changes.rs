@@ -46,6 +46,8 @@ pub(super) struct Changes {
     bound: Vec<u16>,
     /// What the session is tied by may have ended.
     may_untie: bool,
+    /// Something was reset in a transaction that goes on, and is not yet back at home.
+    pub(super) is_below_home: bool,
     /// The transaction may have taken back what it did.
     pub(super) in_doubt: bool,
     /// A RESET ALL or DISCARD ALL was among the statements, and nothing that cannot be followed.
@@ -291,6 +293,7 @@ impl Changes {
         question.names.extend(settings.names.iter().filter_map(|name| GucName::new(name).ok()));
         question.all |= settings.all;
         question.resets |= settings.resets;
+        self.is_below_home |= settings.resets;
         question.ties = flags.iter().fold(question.ties, |all, flag| all.union(ties(flag)));
         if settings.temporary {
             question.ties = question.ties.union(Ties::one(Tie::Temporary));

@@ -75,6 +75,7 @@ impl Session {
         match event {
             Event::Unserved(unserved) => self.on_unserved(unserved).await,
             Event::Link(LinkEnd::Observe) => self.observe().await,
+            Event::Link(LinkEnd::Restore) => self.restore().await,
             Event::Link(LinkEnd::Unsure) => self.settle().await,
             Event::Link(end) => {
                 let cancelled = self.part_from_server(&end);
@@ -105,6 +106,7 @@ impl Session {
             | LinkEnd::Over
             | LinkEnd::Released
             | LinkEnd::Observe
+            | LinkEnd::Restore
             | LinkEnd::Unsure => Next::Over,
             LinkEnd::Farewell(refusal) => Next::Farewell(refusal),
             LinkEnd::SwitchFailed(error) => {

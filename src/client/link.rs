@@ -45,6 +45,8 @@ pub(super) enum LinkEnd {
     Over,
     /// The client may have changed its session; the server is kept, and asked.
     Observe,
+    /// The client has reset settings in a transaction that goes on; its own come back in it.
+    Restore,
     /// Nobody can tell what the server still owes; it is kept, and asked.
     Unsure,
 }
@@ -314,6 +316,7 @@ impl Session {
             | LinkEnd::Released
             | LinkEnd::Over
             | LinkEnd::Observe
+            | LinkEnd::Restore
             | LinkEnd::Unsure => drop(linked),
         }
         cancelled

@@ -17,6 +17,7 @@ use crate::config::OnSessionState;
 use crate::pool::Taint;
 use crate::server::{AskError, Frames, ObserveError, Target};
 use crate::tenant::{Observed, Question, SessionState, Ties};
+use crate::wire::backend::TransactionStatus;
 
 /// Longest a server may take to say what a client left, or to put a session's state back.
 const OBSERVE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -91,6 +92,42 @@ impl Session {
             linked.observed(&self.target, self.taint == Taint::None);
         }
         true
+    }
+
+    /// Inside a transaction RESET has gone below the session's home: puts back what it reset, there, so
+    /// that a rollback takes back both.
+    pub(super) async fn restore(&mut self) -> Next {
+        self.resume();
+        let (before, home) = (Arc::clone(&self.target), Arc::clone(&self.home));
+        let question = match &mut self.changes {
+            Some(changes) => {
+                changes.is_below_home = false;
+                Question { ties: Ties::NONE, ..changes.question(&before.session) }
+            }
+            None => return Next::Go,
+        };
+        let mut owed = BytesMut::new();
+        let Some(linked) = self.undisturbed().await else { return Next::Over };
+        let restore = async {
+            let server = linked.server();
+            let observed = server.observe_inside(&question, &before.session, &mut owed).await?;
+            let (session, lower) = observed.states(&question, &before.session, &home.session);
+            let frames = Frames::inside(&session.statements_from(&lower));
+            server.ask(Some(&frames), "").await
+        };
+        let problem = match timeout(OBSERVE_TIME_MAX, restore).await {
+            Ok(Ok(answer)) if answer.status == TransactionStatus::InBlock => {
+                self.exchange.forget_unnamed();
+                return self.tell(owed).await;
+            }
+            Ok(Ok(_)) => "the transaction has ended".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the server did not answer in time".to_owned(),
+        };
+        // The transaction cannot go on as the client left it.
+        self.link = Link::default();
+        let tenant = self.tenant().to_owned();
+        Next::Farewell(Refusal::Switch { tenant, error: problem })
     }
 
     async fn follow(

@@ -92,6 +92,7 @@ impl Session {
 
     /// The unit is read once more from its beginning, for the server that is now known.
     pub(super) fn scan_again(&mut self) {
+        self.deallocates = Deallocates::No;
         self.exchange.rewind();
         self.units.rewind();
     }

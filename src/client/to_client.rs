@@ -49,6 +49,10 @@ impl Session {
             }
             self.pin_to_server(Pinned::Lasting("COPY that failed in a pipeline"));
         }
+        let below = self.changes.as_ref().is_some_and(|changes| changes.is_below_home);
+        if below && self.exchange.in_sound_block() && !self.exchange.is_busy() && self.is_quiet() {
+            return Err(LinkEnd::Restore);
+        }
         let at_rest =
             self.link.confirmed && self.exchange.is_at_rest() && self.link.outbound.is_empty();
         if at_rest {

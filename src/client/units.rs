@@ -219,7 +219,9 @@ impl Session {
         if !rewritten {
             self.pin_if_named(tag, names);
         }
-        if !flags.is_empty() || self.changes.is_some() {
+        // What a named statement does, it does when it is bound.
+        let is_later = rewritten && (tag, names) == (tag::PARSE, Names::Statement);
+        if (!flags.is_empty() || self.changes.is_some()) && !is_later {
             self.note_whole(tag, flags, count);
         }
         match (tag, names) {

@@ -143,6 +143,17 @@ impl Exchange {
         self.failed.is_some()
     }
 
+    /// Whether the server stands in a transaction block in which statements can run.
+    #[must_use]
+    pub const fn in_sound_block(&self) -> bool {
+        matches!(self.failed, Some(TransactionStatus::InBlock))
+    }
+
+    /// Somebody else has used the unnamed statement.
+    pub const fn forget_unnamed(&mut self) {
+        (self.unnamed_parsed, self.unnamed_waits) = (false, false);
+    }
+
     /// Whether an implicit transaction is open: statements without a `Sync`.
     #[must_use]
     pub const fn is_unsynced(&self) -> bool {

@@ -55,6 +55,25 @@ impl Server {
         }
     }
 
+    /// The same in the middle of a transaction.
+    ///
+    /// # Errors
+    /// [`AskError`]; close the server.
+    ///
+    /// # Cancel safety
+    /// Not safe: close the server.
+    pub async fn observe_inside(
+        &mut self,
+        question: &Question,
+        known: &SessionState,
+        owed: &mut BytesMut,
+    ) -> Result<Observed, AskError> {
+        match self.answer(&question.select(known), owed).await? {
+            (observed, None, TransactionStatus::InBlock) => Ok(observed),
+            (_, error, _) => Err(AskError::Refused(error.unwrap_or_default())),
+        }
+    }
+
     async fn answer(
         &mut self,
         sql: &str,

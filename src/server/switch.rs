@@ -70,6 +70,12 @@ impl Frames {
         Self::new(std::iter::once(BEGIN).chain(set).chain(["COMMIT"]), true)
     }
 
+    /// Statements inside a transaction of the client's.
+    #[must_use]
+    pub fn inside(statements: &[String]) -> Self {
+        Self::new(statements.iter().map(String::as_str), true)
+    }
+
     /// Back to what a new server is, as far as anything leads there.
     #[must_use]
     pub fn scrub() -> Self {

@@ -133,6 +133,15 @@ impl Question {
     /// `known`: the state as it was before; with `all`, its custom settings are asked for too.
     #[must_use]
     pub fn sql(&self, known: &SessionState) -> String {
+        format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE; {}; COMMIT",
+            self.select(known)
+        )
+    }
+
+    /// The same inside a transaction of the client's.
+    #[must_use]
+    pub fn select(&self, known: &SessionState) -> String {
         let mut parts = Vec::new();
         let sweeps = self.all || self.resets;
         let of_session = known.settings().map(|(name, _)| name);
@@ -161,10 +170,7 @@ impl Question {
         for tie in self.ties.union(Ties::one(Tie::Temporary)).iter() {
             parts.push(format!("(SELECT 't', '{}', '' FROM {})", tie as u8, tie.query()));
         }
-        format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE; {}; COMMIT",
-            parts.join(" UNION ALL ")
-        )
+        parts.join(" UNION ALL ")
     }
 }
 

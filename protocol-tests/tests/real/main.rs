@@ -30,6 +30,7 @@ mod shutdown;
 mod simple_query;
 mod startup;
 mod startup_rows;
+mod state_corpus;
 mod state_rows;
 mod tenancy;
 mod tenant_isolation;
