@@ -84,7 +84,7 @@ impl Session {
         self.home = self.shared.targets.get(&tenant.id, home);
         self.target = welcome.target;
         self.seat = seat;
-        self.policy = policy_of(tenant, true);
+        self.policy = policy_of(tenant, true, &self.shared);
         Ok(())
     }
 }

@@ -109,18 +109,20 @@ async fn admit(
         let seen = shared.targets.get(&tenant.id, SessionState::default());
         Box::new(ByPath { startup: own, seen })
     });
-    let policy = policy_of(&tenant, by_path.is_some());
+    let policy = policy_of(&tenant, by_path.is_some(), shared);
     let user = proof.user().to_owned();
     Ok(Admitted { permit, seat, welcome, mode, policy, by_path, user })
 }
 
 /// What a tenant's clients may do; whose tenant is named by its search_path may set that.
-pub(super) fn policy_of(tenant: &Tenant, by_path: bool) -> Arc<Policy> {
-    let mut policy = tenant.policy.clone();
-    if by_path {
-        policy.guard = Guard::Off;
-    }
-    Arc::new(policy)
+pub(super) fn policy_of(tenant: &Tenant, by_path: bool, shared: &Shared) -> Arc<Policy> {
+    shared.targets.policies.get((tenant.id.clone(), by_path), |_| {
+        let mut policy = tenant.policy.clone();
+        if by_path {
+            policy.guard = Guard::Off;
+        }
+        policy
+    })
 }
 
 /// A client's place among those of its tenant, where the tenant lives.

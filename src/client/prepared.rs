@@ -66,7 +66,7 @@ impl Session {
     /// Whether a message has to be written anew for the server it goes to.
     #[inline]
     pub(super) fn is_rewritten(&self, message: u8, said: Said, flags: Flags) -> bool {
-        if self.refuses() && !flags.is_empty() && !self.exchange.skips_to_sync() {
+        if !flags.is_empty() && self.refuses() && !self.exchange.skips_to_sync() {
             return true;
         }
         match (message, said) {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
+use crate::config::Policy;
 use crate::server::{Class, Target};
 use crate::tenant::{SessionState, TenantId};
 
@@ -19,6 +20,8 @@ type Key = (TenantId, SessionState);
 pub struct Targets {
     targets: Interned<Key, Target>,
     classes: Interned<Key, Class>,
+    /// What a tenant's clients may do; not guarded where the search_path names the tenant.
+    pub(super) policies: Interned<(TenantId, bool), Policy>,
 }
 
 impl Targets {
@@ -33,7 +36,7 @@ impl Targets {
 }
 
 /// Values that are made once and shared as long as anybody has them.
-struct Interned<K, V> {
+pub(super) struct Interned<K, V> {
     entries: DashMap<K, Weak<V>>,
     sweep_at: AtomicUsize,
 }
@@ -48,7 +51,7 @@ impl<K: Eq + Hash, V> Default for Interned<K, V> {
 }
 
 impl<K: Eq + Hash, V> Interned<K, V> {
-    fn get(&self, key: K, make: impl FnOnce(&K) -> V) -> Arc<V> {
+    pub(super) fn get(&self, key: K, make: impl FnOnce(&K) -> V) -> Arc<V> {
         if let Some(known) = self.entries.get(&key).and_then(|known| known.upgrade()) {
             return known;
         }

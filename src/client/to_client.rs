@@ -112,6 +112,14 @@ impl Session {
                 Ok(verdict) => verdict,
                 Err(unexpected) => return Err(self.server_lost(unexpected)),
             };
+            if let ServerVerdict::Ready(TransactionStatus::Idle) = verdict
+                && !self.link.sends_again
+                && !self.exchange.is_unsure()
+            {
+                self.link.swallowing = false;
+                self.pass(count);
+                continue;
+            }
             let error = message.body.filter(|_| tag == tag::ERROR).map(ServerError::read);
             self.on_message(tag, count, verdict, error)?;
         }
