@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn is_told_otherwise(&self, message: u8) -> bool {
         message == tag::COMMAND_COMPLETE
             && (self.deallocates != Deallocates::No
-                || self.names.as_ref().is_some_and(|names| names.disguised > 0))
+                || self.names.as_ref().is_some_and(|names| names.is_disguised()))
     }
 
     /// The answer to a message that the pooler has a hand in; `count` bytes long.
@@ -83,8 +83,8 @@ impl Session {
         let Some(names) = &mut self.names else { return self.pass(count) };
         match body {
             b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => names.clear(),
-            _ if body == DISGUISED && names.disguised > 0 => {
-                names.disguised -= 1;
+            _ if body == DISGUISED && names.is_disguised() => {
+                names.deallocated();
                 return self.tell_instead(count, DEALLOCATED);
             }
             _ => {}

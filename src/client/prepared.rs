@@ -82,6 +82,10 @@ impl Session {
         }
     }
 
+    fn has_disguised(&self) -> bool {
+        self.names.as_ref().is_some_and(|names| names.is_disguised())
+    }
+
     fn has_virtual_names(&self) -> bool {
         self.mode == PoolMode::Transaction
             && self.shared.config.general.max_prepared_statements > 0
@@ -102,10 +106,13 @@ impl Session {
     /// `Some`: it has to wait. The message is then not yet scanned.
     pub(super) fn rewrite(&mut self, message: u8, whole: bool, flags: Flags) -> Option<Step> {
         // What a COPY that fails has swallowed is found out first.
-        if !self.exchange.is_busy() && self.deallocates == Deallocates::InEarlierUnit {
+        // Not whether anything is owed: this unit's own messages are not answered before its Sync.
+        if !self.exchange.owes_ready() && self.deallocates == Deallocates::InEarlierUnit {
             self.deallocates = Deallocates::No;
         }
+        let disguises = flags.contains(Flag::Deallocate) || self.has_disguised();
         let waits = self.exchange.ends_copy()
+            || (disguises && self.exchange.owes_ready())
             || self.deallocates == Deallocates::InEarlierUnit
             || self.names.as_ref().is_some_and(|names| names.must_wait());
         if waits || (self.link.confirmed && self.link.rewritten.len() > REWRITTEN_LEN_MAX) {
@@ -205,6 +212,9 @@ impl Session {
             let name = String::from_utf8_lossy(name).into_owned();
             let mut told = BytesMut::new();
             Refusal::DuplicateStatement { name }.write(Severity::Error, &mut told);
+            // What is wrong with the text comes first.
+            self.parse_for_nobody(tail);
+            self.owe(Reply::ParsedUnasked, Op::Other);
             build::failing_execute(&mut self.link.rewritten);
             self.owe(Reply::Refused, Op::Refused(told.freeze()));
             return Some(used);
@@ -220,6 +230,10 @@ impl Session {
         if is_new {
             build::parse(own.bytes(), tail, &mut self.link.rewritten);
             self.exchange.owe(Reply::Parsed);
+        } else if self.exchange.in_block() || self.exchange.owes_ready() {
+            // The transaction may have failed, and then so has this: PostgreSQL is to say so.
+            self.parse_for_nobody(tail);
+            self.exchange.owe(Reply::Parsed);
         } else {
             // The server has it: an answer in its turn is all that is needed.
             build::close_statement(b"tenantry_none", &mut self.link.rewritten);
@@ -227,6 +241,27 @@ impl Session {
         }
         let parses = is_new.then(|| self.key(&statement));
         self.names.get_or_insert_default().insert(name, statement, parses);
+        Some(used)
+    }
+
+    /// For what PostgreSQL says of it: the statement goes with the next one that is new.
+    fn parse_for_nobody(&mut self, tail: &[u8]) {
+        if let Some(linked) = &mut self.link.linked {
+            let number = linked.server().held.take_dead();
+            build::parse(OwnName::new(number).bytes(), tail, &mut self.link.rewritten);
+        }
+    }
+
+    /// A name that the client never gave, and that may be one of the pooler's own on the server.
+    fn refuse_own_name(&mut self, name: &[u8], used: usize) -> Option<usize> {
+        if !name.starts_with(PREFIX) {
+            return None;
+        }
+        let name = String::from_utf8_lossy(name).into_owned();
+        let mut told = BytesMut::new();
+        Refusal::UnknownStatement { name }.write(Severity::Error, &mut told);
+        build::failing_execute(&mut self.link.rewritten);
+        self.owe(Reply::Refused, Op::Refused(told.freeze()));
         Some(used)
     }
 
@@ -262,8 +297,11 @@ impl Session {
                 self.provide_unnamed();
                 self.names.as_ref()?.unnamed.clone()
             }
-            _ => self.names.as_ref()?.get(name).cloned(),
-        }?;
+            _ => self.names.as_ref().and_then(|names| names.get(name).cloned()),
+        };
+        let Some(statement) = statement else {
+            return if whole { self.refuse_own_name(name, frame.len()) } else { None };
+        };
         self.note_bind(&statement, whole.then_some(body));
         let own = match name {
             [] => OwnName::UNNAMED,
@@ -301,7 +339,10 @@ impl Session {
             self.provide_unnamed();
             self.link.rewritten.put_slice(frame);
         } else {
-            let statement = self.names.as_ref()?.get(name).cloned()?;
+            let Some(statement) = self.names.as_ref().and_then(|names| names.get(name).cloned())
+            else {
+                return self.refuse_own_name(name, frame.len());
+            };
             let own = self.provide(&statement);
             let len = 4 + 1 + own.bytes().len() + 1;
             let out = &mut self.link.rewritten;
@@ -318,8 +359,10 @@ impl Session {
     /// Servers keep the statement: it is somebody else's too. They know no such name, which is no error.
     fn note_close(&mut self, body: &[u8]) -> Option<usize> {
         let (name, _) = split_cstr(body.get(1..)?)?;
-        let names = self.names.as_mut()?;
-        names.get(name)?;
+        let names = self.names.get_or_insert_default();
+        if names.get(name).is_none() && !name.starts_with(PREFIX) {
+            return None;
+        }
         names.remove(name);
         self.exchange.owe(Reply::Closed);
         build::close_statement(b"tenantry_none", &mut self.link.rewritten);

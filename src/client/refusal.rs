@@ -158,6 +158,11 @@ pub enum Refusal {
         /// The limit.
         limit: Duration,
     },
+    /// The client never gave a statement that name.
+    UnknownStatement {
+        /// The name.
+        name: String,
+    },
     /// A cancel request ended the wait for a server.
     Cancelled,
     /// The pooler stops.
@@ -306,6 +311,9 @@ impl Refusal {
             Self::Guarded { name } => guarded(name),
             Self::Ties { what, tenant } => ties(what, tenant),
             Self::PinnedTooLong { what, limit } => pinned_too_long(what, *limit),
+            Self::UnknownStatement { name } => {
+                text("26000", format!("prepared statement \"{name}\" does not exist"))
+            }
             Self::DuplicateStatement { name } => {
                 text("42P05", format!("prepared statement \"{name}\" already exists"))
             }

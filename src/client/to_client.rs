@@ -75,6 +75,16 @@ impl Session {
             && self.units.at_boundary()
     }
 
+    /// Whether a unit has reset settings and the next one must not run before they are back at home.
+    pub(super) fn is_below_home(&self) -> bool {
+        let below = self.changes.as_ref().is_some_and(|changes| changes.is_below_home);
+        let unit_has_ended = self.units.at_boundary() && !self.exchange.is_unsynced();
+        // In a block that has failed nothing can be put back, and nothing runs either.
+        let can_be_put_back = !self.exchange.in_block() || self.exchange.in_sound_block();
+        let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
+        below && unit_has_ended && can_be_put_back && !waits
+    }
+
     /// Not while the unnamed statement is to be used again: the question would drop it.
     fn observe_if_due(&mut self) -> Result<(), LinkEnd> {
         let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
@@ -175,6 +185,9 @@ impl Session {
     fn on_error(&mut self, error: Option<ServerError>) -> bool {
         self.note_doubt();
         self.undo_skipped(0);
+        if let Some(names) = &mut self.names {
+            names.not_deallocated();
+        }
         let Some(error) = error else { return false };
         self.link.fatal |= matches!(error.field(b'V'), "FATAL" | "PANIC");
         self.link.sends_again = self.heal(&error) && self.link.keeps_unit && !self.link.inside;

@@ -50,6 +50,9 @@ impl Session {
 
     fn scan_inbound(&mut self) {
         loop {
+            if self.changes.is_some() && self.is_below_home() {
+                return;
+            }
             let step = self.scan(true);
             if let Some(linked) = &mut self.link.linked {
                 linked.taint(self.taint);

@@ -149,6 +149,14 @@ impl Exchange {
         matches!(self.failed, Some(TransactionStatus::InBlock))
     }
 
+    /// Whether an earlier unit is still to be answered.
+    #[must_use]
+    pub fn owes_ready(&self) -> bool {
+        self.owed.iter().any(|owed| {
+            matches!(owed, Owed::Sync | Owed::Query | Owed::RefusedQuery | Owed::FunctionCall)
+        })
+    }
+
     /// Somebody else has used the unnamed statement.
     pub const fn forget_unnamed(&mut self) {
         (self.unnamed_parsed, self.unnamed_waits) = (false, false);

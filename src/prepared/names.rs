@@ -48,8 +48,9 @@ pub struct Names {
     ops: VecDeque<Op>,
     /// A unit has ended whose ops are not all answered.
     sealed: bool,
-    /// `DEALLOCATE`s of single names that run as something else, and whose answers are to come.
-    pub disguised: u32,
+    /// `DEALLOCATE`s of single names that run as something else, and whose answers are to come: the
+    /// names, or nothing where a name was given anew behind it.
+    disguised: VecDeque<Option<Box<[u8]>>>,
     /// The unnamed statement, if the client may bind it in a later transaction.
     pub unnamed: Option<Arc<Statement>>,
 }
@@ -58,7 +59,8 @@ impl Names {
     /// What a name means.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.known.get(name)
+        let goes = self.disguised.iter().any(|gone| gone.as_deref() == Some(name));
+        if goes { None } else { self.known.get(name) }
     }
 
     /// Whether there is room for one more name.
@@ -69,6 +71,9 @@ impl Names {
 
     /// Gives a name, which must be free.
     pub fn insert(&mut self, name: &[u8], statement: Arc<Statement>, parses: Option<Key>) {
+        for gone in self.disguised.iter_mut().filter(|gone| gone.as_deref() == Some(name)) {
+            *gone = None;
+        }
         self.known.insert(name.into(), statement);
         self.ops.push_back(Op::Named { name: name.into(), parses });
     }
@@ -79,10 +84,27 @@ impl Names {
         self.ops.push_back(Op::Closed { name: name.into(), was });
     }
 
-    /// Takes a name away by SQL.
+    /// Takes a name away by SQL, once that has run.
     pub fn deallocate(&mut self, name: &[u8]) {
-        self.known.remove(name);
-        self.disguised += 1;
+        self.disguised.push_back(Some(name.into()));
+    }
+
+    /// Whether a `DEALLOCATE` that runs as something else is to be answered.
+    #[must_use]
+    pub fn is_disguised(&self) -> bool {
+        !self.disguised.is_empty()
+    }
+
+    /// The first of them has run.
+    pub fn deallocated(&mut self) {
+        if let Some(Some(name)) = self.disguised.pop_front() {
+            self.known.remove(&name);
+        }
+    }
+
+    /// An error came instead: none of them runs, because nothing is sent behind them that could.
+    pub fn not_deallocated(&mut self) {
+        self.disguised.clear();
     }
 
     /// Something else was sent that will be answered in its turn.

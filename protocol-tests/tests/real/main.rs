@@ -21,6 +21,7 @@ mod guard;
 mod hostile;
 mod pipeline;
 mod prepared;
+mod prepared_corpus;
 mod prepared_load;
 mod quotas;
 mod regressions;

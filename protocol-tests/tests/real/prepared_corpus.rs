@@ -1,0 +1,118 @@
+//! Random pipelines about prepared statements, against PostgreSQL itself: the same answers in the same
+//! order, while the client is moved from server to server. Repeat one with `TENANTRY_CORPUS_SEED`.
+
+use protocol_tests::wire::{bind, close, describe, execute, parse, query, sync};
+use protocol_tests::{Database, Pooler, Wire, on_both};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::raw;
+
+const CONVERSATIONS: usize = 150;
+const NAMES: [&str; 4] = ["a", "b", "tenantry_1", "a long name with spaces"];
+const TEXTS: [&str; 8] = [
+    "select 1",
+    "select 'two'",
+    "select 1/0",
+    "selec",
+    "select name from who",
+    "select generate_series(1, 3)",
+    "insert into who select 'x' where false",
+    "",
+];
+const QUERIES: [&str; 12] = [
+    "begin",
+    "commit",
+    "rollback",
+    "select 1",
+    "select 1/0",
+    "deallocate a",
+    "deallocate \"b\"",
+    "deallocate all",
+    "discard all",
+    "savepoint s",
+    "select 1; select 2",
+    "",
+];
+
+/// One message of the extended protocol, or a few that belong together.
+fn message(rng: &mut StdRng) -> Vec<u8> {
+    let name = NAMES[rng.random_range(0..NAMES.len())];
+    let text = TEXTS[rng.random_range(0..TEXTS.len())];
+    match rng.random_range(0..12) {
+        // Those that return no rows could be described in a failed block, where nothing can be parsed.
+        0..=2 => parse(name, TEXTS[rng.random_range(0..TEXTS.len() - 2)]),
+        3..=6 => [bind("", name), execute("", [0, 0, 2][rng.random_range(0..3)])].concat(),
+        7 => {
+            [bind("p", name), describe('P', "p"), execute("p", 1), execute("p", 0), close('P', "p")]
+                .concat()
+        }
+        8 => describe('S', name),
+        9 => close('S', name),
+        10 => [parse("", text), bind("", ""), describe('P', ""), execute("", 0)].concat(),
+        _ => bind("", name),
+    }
+}
+
+/// Units, all sent at once; and how many answers end with `ReadyForQuery`.
+fn pipeline(rng: &mut StdRng) -> (Vec<u8>, usize) {
+    let (mut bytes, units) = (Vec::new(), [1, 1, 1, 2, 3][rng.random_range(0..5)]);
+    for _ in 0..units {
+        if rng.random_bool(0.3) {
+            bytes.extend(query(QUERIES[rng.random_range(0..QUERIES.len())]));
+            continue;
+        }
+        for _ in 0..rng.random_range(1..5) {
+            bytes.extend(message(rng));
+        }
+        bytes.extend(sync());
+    }
+    (bytes, units)
+}
+
+async fn answers(wire: &mut Wire, (bytes, units): &(Vec<u8>, usize)) -> Vec<String> {
+    wire.send(bytes).await;
+    let mut told = Vec::new();
+    for _ in 0..*units {
+        let (messages, status) = wire.until_ready().await;
+        for message in messages.iter().filter(|m| m.tag != 'S') {
+            told.push(match message.tag {
+                'E' => format!("E {} {}", message.field('C'), message.field('M')),
+                'D' => format!("D {}", message.text()),
+                'C' => format!("C {}", String::from_utf8_lossy(&message.body)),
+                tag => tag.to_string(),
+            });
+        }
+        told.push(format!("Z {status}"));
+    }
+    told
+}
+
+async fn converse(db: &Database, pooler: &Pooler, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut direct, mut wire) = (db.wire("-c search_path=acme").await, raw(pooler, "acme").await);
+    let mut other = raw(pooler, "acme").await;
+    let (mut holds, mut log) = (false, Vec::new());
+    for _ in 0..rng.random_range(3..12) {
+        if rng.random_bool(0.5) {
+            // Whichever server it gets, the client gets the other one, or its own again.
+            other.run(if holds { "rollback" } else { "begin" }).await.unwrap();
+            holds = !holds;
+        }
+        let sent = pipeline(&mut rng);
+        log.push(String::from_utf8_lossy(&sent.0).into_owned());
+        let want = answers(&mut direct, &sent).await;
+        assert_eq!(answers(&mut wire, &sent).await, want, "seed {seed}: {log:#?}");
+    }
+}
+
+on_both! {
+    async fn prepared_statements_cannot_be_told_from_ones_own(db: &Database) {
+        let first: u64 = std::env::var("TENANTRY_CORPUS_SEED").map_or_else(|_| rand::rng().random::<u32>().into(), |seed| seed.parse().unwrap());
+        println!("TENANTRY_CORPUS_SEED={first}");
+        let pooler = crate::trusting(db, 2).await;
+        for number in 0..CONVERSATIONS as u64 {
+            converse(db, &pooler, first + number).await;
+        }
+    }
+}
