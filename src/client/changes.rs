@@ -299,6 +299,7 @@ impl Changes {
             question.ties = question.ties.union(Ties::one(Tie::Temporary));
         }
         self.may_untie |= flags.intersects(DEALLOCATES);
-        self.bound = settings.parameters;
+        // Of any statement of the transaction: a name too many does no harm.
+        self.bound.extend(settings.parameters);
     }
 }

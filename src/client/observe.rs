@@ -44,6 +44,8 @@ impl Session {
             question.ties = Ties::ALL;
         }
         let mut owed = BytesMut::new();
+        // The question drops it.
+        self.exchange.forget_unnamed();
         let Some(linked) = self.undisturbed().await else { return Next::Over };
         let asked = linked.server().observe(&question, &before.session, &mut owed);
         let refusal = match timeout(OBSERVE_TIME_MAX, asked).await {

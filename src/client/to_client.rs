@@ -209,6 +209,11 @@ impl Session {
             return false;
         }
         let is_news = Arc::make_mut(&mut self.told).set(name, value);
+        if super::units::unreadable(&self.told).is_some() {
+            // Whatever has changed it: from now on texts cannot be read.
+            self.pin_if_unreadable();
+            return is_news;
+        }
         if self.changes.is_none() && !self.target.session.shows(name, value) {
             let name: Box<[u8]> = name.into();
             self.note_report(&name);

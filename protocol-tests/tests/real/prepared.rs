@@ -224,6 +224,20 @@ on_both! {
         assert_eq!(pooler.messages("session pinned to its server"), 0);
     }
 
+    async fn a_bound_name_is_followed_although_another_statement_came_between(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let body = b"\0\0\0\0\0\x01\0\0\0\x05app.z\0\0";
+        let named = [parse("n", "select set_config('app.y', '1', false)"), sync()].concat();
+        wire.send(&named).await;
+        assert_eq!(wire.tags().await, "1ZI");
+        let unit = [parse("", "select set_config($1, 'v', false)"), bind("", "n"), execute("", 0), message('B', body), execute("", 0), sync()];
+        assert_eq!(send(&mut wire, &unit).await, ok("12DC2DCZI"));
+        let see = "select coalesce(current_setting('app.z', true), '')";
+        assert_eq!(raw(&pooler, "acme").await.run(see).await.unwrap(), [""]);
+        assert_eq!(wire.run(see).await.unwrap(), ["v"]);
+    }
+
     async fn a_table_that_changes_is_prepared_for_again(db: &Database) {
         let pooler = trusting(db, 1).await;
         let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
