@@ -178,6 +178,9 @@ impl Session {
                     return end;
                 }
                 self.pin_if_named(tag, names);
+                if tag == tag::FLUSH && !self.units.discarding {
+                    self.exchange.on_malformed_flush();
+                }
                 self.take(count);
                 Step::Progress
             }
@@ -215,6 +218,9 @@ impl Session {
         }
         if let Some(end) = self.begin_message(tag, names, place) {
             return end;
+        }
+        if tag == tag::FLUSH && count > HEADER_LEN && !self.units.discarding {
+            self.exchange.on_malformed_flush();
         }
         if !rewritten {
             self.pin_if_named(tag, names);

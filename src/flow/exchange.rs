@@ -276,6 +276,12 @@ impl Exchange {
         self.owed.push_back(Owed::Named(reply));
     }
 
+    /// A `Flush` with a body goes to the server: it will be answered by an error, and the server then
+    /// discards everything up to a `Sync`. Before that it is nobody else's.
+    pub const fn on_malformed_flush(&mut self) {
+        self.unsynced = true;
+    }
+
     /// A simple query that fails goes to the server, instead of the client's.
     pub fn owe_refused_query(&mut self) {
         self.unsynced = false;

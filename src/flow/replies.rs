@@ -166,7 +166,8 @@ impl Exchange {
     fn on_error(&mut self) {
         let copied = std::mem::take(&mut self.copy_in);
         match self.owed.front() {
-            None => {}
+            // A `Flush` that was malformed: the server now discards everything up to a `Sync`.
+            None => self.skip_to_sync = true,
             // ReadyForQuery follows.
             Some(Owed::Query | Owed::RefusedQuery | Owed::FunctionCall) if copied => {
                 if self.early_sync() {

@@ -100,6 +100,19 @@ on_both! {
         is_well(&mut pooler).await;
     }
 
+    async fn a_flush_with_a_body_leaves_no_server_deaf(db: &Database) {
+        // PostgreSQL answers it with an error, and then discards everything up to a Sync.
+        let mut pooler = trusting(db, 1).await;
+        for then in [&b""[..], &sync(), &query("select 1")] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.send(&[message('H', b"?"), then.to_vec()].concat()).await;
+            let error = wire.receive().await;
+            assert_eq!((error.tag, error.field('C').as_str()), ('E', "08P01"));
+            drop(wire);
+            is_well(&mut pooler).await;
+        }
+    }
+
     async fn random_bytes_in_a_session_harm_nobody(db: &Database) {
         use rand::{Rng, SeedableRng};
         let mut pooler = trusting(db, 2).await;
