@@ -165,6 +165,9 @@ impl Session {
         });
         let lasting = flags.iter().find(|flag| is_lasting(*flag)).map(Flag::name);
         let lasting = lasting.or(settings.unknown);
+        // What it sets, it sets at each EXECUTE, which looks like nothing.
+        let sets_later = flags.contains(Flag::Prepare) && flags.contains(Flag::SetConfig);
+        let lasting = lasting.or(sets_later.then_some("PREPARE of set_config"));
         if let Some(reason) = lasting {
             self.pin_to_server(Pinned::Lasting(reason));
         }

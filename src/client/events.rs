@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::link::{Link, LinkEnd};
+use super::prepared::Deallocates;
 use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
 use crate::flow::Refusal as UnitRefusal;
@@ -197,6 +198,7 @@ impl Session {
         self.forget_unit();
         // Nothing of it has run: it ties the session to nothing.
         (self.pin, self.taint, self.changes) = (None, Taint::None, None);
+        self.deallocates = Deallocates::No;
         self.pin_if_unreadable();
         if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {
             return Next::Over;

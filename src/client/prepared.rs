@@ -73,6 +73,7 @@ impl Session {
             (_, Said::Statement) => self.has_virtual_names(),
             (tag::BIND | tag::DESCRIBE, Said::Unnamed) => {
                 !self.exchange.parsed_unnamed_statement()
+                    && !self.exchange.skips_to_sync()
                     && self.names.as_ref().is_some_and(|names| names.unnamed.is_some())
             }
             (tag::QUERY | tag::PARSE, _) => {
@@ -80,6 +81,11 @@ impl Session {
             }
             _ => false,
         }
+    }
+
+    /// So much was rewritten that it has to be sent before more is read.
+    pub(super) fn has_rewritten_enough(&self) -> bool {
+        self.link.rewritten.len() > REWRITTEN_LEN_MAX
     }
 
     fn has_disguised(&self) -> bool {
@@ -115,7 +121,7 @@ impl Session {
             || (disguises && self.exchange.owes_ready())
             || self.deallocates == Deallocates::InEarlierUnit
             || self.names.as_ref().is_some_and(|names| names.must_wait());
-        if waits || (self.link.confirmed && self.link.rewritten.len() > REWRITTEN_LEN_MAX) {
+        if waits || (self.link.confirmed && self.has_rewritten_enough()) {
             return Some(Step::NeedsMore);
         }
         // Taken out, because what is in it is read while the session changes.

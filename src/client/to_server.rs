@@ -23,9 +23,14 @@ impl Session {
             {
                 self.scan_inbound();
             }
+            let stopped = self.has_rewritten_enough();
             match self.write_server(cx) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(wrote) => moved |= wrote,
+            }
+            if stopped && self.link.confirmed && self.link.write_error.is_none() {
+                // More of the client's is there, and waits for nothing else.
+                continue;
             }
             // Who has left may have sent more than the unit that waits for its switch.
             let waits = (!self.link.confirmed || self.link.keeps_unit)

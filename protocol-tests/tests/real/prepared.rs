@@ -238,6 +238,43 @@ on_both! {
         assert_eq!(wire.run(see).await.unwrap(), ["v"]);
     }
 
+    async fn a_long_pipeline_of_names_goes_through(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let padding = "x".repeat(2000);
+        for number in 0..60 {
+            let text = format!("select {number} -- {padding}");
+            assert_eq!(send(&mut wire, &[parse(&format!("s{number}"), &text), sync()]).await, ok("1ZI"));
+        }
+        // The server has forgotten them all.
+        raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+        let run_all: Vec<_> = (0..60).flat_map(|n| [bind("", &format!("s{n}")), execute("", 0)]).chain([sync()]).collect();
+        assert_eq!(send(&mut wire, &run_all).await, ok(&("2DC".repeat(60) + "ZI")));
+    }
+
+    async fn what_a_prepared_set_config_sets_is_nobody_elses(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("prepare s(text, text) as select set_config($1, $2, false)").await.unwrap();
+        wire.run("execute s('search_path', 'umbra')").await.unwrap();
+        wire.run("execute s('app.x', '1')").await.unwrap();
+        wire.run("deallocate s").await.unwrap();
+        assert_eq!(wire.run("select name from who").await.unwrap(), ["umbra"]);
+        drop(wire);
+        let see = "select current_setting('search_path') || coalesce(current_setting('app.x', true), '')";
+        assert_eq!(raw(&pooler, "acme").await.run(see).await.unwrap(), ["acme"]);
+    }
+
+    async fn an_error_in_a_pipeline_with_a_flush_keeps_the_session(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        assert_eq!(send(&mut wire, &[parse("", "select 1"), describe('S', ""), sync()]).await, ok("1tTZI"));
+        wire.send(&[describe('S', "nope"), flush()].concat()).await;
+        assert_eq!(wire.receive().await.tag, 'E');
+        assert_eq!(send(&mut wire, &[bind("", ""), execute("", 0), sync()]).await, ok("ZI"));
+        assert_eq!(send(&mut wire, &[batch("select 2"), sync()]).await, ok("12DCZI"));
+    }
+
     async fn a_table_that_changes_is_prepared_for_again(db: &Database) {
         let pooler = trusting(db, 1).await;
         let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
