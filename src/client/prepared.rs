@@ -18,7 +18,7 @@ use crate::config::PoolMode;
 use crate::flow::Reply;
 use crate::prepared::{Key, Op, PREFIX, Statement};
 use crate::sql::{Flag, Flags, deallocated};
-use crate::wire::build;
+use crate::wire::build::{self, FLUSH};
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::{Names as Said, statement_named, tag};
 use crate::wire::split_cstr;
@@ -121,14 +121,16 @@ impl Session {
             || (disguises && self.exchange.owes_ready())
             || self.deallocates == Deallocates::InEarlierUnit
             || self.names.as_ref().is_some_and(|names| names.must_wait());
+        if waits {
+            self.ask_for_end_of_copy();
+        }
         if waits || (self.link.confirmed && self.has_rewritten_enough()) {
             return Some(Step::NeedsMore);
         }
+        self.link.asked_for_end_of_copy = false;
+        self.rewrite_what_is_before();
         // Taken out, because what is in it is read while the session changes.
         let inbound = std::mem::take(&mut self.inbound);
-        let before = &inbound.bytes()[self.link.sent..self.units.scanned];
-        self.link.rewritten.extend_from_slice(before);
-        self.link.sent = self.units.scanned;
         let bytes = &inbound.bytes()[self.units.scanned..];
         let frame_len = Header::read(bytes).ok().flatten().map_or(0, Header::frame_len);
         let frame = &bytes[..frame_len.min(bytes.len())];
@@ -149,6 +151,24 @@ impl Session {
             self.units.took(used - HEADER_LEN);
         }
         None
+    }
+
+    /// What was scanned goes out before what is written from now on.
+    fn rewrite_what_is_before(&mut self) {
+        let before = &self.inbound.bytes()[self.link.sent..self.units.scanned];
+        self.link.rewritten.extend_from_slice(before);
+        self.link.sent = self.units.scanned;
+    }
+
+    /// Behind a COPY of the extended protocol the server keeps its answer to itself until a `Sync`,
+    /// which may stand behind what waits for that answer.
+    fn ask_for_end_of_copy(&mut self) {
+        if self.exchange.ends_copy()
+            && !std::mem::replace(&mut self.link.asked_for_end_of_copy, true)
+        {
+            self.rewrite_what_is_before();
+            self.link.rewritten.extend_from_slice(FLUSH);
+        }
     }
 
     /// Bytes of the message that were used: what they say goes out in other words.

@@ -256,7 +256,7 @@ impl Exchange {
             client::COPY_DATA | client::COPY_DONE | client::COPY_FAIL => return self.on_copy(tag),
             _ => return ClientVerdict::Unknown,
         };
-        if self.copy_in && owed != Owed::Sync {
+        if self.copies_in() && owed != Owed::Sync {
             // PostgreSQL ends the COPY with an error; which messages it ate depends on when.
             self.unsure = true;
         }

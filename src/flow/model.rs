@@ -16,6 +16,8 @@ struct Model {
     ignore_till_sync: bool,
     implicit: bool,
     copy_simple: Option<bool>,
+    /// COPYs that follow the one of a simple query.
+    copies_behind: u8,
 }
 
 impl Model {
@@ -30,6 +32,7 @@ impl Model {
             self.status = b'E';
         }
         self.ignore_till_sync = extended;
+        self.copies_behind = 0;
         if !extended {
             self.ready(out);
         }
@@ -46,6 +49,10 @@ impl Model {
                     self.error(extended, out);
                     self.ignore_till_sync = false;
                     return self.ready(out);
+                }
+                b'c' if !fails && self.copies_behind > 0 => {
+                    self.copies_behind -= 1;
+                    return out.extend([(b'C', 0), (b'G', 0)]);
                 }
                 b'c' if !fails => {
                     self.copy_simple = None;
@@ -75,7 +82,8 @@ impl Model {
                 out.push_back((b'V', 0));
                 self.ready(out);
             }
-            b'Q' if kind == 0 => {
+            b'Q' if kind == 0 || kind == 6 => {
+                self.copies_behind = kind / 6;
                 out.push_back((b'G', 0));
                 self.copy_simple = Some(false);
             }
@@ -136,6 +144,14 @@ fn conversation() -> impl Strategy<Value = Vec<Step>> {
                     (b'c', 0, false),
                     (b'S', 0, false),
                 ]
+            }
+            // Two COPYs in one query.
+            (b'Q', true) if kind == 3 => {
+                let copy = [(b'd', 0, false), (b'c', 0, fails)];
+                [vec![(b'Q', 6, false)], copy.repeat(2)].concat()
+            }
+            (b'Q', true) if kind == 2 => {
+                vec![(b'Q', 6, false), (b'd', 0, fails), (b'c', 0, false)]
             }
             (b'Q', false) if kind == 3 => vec![(b'Q', 0, fails), (b'd', 0, false), (b'f', 0, true)],
             _ => vec![(tag, kind, fails)],

@@ -136,7 +136,10 @@ impl Exchange {
             | server::COPY_DONE
             | server::COPY_OUT_RESPONSE => {}
             server::ROW_DESCRIPTION if head == Owed::Query => {}
-            server::COPY_IN_RESPONSE => self.copy_in = true,
+            server::COPY_IN_RESPONSE => {
+                self.copy_in = true;
+                self.unsure |= head == Owed::Query && self.copy_meets_others();
+            }
             server::COMMAND_COMPLETE | server::EMPTY_QUERY if head == Owed::Query => {
                 if std::mem::take(&mut self.copy_in) {
                     self.drop_copy();
@@ -190,6 +193,13 @@ impl Exchange {
                 self.skip_to_sync = self.owed.is_empty();
             }
         }
+    }
+
+    /// Whether a query's COPY, that has only now begun, may read what was not meant for it: then it
+    /// fails, and which messages it ate depends on when.
+    fn copy_meets_others(&self) -> bool {
+        let mut data = self.owed.iter().skip(1).take_while(|owed| **owed != Owed::CopyEnd);
+        data.any(|owed| *owed != Owed::Sync)
     }
 
     /// Whether a `Sync` was sent while the COPY may have been reading.

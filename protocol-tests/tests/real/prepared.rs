@@ -275,6 +275,26 @@ on_both! {
         assert_eq!(send(&mut wire, &[batch("select 2"), sync()]).await, ok("12DCZI"));
     }
 
+    async fn what_is_pipelined_behind_a_copy_goes_through(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("create table sink (line text)").await.unwrap();
+        assert_eq!(send(&mut wire, &[parse("s", "select count(*) from sink"), sync()]).await, ok("1ZI"));
+        wire.send(&[batch("copy sink from stdin"), flush()].concat()).await;
+        for tag in ['1', '2', 'G'] {
+            assert_eq!(wire.receive().await.tag, tag);
+        }
+        let unit = [message('d', b"one\n"), message('c', b""), bind("", "s"), execute("", 0), sync()];
+        assert_eq!(send(&mut wire, &unit).await, ok("C2DCZI"));
+        assert_eq!(run(&mut wire, "s").await.unwrap(), ["1"]);
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+        // Two COPYs in one query, and all of their data at once.
+        let both = query("copy sink from stdin; copy sink from stdin");
+        let data = [message('d', b"two\n"), message('c', b"")];
+        assert_eq!(send(&mut wire, &[vec![both], data.to_vec(), data.to_vec()].concat()).await, ok("GCGCZI"));
+        assert_eq!(raw(&pooler, "acme").await.run("select count(*) from sink").await.unwrap(), ["3"]);
+    }
+
     async fn a_table_that_changes_is_prepared_for_again(db: &Database) {
         let pooler = trusting(db, 1).await;
         let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
