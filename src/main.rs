@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tenantry::config::{Availability, Config, Tenant};
 use tenantry::demo::{self, Options};
-use tenantry::pooler::{Pooler, until_signal};
+use tenantry::pooler::{Pooler, Signals};
 use tracing::level_filters::LevelFilter;
 
 const EXAMPLES: &str = "\
@@ -44,7 +44,7 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve clients until SIGTERM (drains) or SIGINT (stops now).
+    /// Serve clients until SIGTERM (drains) or SIGINT (stops now). SIGHUP reads users and secrets again.
     Serve(ConfigPath),
     /// Check a configuration; print what a tenant's settings are and which rule set each.
     Check {
@@ -120,10 +120,10 @@ fn start_log(cli: &Cli) {
 
 type Failure = Box<dyn std::error::Error>;
 
-fn load(path: &Path) -> Result<Config, Failure> {
+fn load(path: &Path) -> Result<Config, String> {
     Config::load(path).map_err(|error| match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}").into(),
-        None => format!("{}:\n{error}", path.display()).into(),
+        Some(source) => format!("{error}: {source}"),
+        None => format!("{}:\n{error}", path.display()),
     })
 }
 
@@ -131,8 +131,11 @@ fn serve(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let signals = Signals::catch()?;
         let pooler = Pooler::start(config)?;
-        Ok(until_signal(pooler).await?)
+        let path = path.to_owned();
+        signals.rule(pooler, move || load(&path)).await;
+        Ok(())
     })
 }
 

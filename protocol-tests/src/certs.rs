@@ -40,3 +40,15 @@ impl Authority {
         paths
     }
 }
+
+/// A certificate that signs itself, for `localhost`, made by openssl: `kind` are words of `openssl req`.
+#[must_use]
+pub fn self_signed(directory: &Path, kind: &str) -> (PathBuf, PathBuf) {
+    let paths = (directory.join("self.crt"), directory.join("self.key"));
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    openssl.args(kind.split(' ')).arg("-out").arg(&paths.0).arg("-keyout").arg(&paths.1);
+    let output = openssl.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    paths
+}

@@ -94,6 +94,23 @@ impl Database {
         )
     }
 
+    /// Makes PostgreSQL read its configuration again; returns when new connections go by it.
+    pub async fn reload(&self) {
+        let loaded = async || {
+            let client = connect(&self.direct()).await.unwrap();
+            let row = client.query_one("select pg_conf_load_time()::text", &[]).await.unwrap();
+            row.get::<_, String>(0)
+        };
+        let before = loaded().await;
+        self.admin.batch_execute("select pg_reload_conf()").await.unwrap();
+        let look = async {
+            while loaded().await == before {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await; // between two looks
+            }
+        };
+        crate::soon("the configuration to be loaded", Box::pin(look)).await;
+    }
+
     /// Backends of this database, the admin's own aside.
     pub async fn backends(&self) -> i64 {
         self.count("true").await

@@ -18,6 +18,7 @@ pub mod database;
 pub mod pooler;
 pub mod report;
 pub mod scripted;
+pub mod tls_relay;
 pub mod wire;
 
 pub use cluster::Cluster;

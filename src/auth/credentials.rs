@@ -6,13 +6,15 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
-use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, ScramSecret, gen_salted_password};
+use pgwire::api::auth::sasl::scram::{
+    SCRAM_ITERATIONS, ScramSecret, ScramServerAuth, gen_salted_password,
+};
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SystemRandom;
 
 use super::query::{Query, QueryError};
 use crate::config::{AuthMethod, Secret, Users};
-use crate::server::Endpoint;
+use crate::server::{Endpoint, Key, ScramKeys};
 
 /// Bytes of salt, as in PostgreSQL.
 const SALT_LEN: usize = 16;
@@ -22,8 +24,10 @@ const SALT_LEN: usize = 16;
 pub(super) struct Verifier {
     salt: Vec<u8>,
     iterations: usize,
-    stored_key: Vec<u8>,
+    pub(super) stored_key: Vec<u8>,
     server_key: Vec<u8>,
+    /// It was stored like this, and may be PostgreSQL's own.
+    is_stored: bool,
 }
 
 impl Verifier {
@@ -38,20 +42,26 @@ impl Verifier {
             iterations: iterations.parse().ok().filter(|n| *n > 0)?,
             stored_key: key(stored_key)?,
             server_key: key(server_key)?,
+            is_stored: true,
         })
     }
 
-    fn from_password(password: &str, random: &SystemRandom) -> Self {
-        let mut salt = vec![0; SALT_LEN];
-        random.fill(&mut salt).expect("the system has random numbers");
+    fn from_password(password: &str, salt: Vec<u8>) -> Self {
         let salted = gen_salted_password(password, &salt, SCRAM_ITERATIONS);
         let secret = ScramSecret::verifier_from_salted_password(salt, salted, SCRAM_ITERATIONS);
         match secret {
             ScramSecret::Verifier { salt, iterations, stored_key, server_key } => {
-                Self { salt, iterations, stored_key, server_key }
+                Self { salt, iterations, stored_key, server_key, is_stored: false }
             }
             ScramSecret::SaltedPassword { .. } => unreachable!("a verifier was asked for"),
         }
+    }
+
+    /// What logs the user in to a server that stores the same secret.
+    pub(super) fn keys(&self, client: Key) -> Option<ScramKeys> {
+        let server = Key::try_from(&*self.server_key).ok().filter(|_| self.is_stored)?;
+        let iterations = u32::try_from(self.iterations).ok()?;
+        Some(ScramKeys { client, server, salt: self.salt.clone(), iterations })
     }
 
     pub(super) fn secret(&self) -> ScramSecret {
@@ -72,13 +82,13 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    fn of(secret: &Secret, method: AuthMethod, random: &SystemRandom) -> Self {
+    fn of(secret: &Secret, method: AuthMethod, salt: impl FnOnce() -> Vec<u8>) -> Self {
         let text = secret.expose();
         match (Verifier::parse(text), method) {
             (Some(verifier), _) => Self::Scram(verifier),
             (None, AuthMethod::Md5) => Self::Md5(Md5Secret::new(secret)),
             (None, AuthMethod::Scram | AuthMethod::Cert | AuthMethod::Trust) => {
-                Self::Scram(Verifier::from_password(text, random))
+                Self::Scram(Verifier::from_password(text, salt()))
             }
         }
     }
@@ -118,6 +128,8 @@ pub struct Credentials {
     method: AuthMethod,
     users: HashMap<String, Challenge>,
     query: Option<Query>,
+    /// Offers SCRAM-SHA-256-PLUS.
+    bound: Option<ScramServerAuth>,
     /// Makes up a secret for users that do not exist: the same one each time.
     mock: hmac::Key,
 }
@@ -126,12 +138,41 @@ impl Credentials {
     /// Hashes the plain passwords among the secrets; takes about a millisecond for each.
     #[must_use]
     pub fn new(users: &Users) -> Self {
-        let random = SystemRandom::new();
-        let challenge = |secret: &Secret| Challenge::of(secret, users.method, &random);
-        let hashed = users.secrets().map(|(n, s)| (n.to_owned(), challenge(s))).collect();
-        let mock =
-            hmac::Key::generate(hmac::HMAC_SHA256, &random).expect("the system has random numbers");
-        Self { method: users.method, users: hashed, query: None, mock }
+        let mock = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        Self::hash(users, mock.expect("the system has random numbers"))
+    }
+
+    /// Credentials in place of these. What a client sees of an unchanged secret, or of a user that
+    /// does not exist, stays the same.
+    #[must_use]
+    pub fn renew(&self, users: &Users) -> Self {
+        Self { bound: self.bound.clone(), ..Self::hash(users, self.mock.clone()) }
+    }
+
+    fn hash(users: &Users, mock: hmac::Key) -> Self {
+        let challenge = |(name, secret): (&str, &Secret)| {
+            let salt = || made_up(&mock, "salt", name)[..SALT_LEN].to_vec();
+            (name.to_owned(), Challenge::of(secret, users.method, salt))
+        };
+        let hashed = users.secrets().map(challenge).collect();
+        Self { method: users.method, users: hashed, query: None, bound: None, mock }
+    }
+
+    /// Clients inside TLS may bind their proof to this certificate (DER), if its signature has a hash
+    /// to do it with.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: &[u8]) -> Self {
+        let pem = format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            STANDARD.encode(certificate)
+        );
+        let mut bound = ScramServerAuth::new();
+        self.bound = bound.configure_certificate(pem.as_bytes()).is_ok().then_some(bound);
+        self
+    }
+
+    pub(super) fn bound(&self) -> Option<&ScramServerAuth> {
+        self.bound.as_ref()
     }
 
     /// Users that are not configured are asked for there.
@@ -156,25 +197,30 @@ impl Credentials {
             return Ok(challenge.clone());
         }
         let Some(query) = &self.query else { return Ok(self.made_up(user)) };
-        let method = self.method;
-        let make = move |secret| Challenge::of(&secret, method, &SystemRandom::new());
+        let (method, salt) = (self.method, made_up(&self.mock, "salt", user));
+        let make = move |secret| Challenge::of(&secret, method, || salt[..SALT_LEN].to_vec());
         Ok(query.challenge(user, make).await?.unwrap_or_else(|| self.made_up(user)))
     }
 
     fn made_up(&self, user: &str) -> Challenge {
-        let bytes = |label: &str| hmac::sign(&self.mock, format!("{label}:{user}").as_bytes());
+        let bytes = |label| made_up(&self.mock, label, user);
         match self.method {
-            AuthMethod::Md5 => Challenge::Md5(Md5Secret::Digits(hex(bytes("md5").as_ref()))),
+            AuthMethod::Md5 => Challenge::Md5(Md5Secret::Digits(hex(&bytes("md5")))),
             AuthMethod::Scram | AuthMethod::Cert | AuthMethod::Trust => {
                 Challenge::Scram(Verifier {
-                    salt: bytes("salt").as_ref()[..SALT_LEN].to_vec(),
+                    salt: bytes("salt")[..SALT_LEN].to_vec(),
                     iterations: SCRAM_ITERATIONS,
-                    stored_key: bytes("stored").as_ref().to_vec(),
-                    server_key: bytes("server").as_ref().to_vec(),
+                    stored_key: bytes("stored"),
+                    server_key: bytes("server"),
+                    is_stored: false,
                 })
             }
         }
     }
+}
+
+fn made_up(mock: &hmac::Key, label: &str, user: &str) -> Vec<u8> {
+    hmac::sign(mock, format!("{label}:{user}").as_bytes()).as_ref().to_vec()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -3,19 +3,15 @@
 use std::io;
 
 use bytes::BytesMut;
-use pgwire::api::auth::sasl::scram::ScramServerAuth;
-use pgwire::error::PgWireError;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::credentials::{Challenge, md5_answer};
+use super::scram::scram;
 use super::{Authenticated, Credentials, QueryError};
 use crate::config::{AuthMethod, Users};
 use crate::net::Conversation;
-use crate::wire::frontend::{password, sasl_initial, tag};
+use crate::wire::frontend::{password, tag};
 use crate::wire::{Malformed, build};
-
-/// The mechanism offered.
-const SCRAM: &str = "SCRAM-SHA-256";
 
 /// Why a client is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +73,7 @@ pub async fn authenticate(
     user: &str,
     given: &str,
 ) -> Result<Authenticated, AuthError> {
+    let mut keys = None;
     match credentials.method() {
         AuthMethod::Trust if talk.stream.is_local() => {}
         AuthMethod::Trust => return Err(AuthError::NotLocal),
@@ -88,52 +85,21 @@ pub async fn authenticate(
             }
         }
         AuthMethod::Scram | AuthMethod::Md5 => match credentials.challenge(user).await? {
-            Challenge::Scram(verifier) => scram(talk, user, verifier.secret()).await?,
+            Challenge::Scram(verifier) => {
+                let bound = credentials.bound().filter(|_| talk.stream.is_tls());
+                keys = scram(talk, user, &verifier, bound).await?;
+            }
             Challenge::Md5(secret) => md5(talk, user, &secret.digits(given)).await?,
         },
     }
-    Ok(Authenticated { user: user.to_owned() })
+    Ok(Authenticated { user: user.to_owned(), keys })
 }
 
-async fn answer(talk: &mut Conversation) -> Result<BytesMut, AuthError> {
+pub(super) async fn answer(talk: &mut Conversation) -> Result<BytesMut, AuthError> {
     match talk.receive().await? {
         (tag::PASSWORD, body) => Ok(body),
         _ => Err(AuthError::Unexpected),
     }
-}
-
-async fn scram(
-    talk: &mut Conversation,
-    user: &str,
-    secret: pgwire::api::auth::sasl::scram::ScramSecret,
-) -> Result<(), AuthError> {
-    let failed = || AuthError::Failed { user: user.to_owned() };
-    let refuse = |error: PgWireError| match error {
-        PgWireError::InvalidPassword(_) => failed(),
-        PgWireError::InvalidScramMessage(problem) => AuthError::Scram { problem },
-        other => AuthError::Scram { problem: other.to_string() },
-    };
-    let mut out = BytesMut::new();
-    build::authentication_sasl(SCRAM, &mut out);
-    talk.send(&out).await?;
-    let first = answer(talk).await?;
-    let (mechanism, data) = sasl_initial(&first)?;
-    let data = match data {
-        Some(data) if mechanism == SCRAM.as_bytes() => data,
-        _ => return Err(AuthError::Unexpected),
-    };
-    let server = ScramServerAuth::new();
-    let (reply, waiting) =
-        server.on_client_first_message_with_secret(data, secret).map_err(refuse)?;
-    out.clear();
-    build::authentication_sasl_continue(reply, &mut out);
-    talk.send(&out).await?;
-    let last = answer(talk).await?;
-    let signature = waiting.on_client_final_message(&last).map_err(refuse)?;
-    out.clear();
-    build::authentication_sasl_final(signature, &mut out);
-    talk.send(&out).await?;
-    Ok(())
 }
 
 async fn md5(talk: &mut Conversation, user: &str, digits: &str) -> Result<(), AuthError> {

@@ -1,4 +1,4 @@
-//! Clients prove who they are: SCRAM-SHA-256, md5, trust on this host.
+//! Clients prove who they are: SCRAM-SHA-256 and -PLUS, md5, a certificate, trust on this host.
 //!
 //! Promises: [`Authenticated`] can only be made here, by a proof; an unknown user and a wrong
 //! password take the same steps and get the same answer; no secret is logged.
@@ -15,6 +15,7 @@ mod credentials;
 mod exchange;
 mod failures;
 mod query;
+mod scram;
 #[cfg(test)]
 mod tests;
 
@@ -23,10 +24,13 @@ pub use exchange::{AuthError, authenticate};
 pub use failures::Failures;
 pub use query::QueryError;
 
+use crate::server::ScramKeys;
+
 /// The proof that a client is who it says. Without one there is no session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Authenticated {
     user: String,
+    keys: Option<ScramKeys>,
 }
 
 impl Authenticated {
@@ -34,5 +38,10 @@ impl Authenticated {
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// What the user can be logged in to PostgreSQL with, where the same secret is stored.
+    pub fn take_keys(&mut self) -> Option<ScramKeys> {
+        self.keys.take()
     }
 }

@@ -12,12 +12,11 @@ use super::by_path::ByPath;
 use super::hello::Hello;
 use super::refusal::Refusal;
 use super::session::{Parts, Session};
-use super::{Shared, refusal::Severity};
+use super::{Access, Shared, refusal::Severity};
 use crate::auth::{AuthError, Authenticated, authenticate};
 use crate::config::{Availability, Guard, Policy, PoolMode, Tenant, TlsMode};
 use crate::net::{Buffer, Conversation, Phase};
 use crate::pool::Seat;
-use crate::server::Endpoint;
 use crate::tenant::{Claim, Claimant, GucName, SessionState, Source, TenantId, Value, claim};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
@@ -88,8 +87,10 @@ async fn admit(
     };
     let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
     negotiate(talk, hello).await;
-    let proof = prove(talk, &claim.user, &hello.user, shared).await?;
+    let access = shared.access();
+    let mut proof = prove(talk, &claim.user, &hello.user, &access, shared).await?;
     let tenant = tenant(&proof, &claim, shared)?;
+    learn_keys(&mut proof, &tenant, shared);
     let own = own_state(hello, &tenant, &tenancy.tenant_from)?;
     let state = tenant.baseline.overlay(&own);
     let seat = take_seat(&tenant, shared)?;
@@ -101,7 +102,7 @@ async fn admit(
             return Err(Refusal::Protocol { problem });
         }
     };
-    let user_mode = shared.config.users.get(proof.user()).and_then(|user| user.pool_mode());
+    let user_mode = access.config.users.get(proof.user()).and_then(|user| user.pool_mode());
     let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.config.general.pool_mode);
     let by_search_path = tenancy.tenant_from.iter().any(|s| matches!(s, Source::SearchPath));
     let by_path = (by_search_path && claim.tenant.is_none()).then(|| {
@@ -127,11 +128,7 @@ pub(super) fn policy_of(tenant: &Tenant, by_path: bool, shared: &Shared) -> Arc<
 
 /// A client's place among those of its tenant, where the tenant lives.
 pub(super) fn take_seat(tenant: &Tenant, shared: &Shared) -> Result<Arc<Seat>, Refusal> {
-    let (connector, pools) = &shared.clusters[&tenant.cluster.name];
-    let password = tenant.password.clone();
-    let endpoint =
-        Endpoint::new(&tenant.cluster, connector.clone(), &tenant.database, &tenant.user, password);
-    let pool = pools.pool(&endpoint);
+    let (pools, pool) = shared.pool(tenant);
     Seat::take(pools, pool, tenant).map_err(|too_many| Refusal::TooManyTenantClients {
         tenant: tenant.id.to_string(),
         limit: too_many.limit,
@@ -153,6 +150,7 @@ async fn prove(
     talk: &mut Conversation,
     user: &str,
     given: &str,
+    access: &Access,
     shared: &Shared,
 ) -> Result<Authenticated, Refusal> {
     let address = talk.stream.peer_ip();
@@ -162,7 +160,7 @@ async fn prove(
     }
     let exchange = timeout(
         AUTHENTICATION_TIME_MAX,
-        authenticate(talk, &shared.credentials, &shared.config.users, user, given),
+        authenticate(talk, &access.credentials, &access.config.users, user, given),
     );
     let proof = match exchange.await {
         Ok(result) => result.map_err(|error| {
@@ -181,11 +179,23 @@ async fn prove(
         }
     };
     let verify_name = shared.acceptor.mode() == TlsMode::VerifyFull && talk.stream.is_tls();
-    let owns = |name: &String| shared.config.users.owns(name, user);
+    let owns = |name: &String| access.config.users.owns(name, user);
     if verify_name && !talk.stream.client_common_name().is_some_and(|name| owns(&name)) {
         return Err(Refusal::Certificate { user: user.to_owned() });
     }
     Ok(proof)
+}
+
+/// Servers may be logged in to as the user, if no password is configured for that.
+fn learn_keys(proof: &mut Authenticated, tenant: &Tenant, shared: &Shared) {
+    if tenant.password.is_none()
+        && tenant.user == proof.user()
+        && let Some(keys) = proof.take_keys()
+        && shared.keychain.learn(proof.user(), keys)
+    {
+        let (pools, pool) = shared.pool(tenant);
+        pools.forget_failure(pool);
+    }
 }
 
 /// The tenant, if the user may be it. What does not exist is told only to who was let in.
@@ -214,12 +224,13 @@ fn tenant(proof: &Authenticated, claim: &Claim, shared: &Shared) -> Result<Tenan
 
 /// The tenant of that name, if it is there for an authenticated user.
 pub(super) fn may_enter(user: &str, id: &TenantId, shared: &Shared) -> Result<Tenant, Refusal> {
-    let rules = shared.config.users.get(user);
+    let access = shared.access();
+    let rules = access.config.users.get(user);
     if !rules.is_some_and(|user| user.may_claim(id)) {
         return Err(Refusal::MayNotClaim { user: user.to_owned(), tenant: id.to_string() });
     }
     let unknown = || Refusal::UnknownTenant { tenant: id.to_string() };
-    let tenant = shared.config.tenant(id).ok_or_else(unknown)?;
+    let tenant = shared.tenant(id).ok_or_else(unknown)?;
     if let Availability::Suspended { message } = &tenant.availability {
         let message = message.clone();
         return Err(Refusal::Suspended { tenant: id.to_string(), message });

@@ -30,6 +30,7 @@ mod welcome;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 pub use greet::{GreetError, Greeting, greet, tell};
@@ -41,18 +42,30 @@ pub use targets::Targets;
 pub use welcome::Welcomes;
 
 use crate::auth::{Credentials, Failures};
-use crate::config::Config;
+use crate::config::{Config, Tenant};
 use crate::net::{Acceptor, Connector, Shutdown};
 use crate::pool::{CancelRegistry, Pools};
 use crate::prepared::Statements;
+use crate::server::{Endpoint, Keychain};
 use crate::stats::Stats;
+use crate::tenant::TenantId;
+
+/// Users and secrets: what is read again while the pooler runs.
+pub struct Access {
+    /// The configuration they were read from.
+    pub config: Arc<Config>,
+    /// What clients' proofs are checked against.
+    pub credentials: Credentials,
+}
 
 /// What all clients share.
 pub struct Shared {
-    /// The configuration.
-    pub config: Config,
-    /// Users' secrets.
-    pub credentials: Credentials,
+    /// The configuration, as it was when the pooler started.
+    pub config: Arc<Config>,
+    /// Who may connect, as it was last read.
+    pub access: RwLock<Arc<Access>>,
+    /// Keys that clients have shown.
+    pub keychain: Arc<Keychain>,
     /// Who has failed to prove itself.
     pub failures: Failures,
     /// TLS towards clients.
@@ -73,4 +86,40 @@ pub struct Shared {
     pub shutdown: Arc<Shutdown>,
     /// Counters.
     pub stats: Arc<Stats>,
+}
+
+impl Shared {
+    /// Who may connect now. A login that has begun goes on with what it began with.
+    #[must_use]
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read())
+    }
+
+    /// A tenant, with the password that its servers are logged in to by now.
+    #[must_use]
+    pub fn tenant(&self, id: &TenantId) -> Option<Tenant> {
+        let mut tenant = self.config.tenant(id)?;
+        let access = self.access();
+        if !Arc::ptr_eq(&access.config, &self.config)
+            && let Some(now) = access.config.tenant(id).filter(|now| now.user == tenant.user)
+        {
+            tenant.password = now.password;
+        }
+        Some(tenant)
+    }
+
+    /// A tenant's pool: whose servers, and which of them.
+    #[must_use]
+    pub fn pool(&self, tenant: &Tenant) -> (&Arc<Pools>, usize) {
+        let (connector, pools) = &self.clusters[&tenant.cluster.name];
+        let endpoint = Endpoint::new(
+            &tenant.cluster,
+            connector.clone(),
+            &tenant.database,
+            &tenant.user,
+            tenant.password.clone(),
+            &self.keychain,
+        );
+        (pools, pools.pool(&endpoint))
+    }
 }

@@ -178,3 +178,24 @@ pub enum Unknown {
     /// A name that fits a pattern under `[tenants]` is a tenant.
     Template,
 }
+
+impl Config {
+    /// Sections in which another configuration says something else, users and secrets aside.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        // What is shown of a secret says nothing of it.
+        let shown = |config: &Self| {
+            [
+                ("general", format!("{:?}", config.general)),
+                ("tls", format!("{:?}", config.client_tls)),
+                ("clusters", format!("{:?}", config.clusters)),
+                ("tenancy", format!("{:?}", config.tenancy)),
+                ("tenants", format!("{:?}", config.tenants)),
+                ("classes", format!("{:?}", config.classes)),
+            ]
+        };
+        let (mine, theirs) = (shown(self), shown(other));
+        let differ = mine.iter().zip(&theirs).filter(|(a, b)| a != b);
+        differ.map(|((section, _), _)| *section).collect()
+    }
+}

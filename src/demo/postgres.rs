@@ -165,6 +165,7 @@ impl Cluster {
             database: database.to_owned(),
             user: "postgres".to_owned(),
             password: None,
+            keychain: std::sync::Arc::default(),
             neutral: [].into(),
             timeout: std::time::Duration::from_secs(30),
             lifetime: std::time::Duration::from_secs(30),

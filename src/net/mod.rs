@@ -8,6 +8,7 @@
 mod buffer;
 mod conversation;
 mod dial;
+mod end_point;
 mod listener;
 mod shutdown;
 mod stream;

@@ -17,6 +17,7 @@ use rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use super::end_point::end_point;
 use super::stream::Stream;
 use crate::config::{ClientTls, ServerTls, TlsMode};
 use crate::engine::Socket;
@@ -80,6 +81,7 @@ fn roots(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
 pub struct Acceptor {
     mode: TlsMode,
     tls: Option<TlsAcceptor>,
+    certificate: Option<CertificateDer<'static>>,
 }
 
 impl Acceptor {
@@ -89,10 +91,10 @@ impl Acceptor {
     /// [`TlsError`] with the file's name.
     pub fn new(config: &ClientTls) -> Result<Self, TlsError> {
         let (Some(cert), Some(key_file)) = (&config.cert, &config.key) else {
-            return Ok(Self { mode: config.mode, tls: None });
+            return Ok(Self { mode: config.mode, tls: None, certificate: None });
         };
         if config.mode == TlsMode::Disable {
-            return Ok(Self { mode: config.mode, tls: None });
+            return Ok(Self { mode: config.mode, tls: None, certificate: None });
         }
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -106,9 +108,18 @@ impl Acceptor {
             }
             _ => builder.with_no_client_auth(),
         };
-        let mut server = builder.with_single_cert(certificates(cert)?, key(key_file)?)?;
+        let chain = certificates(cert)?;
+        let certificate = chain.first().cloned();
+        let mut server = builder.with_single_cert(chain, key(key_file)?)?;
         server.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { mode: config.mode, tls: Some(TlsAcceptor::from(Arc::new(server))) })
+        let tls = Some(TlsAcceptor::from(Arc::new(server)));
+        Ok(Self { mode: config.mode, tls, certificate })
+    }
+
+    /// The certificate that clients see, in DER.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
     }
 
     /// What is asked of clients.
@@ -155,6 +166,18 @@ impl Stream {
         match self {
             Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(ALPN),
             Self::Tcp(_) | Self::Unix(_) => false,
+        }
+    }
+
+    /// `tls-server-end-point` of the server at the other end, for channel binding.
+    #[must_use]
+    pub fn server_end_point(&self) -> Option<Vec<u8>> {
+        let Self::Tls(tls) = self else { return None };
+        match &**tls {
+            TlsStream::Client(client) => {
+                end_point(client.get_ref().1.peer_certificates()?.first()?)
+            }
+            TlsStream::Server(_) => None,
         }
     }
 

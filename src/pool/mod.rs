@@ -37,6 +37,7 @@ use crate::config::{Cluster, Scrub};
 use crate::net::Tasks;
 use crate::server::{Endpoint, LoginError, Server, login};
 use crate::stats::Stats;
+use crate::tenant::TenantId;
 use sched::{Effects, Sched};
 
 /// How often idle servers are looked after, and the pools' clock moves on. PgBouncer's period.
@@ -63,10 +64,22 @@ impl Pools {
         Arc::new(Self { config, scrub, sched, tasks, stop, alarm: Notify::new(), stats })
     }
 
-    /// The pool for an endpoint, by its database and login role.
+    /// The pool for an endpoint, by its database and login role. It logs in with that password from now
+    /// on.
     #[must_use]
     pub fn pool(&self, endpoint: &Endpoint) -> usize {
         self.sched.lock().pool(endpoint)
+    }
+
+    /// Its last failed login is over: what it fails by may be another by now.
+    pub fn forget_failure(&self, pool: usize) {
+        self.sched.lock().forget_failure(pool);
+    }
+
+    /// Tenants that have clients.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.sched.lock().turns.tenants().cloned().collect()
     }
 
     /// Servers that exist or are being dialled.

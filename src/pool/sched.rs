@@ -139,17 +139,20 @@ impl Sched {
     pub(super) fn pool(&mut self, endpoint: &Endpoint) -> usize {
         let same =
             |p: &Pool| p.endpoint.database == endpoint.database && p.endpoint.user == endpoint.user;
-        self.pools.iter().position(same).unwrap_or_else(|| {
-            let endpoint = Arc::new(endpoint.clone());
-            self.pools.push(Pool {
-                endpoint,
-                idle: VecDeque::new(),
-                open: 0,
-                opening: 0,
-                failure: None,
-            });
-            self.pools.len() - 1
-        })
+        if let Some(at) = self.pools.iter().position(same) {
+            if self.pools[at].endpoint.password != endpoint.password {
+                self.pools[at].endpoint = Arc::new(endpoint.clone());
+                self.forget_failure(at);
+            }
+            return at;
+        }
+        let (endpoint, idle) = (Arc::new(endpoint.clone()), VecDeque::new());
+        self.pools.push(Pool { endpoint, idle, open: 0, opening: 0, failure: None });
+        self.pools.len() - 1
+    }
+
+    pub(super) fn forget_failure(&mut self, pool: usize) {
+        self.pools[pool].failure = None;
     }
 
     /// The idle server that fits best: same state, same tenant, least recently used.

@@ -97,6 +97,11 @@ impl<T> Turns<T> {
         Ok(place)
     }
 
+    /// Tenants that have clients.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.places.keys()
+    }
+
     /// A client goes. With the last one, the tenant is forgotten.
     pub(super) fn leave(&mut self, place: usize) {
         let entry = self.entry(place);

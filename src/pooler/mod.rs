@@ -6,6 +6,7 @@
 //! Uses every room above it.
 
 mod accept;
+mod reload;
 mod signals;
 mod workers;
 
@@ -14,21 +15,22 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 use tracing::{info, warn};
 
-pub use signals::until_signal;
+pub use signals::Signals;
 
 use crate::auth::{Credentials, Failures};
 use crate::client::{
-    DRAIN_GRACE, GreetError, Greeting, Session, Shared, Targets, Welcomes, greet, login,
+    Access, DRAIN_GRACE, GreetError, Greeting, Session, Shared, Targets, Welcomes, greet, login,
 };
 use crate::config::{Config, ListenAddress};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
 use crate::prepared::Statements;
-use crate::server::Endpoint;
+use crate::server::{Endpoint, Keychain};
 use crate::stats::Stats;
 use workers::Workers;
 
@@ -173,10 +175,18 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
         servers.spawn_on(Arc::clone(&pools).watch_the_clock(), &workers.all()[0]);
         clusters.insert(name.clone(), (connector, pools));
     }
+    let (config, keychain) = (Arc::new(config), Arc::default());
+    let acceptor = Acceptor::new(&config.client_tls)?;
+    let mut known = Credentials::new(&config.users);
+    if let Some(certificate) = acceptor.certificate() {
+        known = known.with_certificate(certificate);
+    }
+    let credentials = credentials(known, &config, &clusters, &keychain);
     Ok(Shared {
-        credentials: credentials(&config, &clusters),
+        access: RwLock::new(Arc::new(Access { config: Arc::clone(&config), credentials })),
+        keychain,
         failures: Failures::default(),
-        acceptor: Acceptor::new(&config.client_tls)?,
+        acceptor,
         clusters,
         cancels: Arc::default(),
         welcomes: Welcomes::default(),
@@ -189,11 +199,13 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
     })
 }
 
+/// Credentials that also ask `auth.query`, where there is one.
 fn credentials(
+    credentials: Credentials,
     config: &Config,
     clusters: &HashMap<String, (Connector, Arc<Pools>)>,
+    keychain: &Arc<Keychain>,
 ) -> Credentials {
-    let credentials = Credentials::new(&config.users);
     let Some(query) = &config.users.query else { return credentials };
     let name = query.cluster.as_ref().or_else(|| config.clusters.keys().next());
     let Some((cluster, (connector, _))) =
@@ -207,7 +219,7 @@ fn credentials(
         None => query.password.clone().or_else(|| cluster.password.clone()),
     };
     let database = query.database.as_ref().unwrap_or(&cluster.database);
-    let endpoint = Endpoint::new(cluster, connector.clone(), database, user, password);
+    let endpoint = Endpoint::new(cluster, connector.clone(), database, user, password, keychain);
     credentials.with_query(endpoint.for_questions(), query.sql.clone())
 }
 

@@ -1,30 +1,60 @@
-//! SIGTERM drains; a second one, or SIGINT, stops now.
+//! SIGHUP reloads; SIGTERM drains; a second one, or SIGINT, stops now.
 
+use std::fmt::Display;
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use super::Pooler;
+use crate::config::Config;
 
-/// Runs a pooler until a signal ends it, and returns when nothing is left of it.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub async fn until_signal(pooler: Pooler) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = interrupt.recv() => info!("SIGINT: stopping now"),
-        _ = terminate.recv() => {
-            info!("SIGTERM: finishing transactions; send it again to stop now");
-            tokio::select! {
-                () = pooler.drain() => {}
-                _ = terminate.recv() => info!("second SIGTERM: stopping now"),
-                _ = interrupt.recv() => info!("SIGINT: stopping now"),
+/// Signals that are waited for, and no longer end the process by themselves.
+pub struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they are caught. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Runs a pooler until a signal ends it, and returns when nothing is left of it. `load` reads its
+    /// configuration again.
+    pub async fn rule<E: Display + Send + 'static>(
+        self,
+        pooler: Pooler,
+        load: impl Fn() -> Result<Config, E> + Clone + Send + 'static,
+    ) {
+        let Self { mut hangup, mut terminate, mut interrupt } = self;
+        let reloads = async {
+            while hangup.recv().await.is_some() {
+                info!("SIGHUP: reading the configuration again");
+                pooler.reload(load.clone()).await;
+            }
+        };
+        tokio::select! {
+            () = reloads => {}
+            _ = interrupt.recv() => info!("SIGINT: stopping now"),
+            _ = terminate.recv() => {
+                info!("SIGTERM: finishing transactions; send it again to stop now");
+                tokio::select! {
+                    () = pooler.drain() => {}
+                    _ = terminate.recv() => info!("second SIGTERM: stopping now"),
+                    _ = interrupt.recv() => info!("SIGINT: stopping now"),
+                }
             }
         }
+        pooler.stopped().await;
     }
-    pooler.stopped().await;
-    Ok(())
 }

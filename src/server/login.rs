@@ -4,19 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{CancelKey, Known, Parameters, Server};
+use super::prove::prove;
+use super::{CancelKey, Keychain, Known, Parameters, ScramError, Server};
 use crate::config::{Cluster, Secret};
 use crate::net::{Connector, Conversation, DialError, Stream, dial};
 use crate::prepared::Held;
 use crate::wire::Malformed;
-use crate::wire::backend::{
-    AuthenticationRequest, ServerError, authentication, backend_key_data, parameter_status, tag,
-};
+use crate::wire::backend::{ServerError, backend_key_data, parameter_status, tag};
 use crate::wire::build;
 
 /// Longest message of a login, in bytes: a parameter or an error, never data.
@@ -37,6 +33,8 @@ pub struct Endpoint {
     pub user: String,
     /// Its password.
     pub password: Option<Secret>,
+    /// What stands for it if there is none.
+    pub keychain: Arc<Keychain>,
     /// Start-up parameters that make a new session neutral.
     pub neutral: Arc<[(String, String)]>,
     /// `server_connect_timeout`.
@@ -54,6 +52,7 @@ impl Endpoint {
         database: &str,
         user: &str,
         password: Option<Secret>,
+        keychain: &Arc<Keychain>,
     ) -> Self {
         let empty = |name: &crate::tenant::GucName| (name.to_string(), String::new());
         // An unqualified name fails in a session that nobody has switched yet.
@@ -65,6 +64,7 @@ impl Endpoint {
             database: database.to_owned(),
             user: user.to_owned(),
             password,
+            keychain: Arc::clone(keychain),
             neutral: path.into_iter().chain(cluster.neutral.iter().map(empty)).collect(),
             timeout: cluster.server_connect_timeout,
             lifetime: cluster.server_lifetime,
@@ -105,8 +105,11 @@ pub enum LoginError {
         /// The limit.
         after: Duration,
     },
-    /// The server wants a password and none is configured.
-    #[error("the server asks for a password, but none is configured for user {user:?}")]
+    /// The server wants a password and none is configured, nor has a client of that name shown its keys.
+    #[error(
+        "the server asks for a password; none is configured for user {user:?}, \
+         and no client of that name has logged in by SCRAM with a stored secret"
+    )]
     NoPassword {
         /// The login role.
         user: String,
@@ -117,9 +120,9 @@ pub enum LoginError {
     /// The server wants a method the pooler does not speak.
     #[error("the server asks for an authentication method that is not supported")]
     Method,
-    /// The server did not prove that it knows the password.
-    #[error("the server failed to prove that it knows the password: {0}")]
-    Scram(Arc<std::io::Error>),
+    /// The exchange of proofs failed, on either side.
+    #[error("{0}")]
+    Scram(#[from] ScramError),
     /// The server said something that does not belong in a login.
     #[error("the server sent an unexpected message {:?} during login", char::from(*.tag))]
     Unexpected {
@@ -182,7 +185,7 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
     let mut packet = BytesMut::new();
     build::startup(&parameters, &mut packet)?;
     talk.send(&packet).await?;
-    authenticate(endpoint, &mut talk).await?;
+    prove(endpoint, &mut talk).await?;
     let mut reported = Parameters::default();
     let mut key = None;
     loop {
@@ -217,86 +220,4 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
         retire_at: now + endpoint.lifetime,
         idle_since: now,
     }))
-}
-
-async fn authenticate(endpoint: &Endpoint, talk: &mut Conversation) -> Result<(), LoginError> {
-    loop {
-        let (tag, body) = talk.receive().await?;
-        match tag {
-            tag::AUTHENTICATION => {}
-            tag::NOTICE => continue,
-            tag::ERROR => return Err(LoginError::Refused(ServerError::read(&body))),
-            _ => return Err(LoginError::Unexpected { tag }),
-        }
-        let mut answer = BytesMut::new();
-        match authentication(&body)? {
-            AuthenticationRequest::Ok => return Ok(()),
-            AuthenticationRequest::Sasl { mechanisms } => {
-                if !mechanisms.split(|b| *b == 0).any(|name| name == SCRAM.as_bytes()) {
-                    return Err(LoginError::Method);
-                }
-                return scram(password(endpoint)?, talk).await;
-            }
-            AuthenticationRequest::Md5 { salt } => {
-                let secret = password(endpoint)?.expose().as_bytes();
-                let hash = md5_hash(endpoint.user.as_bytes(), secret, salt);
-                build::password(hash.as_bytes(), &mut answer)?;
-            }
-            AuthenticationRequest::Cleartext if talk.stream.is_tls() => {
-                build::password(password(endpoint)?.expose().as_bytes(), &mut answer)?;
-            }
-            AuthenticationRequest::Cleartext => return Err(LoginError::Cleartext),
-            AuthenticationRequest::SaslContinue(_)
-            | AuthenticationRequest::SaslFinal(_)
-            | AuthenticationRequest::Unsupported(_) => return Err(LoginError::Method),
-        }
-        talk.send(&answer).await?;
-    }
-}
-
-fn password(endpoint: &Endpoint) -> Result<&Secret, LoginError> {
-    let missing = || LoginError::NoPassword { user: endpoint.user.clone() };
-    endpoint.password.as_ref().ok_or_else(missing)
-}
-
-const SCRAM: &str = "SCRAM-SHA-256";
-
-/// The whole SCRAM exchange. `AuthenticationOk` counts only behind the server's signature.
-async fn scram(password: &Secret, talk: &mut Conversation) -> Result<(), LoginError> {
-    let secret = password.expose().as_bytes().to_vec();
-    let mut scram = ScramSha256::new(&secret, ChannelBinding::unsupported());
-    let mut message = BytesMut::new();
-    build::sasl_initial(SCRAM, scram.message(), &mut message)?;
-    talk.send(&message).await?;
-    let first = sasl(talk).await?;
-    // The server chooses the number of hash iterations: they are computed off the worker, and
-    // the crate refuses absurd ones.
-    let hashed = spawn_blocking(move || scram.update(&first).map(|()| scram));
-    let hashed = hashed.await.map_err(|error| LoginError::Io(Arc::new(error.into())))?;
-    let mut scram = hashed.map_err(|error| LoginError::Scram(Arc::new(error)))?;
-    message.clear();
-    build::sasl_response(scram.message(), &mut message)?;
-    talk.send(&message).await?;
-    let last = sasl(talk).await?;
-    scram.finish(&last).map_err(|error| LoginError::Scram(Arc::new(error)))?;
-    match talk.receive().await? {
-        (tag::AUTHENTICATION, body) if authentication(&body)? == AuthenticationRequest::Ok => {
-            Ok(())
-        }
-        (tag::ERROR, body) => Err(LoginError::Refused(ServerError::read(&body))),
-        (tag, _) => Err(LoginError::Unexpected { tag }),
-    }
-}
-
-async fn sasl(talk: &mut Conversation) -> Result<Vec<u8>, LoginError> {
-    match talk.receive().await? {
-        (tag::ERROR, body) => Err(LoginError::Refused(ServerError::read(&body))),
-        (tag::AUTHENTICATION, body) => match authentication(&body)? {
-            AuthenticationRequest::SaslContinue(data) | AuthenticationRequest::SaslFinal(data) => {
-                Ok(data.to_vec())
-            }
-            _ => Err(LoginError::Unexpected { tag: tag::AUTHENTICATION }),
-        },
-        (tag, _) => Err(LoginError::Unexpected { tag }),
-    }
 }

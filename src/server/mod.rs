@@ -9,9 +9,12 @@
 mod ask;
 mod cancel;
 mod fetch;
+mod keychain;
 mod login;
 mod observe;
 mod parameters;
+mod prove;
+mod scram;
 pub mod switch;
 #[cfg(test)]
 mod tests;
@@ -26,9 +29,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub use ask::{Answer, AskError};
 pub use cancel::{CancelKey, PendingCancel};
 pub use fetch::Row;
+pub use keychain::{Key, Keychain, ScramKeys};
 pub use login::{Endpoint, LoginError, login};
 pub use observe::ObserveError;
 pub use parameters::Parameters;
+pub use scram::ScramError;
 pub use switch::{Class, Frames, Known, Switch, Target};
 
 use crate::net::Stream;

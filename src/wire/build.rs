@@ -17,9 +17,9 @@ fn put(message: &impl Message, out: &mut BytesMut) {
     message.encode(out).expect("the messages built here have no fallible part");
 }
 
-/// `AuthenticationSASL` with the one mechanism the pooler offers.
-pub fn authentication_sasl(mechanism: &str, out: &mut BytesMut) {
-    put(&Authentication::SASL(vec![mechanism.to_owned()]), out);
+/// `AuthenticationSASL` with the mechanisms that are offered, the best first.
+pub fn authentication_sasl(mechanisms: &[&str], out: &mut BytesMut) {
+    put(&Authentication::SASL(mechanisms.iter().map(|&name| name.to_owned()).collect()), out);
 }
 
 /// `AuthenticationSASLContinue`.

@@ -190,7 +190,7 @@ async fn the_servers_certificate_is_checked_as_far_as_asked(major: u32) {
     let db = Database::create_on(major, cluster.port).await;
     cluster.enable_tls(&authority.sign("localhost"));
     db.admin.batch_execute("alter system set ssl = on; ").await.unwrap();
-    db.admin.batch_execute("select pg_reload_conf()").await.unwrap();
+    db.reload().await;
     let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     for (mode, ca, host, works) in [
         ("disable", &authority.ca, "127.0.0.1", Some("f")),
