@@ -81,6 +81,7 @@ const fn ties(flag: Flag) -> Ties {
         | Flag::Load
         | Flag::Dblink
         | Flag::RunsText
+        | Flag::Seed
         | Flag::UnicodeIdentifier
         | Flag::FunctionCall
         | Flag::LongDollarTag => Ties::NONE,
@@ -93,6 +94,7 @@ const fn is_lasting(flag: Flag) -> bool {
         Flag::Load
         | Flag::Dblink
         | Flag::RunsText
+        | Flag::Seed
         | Flag::UnicodeIdentifier
         | Flag::FunctionCall
         | Flag::LongDollarTag => true,
@@ -197,7 +199,7 @@ impl Session {
             match std::str::from_utf8(name).map(GucName::new) {
                 Ok(Ok(name)) => drop(changes.question.names.insert(name)),
                 // PostgreSQL has no such setting.
-                Ok(Err(_)) if name.is_ascii() => {}
+                Ok(Err(_)) if name.is_ascii() && name.len() <= 63 => {}
                 Ok(Err(_)) | Err(_) => unknown = true,
             }
         }
@@ -285,15 +287,32 @@ impl Changes {
         }
         let mut observed = Observed::default();
         for name in &question.names {
-            observed.insert(name.clone(), by.get_by_guc(name.as_str())?);
+            // Anything else comes in the client's encoding, and is wanted in the database's.
+            let value = by.get_by_guc(name.as_str()).filter(|value| value.is_ascii())?;
+            observed.insert(name.clone(), value);
         }
         Some(observed)
     }
 
     fn ask(&mut self, settings: Settings, flags: Flags) {
         let question = &mut self.question;
-        // What is not the name of a setting is refused by PostgreSQL.
-        question.names.extend(settings.names.iter().filter_map(|name| GucName::new(name).ok()));
+        if settings.resets_all {
+            question.reset_all = true;
+            question.reset.clear();
+            question.set_again.clear();
+        }
+        for said in &settings.names {
+            // What is not the name of a setting is refused by PostgreSQL.
+            let Ok(name) = GucName::new(said) else { continue };
+            question.names.insert(name.clone());
+            if settings.reset.contains(said) {
+                question.set_again.remove(&name);
+                question.reset.insert(name);
+            } else {
+                question.reset.remove(&name);
+                question.set_again.insert(name);
+            }
+        }
         question.all |= settings.all;
         question.resets |= settings.resets;
         self.is_below_home |= settings.resets;

@@ -13,6 +13,7 @@ use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
 use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
+use super::welcome::may_be_clients_fault;
 use crate::flow::Refusal as UnitRefusal;
 use crate::net::Phase;
 use crate::pool::{CheckoutError, Linked, Taint};
@@ -120,7 +121,13 @@ impl Session {
                 if !last_attempt {
                     return Next::Go;
                 }
+                let own = self.target.session.beyond(&self.home.session);
+                let is_own = may_be_clients_fault(&own, error.sqlstate());
                 let (tenant, error) = (self.tenant().to_owned(), error.to_string());
+                if is_own {
+                    // It would be refused for ever: a RESET needs a server too.
+                    return Next::Farewell(Refusal::StateGone { tenant, error });
+                }
                 self.refuse_unit(&Refusal::Switch { tenant, error }).await
             }
             LinkEnd::NotSent(problem) => {

@@ -22,6 +22,7 @@ mod prepared;
 mod refusal;
 mod session;
 mod targets;
+mod texts;
 mod to_client;
 mod to_server;
 mod units;

@@ -150,7 +150,7 @@ impl Session {
             return Err(Refusal::Ties { what: tie.name(), tenant });
         }
         self.unpin(observed, proven);
-        let fits = fits(&session);
+        let fits = fits(&session) && !observed.is_too_long;
         if fits {
             self.target = self.target_of(session);
         } else {

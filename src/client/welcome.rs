@@ -164,7 +164,7 @@ async fn ask(
 }
 
 /// 22: data exception, 42: rule violation, 55: not in prerequisite state, 0A: not supported.
-fn may_be_clients_fault(own: &SessionState, sqlstate: &str) -> bool {
+pub(super) fn may_be_clients_fault(own: &SessionState, sqlstate: &str) -> bool {
     let class = sqlstate.get(..2).unwrap_or_default();
     *own != SessionState::default() && matches!(class, "22" | "42" | "55" | "0A")
 }

@@ -12,8 +12,8 @@ use crate::wire::backend::{
 use crate::wire::build;
 use crate::wire::frame::{HEADER_LEN, Header};
 
-/// Longest answer, in bytes: a few hundred settings, each of some length.
-const ANSWER_LEN_MAX: usize = 1024 * 1024;
+/// Longest message of an answer, in bytes: a value that is not too long, in hex, or an error.
+const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 
 /// Why a server did not answer what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -84,19 +84,16 @@ impl Server {
         self.stream.write_all(&out).await?;
         self.stream.flush().await?;
         let (mut observed, mut error, mut bytes) = (Observed::default(), None, BytesMut::new());
-        let mut read = 0;
         loop {
             let header = Header::read(&bytes)?;
             let Some(header) = header.filter(|header| bytes.len() >= header.frame_len()) else {
-                let count = self.stream.read_buf(&mut bytes).await?;
-                read += count;
-                match count {
-                    0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-                    _ if read > ANSWER_LEN_MAX => {
-                        return Err(Unexpected { tag: tag::DATA_ROW }.into());
-                    }
-                    _ => continue,
+                if bytes.len() > MESSAGE_LEN_MAX {
+                    return Err(Unexpected { tag: tag::DATA_ROW }.into());
                 }
+                if self.stream.read_buf(&mut bytes).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+                }
+                continue;
             };
             let frame = bytes.split_to(header.frame_len());
             let body = &frame[HEADER_LEN..];

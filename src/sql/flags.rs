@@ -35,6 +35,8 @@ pub enum Flag {
     Dblink,
     /// A function that runs the SQL text it is given.
     RunsText,
+    /// `setseed(...)`: what random() gives from now on.
+    Seed,
     /// `U&"..."`, which can spell any of the names above.
     UnicodeIdentifier,
     /// A function called by its OID, which can be any.
@@ -56,7 +58,7 @@ const LARGE_OBJECT_FUNCTIONS: [u32; 14] =
     [715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172];
 
 impl Flag {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Set,
         Self::SetLocal,
         Self::Reset,
@@ -73,6 +75,7 @@ impl Flag {
         Self::AdvisoryLock,
         Self::Dblink,
         Self::RunsText,
+        Self::Seed,
         Self::UnicodeIdentifier,
         Self::FunctionCall,
         Self::LongDollarTag,
@@ -109,6 +112,7 @@ impl Flag {
             Self::AdvisoryLock => "advisory lock",
             Self::Dblink => "dblink",
             Self::RunsText => "function that runs SQL",
+            Self::Seed => "setseed",
             Self::UnicodeIdentifier => "Unicode-escaped identifier",
             Self::FunctionCall => "FunctionCall",
             Self::LongDollarTag => "long dollar-quote tag",
@@ -129,6 +133,7 @@ impl Flag {
             | Self::Load
             | Self::Dblink
             | Self::RunsText
+            | Self::Seed
             | Self::UnicodeIdentifier
             | Self::FunctionCall
             | Self::LongDollarTag => true,
@@ -148,7 +153,7 @@ impl Flag {
     /// Whether a scrub can undo what the statement may have done.
     #[must_use]
     pub const fn can_be_scrubbed(self) -> bool {
-        !matches!(self, Self::Load | Self::Dblink)
+        !matches!(self, Self::Load | Self::Dblink | Self::Seed)
     }
 }
 

@@ -20,6 +20,10 @@ pub struct Settings {
     pub all: bool,
     /// Some may have gone back to the server's default.
     pub resets: bool,
+    /// All of them did, before those of `names` that are not in `reset` were set.
+    pub resets_all: bool,
+    /// Those of `names` whose last word is a RESET.
+    pub reset: Vec<Box<str>>,
     /// Tables may have been made in the schema of temporary ones.
     pub temporary: bool,
     /// Why nobody can tell.
@@ -28,6 +32,9 @@ pub struct Settings {
 
 /// Stands for a name that is not in the text; no setting has it.
 pub const COMPUTED: &str = "(computed)";
+
+/// Longest identifier, in bytes: `NAMEDATALEN` less its end.
+const NAME_LEN_MAX: usize = 63;
 
 /// Longest `DO` inside a `DO`, or text in an `EXECUTE`, that is followed.
 const DEPTH_MAX: u8 = 4;
@@ -66,7 +73,9 @@ impl Settings {
                 self.give_up("RESET");
             }
         } else if first.is("discard") {
-            (self.all, self.resets) = (true, true);
+            if rest.first().is_none_or(|what| what.is("all")) {
+                self.reset_all();
+            }
         } else if first.is("do") {
             self.block(rest, 0);
         }
@@ -76,11 +85,28 @@ impl Settings {
         self.unknown.get_or_insert(why);
     }
 
+    /// `name` is set to something.
     fn name(&mut self, name: &str) -> bool {
-        if !self.names.iter().any(|known| **known == *name) {
+        if !is_followed(name) {
+            self.give_up("setting with such a name");
+        } else if !self.names.iter().any(|known| **known == *name) {
             self.names.push(name.into());
         }
+        self.reset.retain(|reset| **reset != *name);
         true
+    }
+
+    /// `name` goes back to its default.
+    fn name_reset(&mut self, name: &str) -> bool {
+        self.resets = true;
+        self.name(name);
+        self.reset.push(name.into());
+        true
+    }
+
+    fn reset_all(&mut self) {
+        (self.all, self.resets, self.resets_all) = (true, true, true);
+        self.reset.clone_from(&self.names);
     }
 
     /// Behind `SET`. `false`: it cannot be read.
@@ -137,10 +163,10 @@ impl Settings {
             }
             [a, rest @ ..] if a.is("role") && !is_assignment(rest) => self.name("role"),
             _ => match name(tokens) {
-                Some((name, rest)) => {
-                    self.resets |= rest.get(1).is_some_and(|word| word.is("default"));
-                    self.name(&name)
+                Some((name, rest)) if rest.get(1).is_some_and(|word| word.is("default")) => {
+                    self.name_reset(&name)
                 }
+                Some((name, _)) => self.name(&name),
                 None => false,
             },
         }
@@ -151,14 +177,14 @@ impl Settings {
         self.resets = true;
         match tokens {
             [word] if word.is("all") => {
-                self.all = true;
+                self.reset_all();
                 true
             }
             [a, b, ..] if a.is("session") && b.is("authorization") => self.name("role"),
             [a, b, ..] if a.is("time") && b.is("zone") => self.name("timezone"),
             [a, b, ..] if a.is("transaction") && b.is("isolation") => true,
             _ => match name(tokens) {
-                Some((name, _)) => self.name(&name),
+                Some((name, _)) => self.name_reset(&name),
                 None => false,
             },
         }
@@ -230,6 +256,10 @@ impl Settings {
             _ => return self.give_up("DO"),
         };
         self.anywhere(&tokens);
+        if !self.parameters.is_empty() {
+            // `EXECUTE ... USING`: not what the client binds.
+            self.give_up("EXECUTE in a DO block");
+        }
         for (at, token) in tokens.iter().enumerate() {
             let rest = &tokens[at + 1..];
             let end = rest.iter().position(|t| *t == Token::Punct(b';')).unwrap_or(rest.len());
@@ -248,30 +278,89 @@ impl Settings {
 
     /// Behind `EXECUTE`: a text, perhaps with pieces put in. Its beginning says what it is.
     fn execute(&mut self, tokens: &[Token<'_>], depth: u8) {
-        let text = match tokens {
-            // Of a trigger.
-            [word, ..] if word.is("function") || word.is("procedure") => return,
-            [Token::Text(text), ..] => text,
-            [word, Token::Punct(b'('), Token::Text(text), ..] if word.is("format") => text,
-            _ => return self.give_up("EXECUTE in a DO block"),
-        };
-        let Some(inner) = super::tokens::tokens(text) else {
-            return self.give_up("EXECUTE in a DO block");
-        };
-        let sets = |word: &Token<'_>| word.is("set") || word.is("reset");
-        // Half a word, perhaps: `'se' || 't x = 1'`.
-        let goes_on = tokens.get(1) == Some(&Token::Punct(b'|'));
-        if goes_on && inner.len() == 1 && text.last().is_some_and(|b| !b.is_ascii_whitespace()) {
-            return self.give_up("EXECUTE in a DO block");
+        // Of a trigger.
+        if tokens.first().is_some_and(|word| word.is("function") || word.is("procedure")) {
+            return;
         }
-        match inner.split_first() {
-            Some((word, rest)) if sets(word) && name(rest).is_none_or(|(_, r)| r.is_empty()) => {
-                self.give_up("EXECUTE in a DO block");
-            }
-            Some((Token::Word(_), _)) => self.code(text, depth + 1),
-            _ => self.give_up("EXECUTE in a DO block"),
+        if !text_of(tokens).is_some_and(|text| self.runs(&text, depth)) {
+            self.give_up("EXECUTE in a DO block");
         }
     }
+
+    /// Follows what `EXECUTE` runs, a text with `%I` and `%L` in it. `false`: it cannot be read.
+    fn runs(&mut self, text: &[u8], depth: u8) -> bool {
+        let Some(inner) = tokens(text) else { return false };
+        let can_be_read = |statement: &[Token<'_>]| match statement {
+            [word, rest @ ..] if word.is("set") || word.is("reset") => !is_computed(rest),
+            [Token::Word(_), ..] | [] => true,
+            _ => false,
+        };
+        let read = inner.split(|token| *token == Token::Punct(b';')).all(can_be_read);
+        self.code(text, depth + 1);
+        read
+    }
+}
+
+/// The text of an `EXECUTE`: a literal, a `format` of one, or literals and quoted pieces, joined.
+fn text_of(mut tokens: &[Token<'_>]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    loop {
+        tokens = match tokens {
+            [Token::Text(piece), rest @ ..] => {
+                text.extend_from_slice(piece);
+                rest
+            }
+            [function, Token::Punct(b'('), rest @ ..] => {
+                text.extend_from_slice(match rest {
+                    [Token::Text(piece), ..] if function.is("format") && !puts_in_code(piece) => {
+                        piece
+                    }
+                    _ if function.is("quote_ident") => b"%I",
+                    _ if function.is("quote_literal") || function.is("quote_nullable") => b"%L",
+                    _ => return None,
+                });
+                let len: usize = arguments(rest)?.iter().map(|part| part.len() + 1).sum();
+                rest.get(len..)?
+            }
+            _ => return None,
+        };
+        let bar = Token::Punct(b'|');
+        tokens = match tokens {
+            [a, b, rest @ ..] if *a == bar && *b == bar => rest,
+            [] | [Token::Punct(b';'), ..] => return Some(text),
+            [word, ..] if word.is("into") || word.is("using") => return Some(text),
+            _ => return None,
+        };
+    }
+}
+
+/// Behind `SET` or `RESET` in a text with pieces put in: whether the setting's name is one, or may be
+/// part of one.
+fn is_computed(tokens: &[Token<'_>]) -> bool {
+    let is_scope = |word: &Token<'_>| word.is("session") || word.is("local");
+    let tokens = match tokens {
+        [scope, rest @ ..] if is_scope(scope) && rest.first() != Some(&Token::Punct(b'.')) => rest,
+        _ => tokens,
+    };
+    name(tokens).is_none_or(|(_, rest)| rest.first() == Some(&Token::Punct(b'%')))
+}
+
+/// Whether a name can be asked for and set again. PostgreSQL folds and cuts others as the database's
+/// encoding wants it.
+fn is_followed(name: &str) -> bool {
+    name.is_ascii() && name.len() <= 127 && name.split('.').all(|part| part.len() <= NAME_LEN_MAX)
+}
+
+/// Whether a `format` puts in what is not quoted.
+fn puts_in_code(text: &[u8]) -> bool {
+    let mut at = text.iter();
+    while at.any(|byte| *byte == b'%') {
+        // `%1$I` takes the first argument.
+        if !matches!(at.find(|b| !b.is_ascii_digit() && **b != b'$'), Some(b'%' | b'I' | b'L')) {
+            return true;
+        }
+    }
+    false
 }
 
 /// `TO` or `=`: what stands before is the name of a setting.
@@ -288,7 +377,9 @@ fn name<'t, 'a>(mut tokens: &'t [Token<'a>]) -> Option<(String, &'t [Token<'a>])
             Token::Quoted(quoted) => &**quoted,
             _ => return None,
         };
-        name.push_str(&std::str::from_utf8(part).ok()?.to_ascii_lowercase());
+        let part = std::str::from_utf8(part).ok()?.to_ascii_lowercase();
+        // PostgreSQL cuts what is longer, and says so.
+        name.push_str(part.get(..NAME_LEN_MAX).filter(|_| part.is_ascii()).unwrap_or(&part));
         tokens = &tokens[1..];
         match tokens.split_first() {
             Some((Token::Punct(b'.'), rest)) => {

@@ -202,6 +202,13 @@ fn the_settings_a_text_changes_are_named() {
             "DO $$ begin execute 'set a.b = ' || quote_literal(x); execute format('set c.d to %L', y); end $$",
             &["a.b", "c.d"],
         ),
+        ("DO $$ begin execute 'se' || 't a.b = 1'; end $$", &["a.b"]),
+        ("DO $$ begin execute 'grant all on ' || quote_ident(x) || ' to y'; end $$", &[]),
+        ("DO $$ begin execute format('update %1$I set %I = %L', x) using y; end $$", &[]),
+        (
+            "SET app.a_name_that_is_longer_than_an_identifier_of_postgresql_can_ever_be_it_is_cut = 1",
+            &["app.a_name_that_is_longer_than_an_identifier_of_postgresql_can_ever"],
+        ),
         ("DO $a$ begin execute $b$do $c$ begin set a.b = 1; end $c$ $b$; end $a$", &["a.b"]),
     ] {
         let got = settings(sql);
@@ -221,6 +228,22 @@ fn the_settings_a_text_changes_are_named() {
     ] {
         assert!(settings(sql).resets && settings(sql).unknown.is_none(), "{sql}");
     }
+}
+
+#[test]
+fn the_last_word_says_whether_a_setting_is_reset() {
+    let reset = |sql: &str| {
+        let settings = settings(sql);
+        let names = |names: &[Box<str>]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        (settings.resets_all, names(&settings.reset))
+    };
+    let of = |all: bool, names: &[&str]| (all, names.iter().map(ToString::to_string).collect());
+    assert_eq!(reset("RESET a.b; SET c.d = ''"), of(false, &["a.b"]));
+    assert_eq!(reset("RESET a.b; SET a.b = ''"), of(false, &[]));
+    assert_eq!(reset("SET a.b = ''; SET a.b TO DEFAULT"), of(false, &["a.b"]));
+    assert_eq!(reset("RESET a.b; RESET ALL; SET c.d = ''"), of(true, &["a.b"]));
+    assert_eq!(reset("DISCARD ALL"), of(true, &[]));
+    assert_eq!(reset("DISCARD TEMP"), of(false, &[]));
 }
 
 #[test]
@@ -290,7 +313,16 @@ fn what_cannot_be_named_is_said_to_be_unknown() {
         "DO $$ begin execute x; end $$",
         "DO $$ begin execute 'set ' || x; end $$",
         "DO $$ begin execute format('%s', x); end $$",
-        "DO $$ begin execute 'se' || 't x = 1'; end $$",
+        "SET app.schl\u{fc}ssel = 1",
+        "select set_config('app.schl\u{fc}ssel', '1', false)",
+        "select set_config('app.a_name_that_is_longer_than_an_identifier_of_postgresql_can_ever_be', '1', false)",
+        "DO $$ begin execute 'SET SESSION app' || '.x = 1' || y; end $$",
+        "DO $$ begin execute 'SET ' || quote_ident(x) || ' = 1'; end $$",
+        "DO $$ begin execute format('SET SESSION %I = 1', x); end $$",
+        "DO $$ begin execute format('SET LOCAL a.b = 1; SET %I = 1', x); end $$",
+        "DO $$ begin execute format('set a.b = 1') || x; end $$",
+        "DO $$ begin execute 'SELECT ' || 'set_config($1, $2, false)' using x, y; end $$",
+        "DO $$ begin execute 'select set_config($1, $2, false)' using x, y; end $$",
         "DO $$ begin perform set_config(x, y, false); end $$",
         "DO LANGUAGE plpython3u $$ plpy.execute('set a.b = 1') $$",
         "DO E'begin \\n end'",

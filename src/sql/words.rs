@@ -37,7 +37,7 @@ enum Spelled {
 use Spelled::{Prefix, Whole};
 
 /// Every word that matters.
-static WORDS: [(&str, Spelled, Word); 44] = [
+static WORDS: [(&str, Spelled, Word); 45] = [
     ("set", Whole, Word::Set),
     ("select", Whole, Word::Select),
     ("set_config", Whole, Word::Anywhere(Flag::SetConfig)),
@@ -49,6 +49,8 @@ static WORDS: [(&str, Spelled, Word); 44] = [
     ("cursor_to_xml", Prefix, Word::Anywhere(Flag::RunsText)),
     ("ts_stat", Whole, Word::Anywhere(Flag::RunsText)),
     ("ts_rewrite", Whole, Word::Anywhere(Flag::RunsText)),
+    // Nothing but a new process gives random() another seed.
+    ("setseed", Whole, Word::Anywhere(Flag::Seed)),
     ("reset", Whole, Word::Opens(Flag::Reset)),
     ("replace", Whole, Word::Replace),
     ("do", Whole, Word::Opens(Flag::Do)),

@@ -108,13 +108,26 @@ pub struct Question {
     pub all: bool,
     /// Some may have been reset.
     pub resets: bool,
+    /// All of them were, before those of `set_again` were set.
+    pub reset_all: bool,
+    /// Whose last word was a RESET.
+    pub reset: BTreeSet<GucName>,
+    /// What was set behind `reset_all`.
+    pub set_again: BTreeSet<GucName>,
     /// What may be there.
     pub ties: Ties,
 }
 
 /// Values read as hex: the server sends texts in the client's encoding, and wants them in its own.
-const AS_HEX: &str =
-    "pg_catalog.encode(pg_catalog.convert_to(v, pg_catalog.getdatabaseencoding()), 'hex')";
+/// Of one longer than a state may be, only that it is too long.
+const KIND_AND_HEX: [&str; 2] = [
+    "CASE WHEN pg_catalog.octet_length(v) OPERATOR(pg_catalog.>) 65536 THEN 'l' ELSE 's' END",
+    "CASE WHEN pg_catalog.octet_length(v) OPERATOR(pg_catalog.>) 65536 THEN '' \
+     ELSE pg_catalog.encode(pg_catalog.convert_to(v, pg_catalog.getdatabaseencoding()), 'hex') END",
+];
+
+/// Bytes of values that are kept of an answer.
+const KEPT_LEN_MAX: usize = 256 * 1024;
 
 /// Settings of a transaction, or that no `SET` can bring back.
 const NOT_REPLAYED: [&str; 6] = [
@@ -127,6 +140,12 @@ const NOT_REPLAYED: [&str; 6] = [
 ];
 
 impl Question {
+    /// Whether a setting that reads as empty may be a custom one without a value.
+    fn may_have_reset(&self, name: &GucName) -> bool {
+        let of_all = self.reset_all && !self.set_again.contains(name);
+        !name.is_listed() && (of_all || self.reset.contains(name))
+    }
+
     /// The statements to send as one simple query. It runs in whatever state the client left: hence
     /// the qualified names, and the explicit options of BEGIN.
     ///
@@ -142,6 +161,7 @@ impl Question {
     /// The same inside a transaction of the client's.
     #[must_use]
     pub fn select(&self, known: &SessionState) -> String {
+        let [kind, hex] = KIND_AND_HEX;
         let mut parts = Vec::new();
         let sweeps = self.all || self.resets;
         let of_session = known.settings().map(|(name, _)| name);
@@ -152,7 +172,7 @@ impl Question {
         };
         if sweeps {
             parts.push(format!(
-                "SELECT 's', name, {AS_HEX} FROM (SELECT name, pg_catalog.current_setting(name) v \
+                "SELECT {kind}, name, {hex} FROM (SELECT name, pg_catalog.current_setting(name) v \
                  FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session') l"
             ));
         }
@@ -163,7 +183,7 @@ impl Question {
                 quote::literal(name.as_str().as_bytes(), &mut list);
             }
             parts.push(format!(
-                "SELECT 's', n, {AS_HEX} FROM (SELECT n, pg_catalog.current_setting(n, true) v \
+                "SELECT {kind}, n, {hex} FROM (SELECT n, pg_catalog.current_setting(n, true) v \
                  FROM pg_catalog.unnest(ARRAY[{list}]) n) c"
             ));
         }
@@ -180,6 +200,10 @@ pub struct Observed {
     settings: BTreeMap<GucName, Option<Box<[u8]>>>,
     /// What is there of what was asked for.
     pub ties: Ties,
+    /// More than a session's state may be.
+    pub is_too_long: bool,
+    /// Bytes of the values.
+    len: usize,
 }
 
 /// A row that does not answer the question.
@@ -204,10 +228,16 @@ impl Observed {
                 // Extensions may have settings with stranger names; they are left to the scrub.
                 let Ok(name) = GucName::new(name) else { return Ok(()) };
                 let value = value.map(unhex).transpose()?;
+                self.len += value.as_ref().map_or(0, |value| value.len());
+                self.is_too_long |= self.len > KEPT_LEN_MAX;
+                if self.is_too_long {
+                    return Ok(());
+                }
                 if !NOT_REPLAYED.contains(&name.as_str()) {
                     self.settings.insert(name, value);
                 }
             }
+            [Some(b"l"), Some(_), _] => self.is_too_long = true,
             [Some(b"t"), Some([digit]), _] => {
                 let tie = Tie::ALL.get(usize::from(digit.wrapping_sub(b'0'))).ok_or(Strange)?;
                 self.ties = self.ties.union(Ties::one(*tie));
@@ -235,6 +265,9 @@ impl Observed {
         home: &SessionState,
     ) -> (SessionState, SessionState) {
         let (mut session, mut server) = (before.clone(), before.clone());
+        if self.is_too_long {
+            return (session, server);
+        }
         if question.all || question.resets {
             for (name, _) in before.settings().filter(|(name, _)| name.is_listed()) {
                 if !self.settings.contains_key(name) {
@@ -243,7 +276,7 @@ impl Observed {
             }
         }
         for (name, value) in &self.settings {
-            let was_reset = |value: &[u8]| question.resets && value.is_empty() && !name.is_listed();
+            let was_reset = |value: &[u8]| value.is_empty() && question.may_have_reset(name);
             match value {
                 Some(value) if name.as_str() == "role" => {
                     let role = String::from_utf8_lossy(value).into_owned();

@@ -43,7 +43,7 @@ fn what_was_reset_is_at_home_again_although_the_server_went_lower() {
     let home = state(&[("timezone", "Asia/Tokyo"), ("app.tenant", "acme")])
         .with_role(Some("r".to_owned()));
     let before = home.clone().with(guc("work_mem"), Value::Text(b"5MB"[..].into()));
-    let reset = Question { all: true, resets: true, ..Question::default() };
+    let reset = Question { all: true, resets: true, reset_all: true, ..Question::default() };
     let answer = observed(&[("app.tenant", Some("")), ("role", Some("none"))]);
     let (session, server) = answer.states(&reset, &before, &home);
     assert_eq!(session, home);
@@ -98,8 +98,13 @@ fn ties_are_read_and_rows_that_fit_nothing_are_refused() {
 
 #[test]
 fn the_question_is_pure_ascii_and_qualified() {
-    let question =
-        Question { names: [guc("app.x")].into(), all: true, resets: true, ties: Ties::ALL };
+    let question = Question {
+        names: [guc("app.x")].into(),
+        all: true,
+        resets: true,
+        ties: Ties::ALL,
+        ..Question::default()
+    };
     let sql = question.sql(&state(&[("app.z", "\u{e9}")]));
     assert!(
         sql.is_ascii() && sql.starts_with("BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE; ")

@@ -26,6 +26,7 @@ impl GucName {
             part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
         };
+        let part = |text: &str| text.len() <= 63 && part(text);
         if name.len() <= 127 && name.split('.').all(part) {
             Ok(Self(name.to_ascii_lowercase().into()))
         } else {
@@ -272,6 +273,11 @@ impl SessionState {
     #[must_use]
     pub fn statements_from(&self, before: &Self) -> Vec<String> {
         let mut statements = Vec::new();
+        let leaves_role = before.role != self.role && before.role.is_some();
+        if leaves_role {
+            // The role may not be allowed what the session's own settings ask for.
+            statements.push("RESET role".to_owned());
+        }
         for name in before.settings.keys().filter(|name| !self.settings.contains_key(name)) {
             let mut sql = String::from("SET ");
             quote::guc(name.as_str(), &mut sql);
@@ -280,14 +286,10 @@ impl SessionState {
         }
         let differs = |(name, value): &(&GucName, &Value)| before.settings.get(name) != Some(value);
         statements.extend(self.settings.iter().filter(differs).map(|(n, v)| assignment(n, v)));
-        match (&before.role, &self.role) {
-            (before, after) if before == after => {}
-            (_, Some(role)) => {
-                let mut sql = String::from("SET role TO ");
-                quote::literal(role.as_bytes(), &mut sql);
-                statements.push(sql);
-            }
-            (_, None) => statements.push("RESET role".to_owned()),
+        if let Some(role) = self.role.as_ref().filter(|_| before.role != self.role) {
+            let mut sql = String::from("SET role TO ");
+            quote::literal(role.as_bytes(), &mut sql);
+            statements.push(sql);
         }
         statements
     }

@@ -146,7 +146,7 @@ fn between_two_states_only_the_difference_is_set() {
         b.statements_from(&a),
         ["SET \"x\".\"a\" TO DEFAULT", "SET \"x\".\"c\" TO E'3'", "SET role TO E'r'"]
     );
-    assert_eq!(a.statements_from(&b)[2], "RESET role");
+    assert_eq!(a.statements_from(&b)[0], "RESET role", "before what the role may not set");
     assert_eq!(a.statements_from(&a), [""; 0]);
 }
 

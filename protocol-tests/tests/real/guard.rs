@@ -90,7 +90,7 @@ on_both! {
         let mut wire = raw(&pooler, "acme").await;
         for sql in [
             "listen news", "create temp table mine (a int)", "declare c cursor with hold for select 1", "select pg_advisory_lock(1)",
-            "prepare p as select 1", "do $$ begin execute 'li' || 'sten news'; end $$", "load 'auto_explain'",
+            "prepare p as select 1", "do $$ declare x text := 'listen news'; begin execute x; end $$", "load 'auto_explain'",
         ] {
             let (code, hint, status) = refused(&mut wire, &query(sql)).await;
             assert_eq!((code.as_str(), status), ("0A000", 'I'), "{sql}");

@@ -35,6 +35,7 @@ mod simple_query;
 mod startup;
 mod startup_rows;
 mod state_corpus;
+mod state_edges;
 mod state_rows;
 mod tenancy;
 mod tenant_isolation;

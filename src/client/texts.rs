@@ -1,0 +1,142 @@
+//! The longer texts of [`super::refusal`]: what a client is told, why, and what helps.
+
+use std::time::Duration;
+
+use crate::auth::AuthError;
+use crate::pool::CheckoutError;
+use crate::tenant::ClaimError;
+
+/// SQLSTATE, message, detail, hint.
+pub(super) type Text = (&'static str, String, Option<String>, Option<String>);
+
+pub(super) fn text(sqlstate: &'static str, message: impl Into<String>) -> Text {
+    (sqlstate, message.into(), None, None)
+}
+
+pub(super) fn detail(text: Text, detail: impl Into<String>) -> Text {
+    (text.0, text.1, Some(detail.into()), text.3)
+}
+
+pub(super) fn hint(text: Text, hint: impl Into<String>) -> Text {
+    (text.0, text.1, text.2, Some(hint.into()))
+}
+
+pub(super) fn too_many(message: String, connected: String, setting: &str) -> Text {
+    hint(detail(text("53300", message), connected), setting)
+}
+
+pub(super) fn guarded(name: &str) -> Text {
+    let denied = text("42501", format!("permission denied to set parameter \"{name}\""));
+    hint(denied, "It belongs to the tenant: guard = \"reject\".")
+}
+
+pub(super) fn ties(what: &str, tenant: &str) -> Text {
+    let refused = text("0A000", format!("{what} is not supported for tenant \"{tenant}\""));
+    let why = "It would keep a server connection for this session alone.";
+    hint(detail(refused, why), "The tenant has on_session_state = \"reject\".")
+}
+
+pub(super) fn pinned_too_long(what: &str, limit: Duration) -> Text {
+    let ended = text("57P05", "terminating connection: it kept its server for too long");
+    let why = format!("It was kept for {what}, longer than {limit:?}.");
+    hint(detail(ended, why), "The tenant's limit is max_pin_time.")
+}
+
+pub(super) fn with_state(message: String, error: &str) -> Text {
+    detail(text("58000", message), error)
+}
+
+pub(super) fn state(tenant: &str, error: &str) -> Text {
+    with_state(format!("could not establish session state for tenant \"{tenant}\""), error)
+}
+
+pub(super) fn state_gone(tenant: &str, error: &str) -> Text {
+    let lost = format!("could not establish the session's own state for tenant \"{tenant}\"");
+    let why =
+        "What the session had set does not exist any more. A new connection begins without it.";
+    hint(with_state(lost, error), why)
+}
+
+pub(super) fn claim(error: &ClaimError) -> Text {
+    match error {
+        ClaimError::Conflict { first, second } => detail(
+            text("28000", "conflicting tenant identifiers"),
+            format!("{} says {:?}, {} says {:?}.", first.0, first.1, second.0, second.1),
+        ),
+        ClaimError::Invalid { source_name } => detail(
+            hint(text("22023", "invalid tenant identifier"), "See tenancy.name_pattern."),
+            format!("The name given by {source_name} does not match the pattern for names."),
+        ),
+    }
+}
+
+pub(super) fn suspended(tenant: &str, message: Option<&String>) -> Text {
+    let suspended = text("57P03", format!("tenant \"{tenant}\" is suspended"));
+    match message {
+        Some(message) => detail(suspended, message.clone()),
+        None => suspended,
+    }
+}
+
+pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {
+    match error {
+        CheckoutError::TimedOut { login: Some(login), .. } | CheckoutError::Login(login) => {
+            detail(text("08006", "could not connect to server"), login.to_string())
+        }
+        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, login: None } => hint(
+            detail(
+                text(
+                    "53300",
+                    format!(
+                        "query_wait_timeout: no server connection for tenant \"{tenant}\" within {waited:?}"
+                    ),
+                ),
+                format!(
+                    "The tenant has {} of {} server connections, the cluster {} of {}.",
+                    of_tenant.0, of_tenant.1, cluster.0, cluster.1
+                ),
+            ),
+            "The limits are the settings max_server_connections of the tenant and of the cluster.",
+        ),
+        CheckoutError::QueueFull { limit } => hint(
+            detail(
+                text("53300", format!("too many clients of tenant \"{tenant}\" wait for a server")),
+                format!("{limit} clients of the tenant wait already."),
+            ),
+            "The limit is the tenant's setting max_waiting_clients.",
+        ),
+        CheckoutError::Stopping => {
+            text("57P01", "terminating connection due to administrator command")
+        }
+    }
+}
+
+pub(super) fn certificate(user: &str) -> Text {
+    let failed = text("28000", format!("certificate authentication failed for user \"{user}\""));
+    let why =
+        "No client certificate has the user's name, or one that auth.cert_map gives the user.";
+    detail(failed, why)
+}
+
+pub(super) fn auth(error: &AuthError) -> Text {
+    match error {
+        AuthError::Failed { user } => {
+            text("28P01", format!("password authentication failed for user \"{user}\""))
+        }
+        AuthError::NotLocal => hint(
+            text("28000", error.to_string()),
+            "Set auth.type to \"scram-sha-256\" for clients on other hosts.",
+        ),
+        AuthError::NotOwner { user } => certificate(user),
+        AuthError::TooManyFailures { wait } => hint(
+            text("28000", "too many failed authentication attempts"),
+            format!("This address may try again in {} s.", wait.as_secs()),
+        ),
+        // What exactly failed is the operator's business: it is in the log.
+        AuthError::Query(_) => text("08006", "could not look up the user's secret"),
+        AuthError::Unexpected
+        | AuthError::Scram { .. }
+        | AuthError::Malformed(_)
+        | AuthError::Io(_) => text("08P01", error.to_string()),
+    }
+}
