@@ -16,7 +16,7 @@ use super::session::Session;
 use super::units::Step;
 use crate::config::PoolMode;
 use crate::flow::Reply;
-use crate::prepared::{Key, Op, PREFIX, Statement};
+use crate::prepared::{Key, Op, PREFIX, Statement, UNNAMED_LEN_MAX};
 use crate::sql::{Flag, Flags, deallocated};
 use crate::wire::build::{self, FLUSH};
 use crate::wire::frame::{HEADER_LEN, Header};
@@ -74,7 +74,7 @@ impl Session {
             (tag::BIND | tag::DESCRIBE, Said::Unnamed) => {
                 !self.exchange.parsed_unnamed_statement()
                     && !self.exchange.skips_to_sync()
-                    && self.names.as_ref().is_some_and(|names| names.unnamed.is_some())
+                    && self.keeps_unnamed()
             }
             (tag::QUERY | tag::PARSE, _) => {
                 flags.contains(Flag::Deallocate) && self.has_virtual_names() && self.names.is_some()
@@ -305,8 +305,7 @@ impl Session {
 
     /// The unnamed statement once more, if the client is about to use it on another server.
     fn provide_unnamed(&mut self) {
-        let statement = self.names.as_ref().and_then(|names| names.unnamed.clone());
-        if let Some(statement) = statement {
+        if let Some(statement) = self.unnamed() {
             build::parse(b"", &statement.tail, &mut self.link.rewritten);
             self.owe(Reply::ParsedUnasked, Op::Other);
             self.exchange.parsed_again();
@@ -321,7 +320,7 @@ impl Session {
         let statement = match name {
             [] => {
                 self.provide_unnamed();
-                self.names.as_ref()?.unnamed.clone()
+                self.unnamed()
             }
             _ => self.names.as_ref().and_then(|names| names.get(name).cloned()),
         };
@@ -421,32 +420,35 @@ impl Session {
         true
     }
 
-    /// The unnamed statement passes by: it is kept if it may be bound in a later transaction.
+    /// The unnamed statement passes by: it may be bound in a later transaction.
     pub(super) fn keep_unnamed(&mut self, count: usize, flags: Flags) {
         let end = self.units.scanned + count;
         let is_bound_next = self.inbound.bytes().get(end) == Some(&tag::BIND);
-        if is_bound_next && flags.is_empty() {
-            return self.forget_unnamed();
-        }
         let body = &self.inbound.bytes()[self.units.scanned + HEADER_LEN..end];
-        let kept = split_cstr(body).and_then(|(_, tail)| self.shared.statements.get(tail, flags));
-        if kept.is_some() {
-            self.names.get_or_insert_default().unnamed = kept;
-        } else {
-            self.forget_unnamed();
+        let Some((_, tail)) = split_cstr(body) else { return self.forget_unnamed() };
+        if is_bound_next && flags.is_empty() && tail.len() <= UNNAMED_LEN_MAX {
+            return self.names.get_or_insert_default().use_unnamed(tail);
         }
+        match self.shared.statements.get(tail, flags) {
+            None => self.forget_unnamed(),
+            kept => self.names.get_or_insert_default().keep_unnamed(kept),
+        }
+    }
+
+    fn unnamed(&mut self) -> Option<Arc<Statement>> {
+        self.names.as_mut()?.unnamed(&self.shared.statements)
     }
 
     /// The unnamed statement is gone, as far as the client may rely on it.
     pub(super) fn forget_unnamed(&mut self) {
         if let Some(names) = &mut self.names {
-            names.unnamed = None;
+            names.keep_unnamed(None);
         }
     }
 
     /// Whether the unnamed statement can be had on another server.
     pub(super) fn keeps_unnamed(&self) -> bool {
-        self.names.as_ref().is_some_and(|names| names.unnamed.is_some())
+        self.names.as_ref().is_some_and(|names| names.has_unnamed())
     }
 
     /// What was sent will not be answered: the unit is sent again, or the session is over.

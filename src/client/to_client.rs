@@ -185,6 +185,9 @@ impl Session {
     fn on_error(&mut self, error: Option<ServerError>) -> bool {
         self.note_doubt();
         self.undo_skipped(0);
+        if self.exchange.take_unnamed_lost() {
+            self.forget_unnamed();
+        }
         if let Some(names) = &mut self.names {
             names.not_deallocated();
         }

@@ -91,6 +91,8 @@ pub struct Exchange {
     pub(super) unsure: bool,
     /// Since then the server has said `ReadyForQuery`.
     pub(super) ready_since: bool,
+    /// A `Parse` of the unnamed statement failed or was skipped, and it was the last.
+    pub(super) unnamed_lost: bool,
     /// Messages about named statements that the server skipped after its last error.
     pub(super) skipped: u32,
 }
@@ -292,6 +294,12 @@ impl Exchange {
     /// The unnamed statement was parsed once more, for the client that is about to bind it.
     pub const fn parsed_again(&mut self) {
         self.unnamed_parsed = true;
+    }
+
+    /// Whether what the client last parsed as the unnamed statement was not parsed after all, since this
+    /// was last asked.
+    pub const fn take_unnamed_lost(&mut self) -> bool {
+        std::mem::replace(&mut self.unnamed_lost, false)
     }
 
     /// How many messages about named statements the server has skipped since this was last asked.

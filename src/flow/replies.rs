@@ -184,12 +184,15 @@ impl Exchange {
             Some(_) => {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
+                let mut lost = false;
                 while self.owed.front().is_some_and(|owed| *owed != Owed::Sync) {
                     let skipped = self.owed.pop_front();
                     // The client has bound its statement; that it failed is its own affair.
                     self.unnamed_waits &= skipped != Some(Owed::Bind);
+                    lost |= skipped == Some(Owed::ParseUnnamed);
                     self.skipped += u32::from(matches!(skipped, Some(Owed::Named(_))));
                 }
+                self.unnamed_lost |= lost && !self.owed.contains(&Owed::ParseUnnamed);
                 self.skip_to_sync = self.owed.is_empty();
             }
         }

@@ -17,7 +17,7 @@ mod statement;
 mod tests;
 
 pub use held::{Evicted, Held, Key, Slot};
-pub use names::{Names, Op};
+pub use names::{Names, Op, UNNAMED_LEN_MAX};
 pub use statement::{Statement, Statements};
 
 /// What the pooler's own names of statements begin with.

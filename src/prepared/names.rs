@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Key, Statement};
+use super::{Key, Statement, Statements};
+use crate::sql::Flags;
 
 /// Most names of one client. Who needs more keeps its server.
 const NAMES_MAX: usize = 16_384;
@@ -51,9 +52,22 @@ pub struct Names {
     /// `DEALLOCATE`s of single names that run as something else, and whose answers are to come: the
     /// names, or nothing where a name was given anew behind it.
     disguised: VecDeque<Option<Box<[u8]>>>,
-    /// The unnamed statement, if the client may bind it in a later transaction.
-    pub unnamed: Option<Arc<Statement>>,
+    unnamed: Unnamed,
 }
+
+/// The unnamed statement, which the client may bind in a later transaction.
+#[derive(Debug, Default)]
+enum Unnamed {
+    #[default]
+    None,
+    Kept(Arc<Statement>),
+    /// It was bound at once, and most clients never bind it again: just what the `Parse` said behind the
+    /// name, in memory that is used again.
+    Used(Vec<u8>),
+}
+
+/// Longest unnamed statement that a client keeps for itself; longer ones are kept once for all.
+pub const UNNAMED_LEN_MAX: usize = 1024;
 
 impl Names {
     /// What a name means.
@@ -163,6 +177,39 @@ impl Names {
     /// Whether nothing needs to be kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty() && self.ops.is_empty() && self.unnamed.is_none()
+        self.known.is_empty() && self.ops.is_empty() && !self.has_unnamed()
+    }
+
+    /// Whether the client has an unnamed statement.
+    #[must_use]
+    pub const fn has_unnamed(&self) -> bool {
+        !matches!(self.unnamed, Unnamed::None)
+    }
+
+    /// The unnamed statement, once it is needed.
+    pub fn unnamed(&mut self, all: &Statements) -> Option<Arc<Statement>> {
+        if let Unnamed::Used(tail) = &self.unnamed {
+            self.unnamed = all.get(tail, Flags::NONE).map_or(Unnamed::None, Unnamed::Kept);
+        }
+        match &self.unnamed {
+            Unnamed::Kept(statement) => Some(Arc::clone(statement)),
+            Unnamed::None | Unnamed::Used(_) => None,
+        }
+    }
+
+    /// The client has parsed another one; `None`: it has none any more.
+    pub fn keep_unnamed(&mut self, statement: Option<Arc<Statement>>) {
+        self.unnamed = statement.map_or(Unnamed::None, Unnamed::Kept);
+    }
+
+    /// The client parses another one and binds it at once. It leaves nothing behind.
+    pub fn use_unnamed(&mut self, tail: &[u8]) {
+        match &mut self.unnamed {
+            Unnamed::Used(kept) => {
+                kept.clear();
+                kept.extend_from_slice(tail);
+            }
+            Unnamed::None | Unnamed::Kept(_) => self.unnamed = Unnamed::Used(tail.to_vec()),
+        }
     }
 }

@@ -198,6 +198,30 @@ on_both! {
         assert_eq!(send(&mut wire, &[bind("", ""), sync()]).await.0, "EZI", "a query drops it");
     }
 
+    async fn an_unnamed_statement_that_was_used_is_there_once_more(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for padding in [10, 5000] {
+            let text = format!("select $1::text || '{}'", "x".repeat(padding));
+            let bound = message('B', b"\0\0\0\0\0\x01\0\0\0\x01a\0\0");
+            assert_eq!(send(&mut wire, &[parse("", &text), bound.clone(), execute("", 0), sync()]).await, ok("12DCZI"));
+            for _ in 0..3 {
+                let mut other = raw(&pooler, "umbra").await;
+                assert_eq!(send(&mut other, &[batch("select 1"), sync()]).await, ok("12DCZI"));
+                assert_eq!(send(&mut wire, &[bound.clone(), execute("", 0), sync()]).await, ok("2DCZI"));
+                assert_eq!(send(&mut wire, &[describe('S', ""), sync()]).await, ok("tTZI"));
+            }
+        }
+        // One that PostgreSQL did not parse, or did not get to, is not there: nor is any other in its place.
+        for unit in [vec![parse("", "select from nowhere"), sync()], vec![describe('S', "nope"), parse("", "select 2"), bind("", ""), sync()]] {
+            assert_eq!(send(&mut wire, &[batch("select 1"), sync()]).await, ok("12DCZI"));
+            assert_eq!(send(&mut wire, &unit).await.0, "EZI");
+            raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+            assert!(send(&mut wire, &[bind("", ""), execute("", 0), sync()]).await.1.starts_with("26000"));
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
     async fn what_a_statement_sets_is_followed_each_time_it_runs(db: &Database) {
         let pooler = trusting(db, 2).await;
         let mut wire = raw(&pooler, "acme").await;
