@@ -1,5 +1,7 @@
 //! Answers about prepared statements: which names hold from now on, and what the client hears.
 
+use bytes::Bytes;
+
 use super::prepared::Deallocates;
 use super::session::Session;
 use crate::flow::Reply;
@@ -25,7 +27,8 @@ impl Session {
     /// The answer to a message that the pooler has a hand in; `count` bytes long.
     pub(super) fn on_named(&mut self, reply: Reply, count: usize) {
         let op = self.names.as_mut().and_then(|names| names.answered());
-        self.link.swallowing = matches!(reply, Reply::ParsedUnasked | Reply::ClosedUnasked);
+        self.link.swallowing =
+            matches!(reply, Reply::ParsedUnasked | Reply::ClosedUnasked | Reply::PreparedUnasked);
         match (reply, op) {
             (Reply::Known, _) => self.tell_instead(count, build::PARSE_COMPLETE),
             (Reply::Refused, Some(Op::Refused(told))) => {
@@ -36,9 +39,31 @@ impl Session {
         }
     }
 
-    fn tell_instead(&mut self, count: usize, told: &[u8]) {
+    pub(super) fn tell_instead(&mut self, count: usize, told: &[u8]) {
         let replaced = self.link.outbound.replace(self.link.passed, count, told);
         self.pass(if replaced { told.len() } else { count });
+    }
+
+    /// The error will be told in the place of the one that it leads to.
+    pub(super) fn foretell(&mut self, count: usize) {
+        self.undo_skipped(0);
+        let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
+        let told = Bytes::copy_from_slice(frame);
+        self.names.get_or_insert_default().push(Op::Refused(told));
+    }
+
+    /// An error that calls one of the client's statements by its name on the server, in the client's words.
+    pub(super) fn in_own_words(&mut self, count: usize) -> Option<Vec<u8>> {
+        let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
+        let at = memchr::memmem::find(frame, PREFIX)?;
+        let (before, behind) = (&frame[HEADER_LEN..at], &frame[at + PREFIX.len()..]);
+        let digits = behind.iter().position(|byte| !byte.is_ascii_digit())?;
+        let number = std::str::from_utf8(&behind[..digits]).ok()?.parse().ok()?;
+        let statement = self.link.linked.as_mut()?.server().held.of_number(number)?;
+        let name = self.names.as_ref()?.name_of(statement)?;
+        let body = [before, name, &behind[digits..]].concat();
+        let len = u32::try_from(body.len() + 4).ok()?;
+        Some([&[tag::ERROR], &len.to_be_bytes()[..], &body].concat())
     }
 
     /// The server has skipped messages after an error; `known` of them were dealt with.

@@ -78,6 +78,7 @@ const fn ties(flag: Flag) -> Ties {
         | Flag::SetConfig
         | Flag::PgSettings
         | Flag::Ends
+        | Flag::Execute
         | Flag::Load
         | Flag::Dblink
         | Flag::RunsText
@@ -112,6 +113,7 @@ const fn is_lasting(flag: Flag) -> bool {
         | Flag::PgSettings
         | Flag::AdvisoryLock
         | Flag::Deallocate
+        | Flag::Execute
         | Flag::Ends => false,
     }
 }
@@ -119,7 +121,9 @@ const fn is_lasting(flag: Flag) -> bool {
 impl Session {
     /// A message with flagged text goes to the server. `text`: all of it, if it is all there.
     pub(super) fn note(&mut self, flags: Flags, text: Option<&[u8]>) {
-        if self.units.is_discarding() {
+        // What a statement does was noted when it was prepared.
+        let flags = flags.without(Flag::Execute);
+        if flags.is_empty() || self.units.is_discarding() {
             return;
         }
         if self.refusal_of(flags, text).is_some() {
@@ -137,9 +141,6 @@ impl Session {
             {
                 self.audit(&Settings::of(text, flags));
             }
-            return;
-        }
-        if flags.is_empty() {
             return;
         }
         if ENDS.includes(flags) {

@@ -100,6 +100,7 @@ async fn end(
             ServerVerdict::Forward
             | ServerVerdict::Swallow
             | ServerVerdict::Named(_)
+            | ServerVerdict::Foretold
             | ServerVerdict::Ready(_) => {}
         }
         let consumed = message.consumed;

@@ -92,6 +92,7 @@ impl Session {
         let mut told = BytesMut::new();
         refusal.write(Severity::Error, &mut told);
         if message == tag::PARSE {
+            self.forget_unnamed();
             build::failing_execute(&mut self.link.rewritten);
             self.exchange.owe(Reply::Refused);
         } else {

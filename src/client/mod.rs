@@ -21,6 +21,7 @@ mod observe;
 mod prepared;
 mod refusal;
 mod session;
+mod sql_prepared;
 mod targets;
 mod texts;
 mod to_client;

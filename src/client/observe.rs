@@ -189,6 +189,7 @@ impl Session {
             Some(tie) => self.pin_to_server(Pinned::Tied(tie.name())),
             None => {
                 self.pinned_since = None;
+                self.has_own_names = false;
                 if let Some(pin) = self.pin.take() {
                     let reason = pin.reason();
                     self.span().in_scope(|| info!(reason, "session no longer pinned"));

@@ -36,6 +36,9 @@ pub(super) enum Deallocates {
     InEarlierUnit,
 }
 
+/// Flags of texts that give or use names of statements in SQL.
+pub(super) const SAYS_NAMES: Flags = Flags::one(Flag::Prepare).union(Flags::one(Flag::Execute));
+
 /// Most bytes that are rewritten before they have to be sent.
 const REWRITTEN_LEN_MAX: usize = 64 * 1024;
 /// Longest name of the pooler's own: the prefix and a number.
@@ -44,12 +47,12 @@ const NAME_LEN_MAX: usize = PREFIX.len() + 10;
 const NOTHING: &[u8] = b"UNLISTEN tenantry_none";
 
 /// A number's name.
-struct OwnName([u8; NAME_LEN_MAX], usize);
+pub(super) struct OwnName([u8; NAME_LEN_MAX], usize);
 
 impl OwnName {
     const UNNAMED: Self = Self([0; NAME_LEN_MAX], 0);
 
-    fn new(number: u32) -> Self {
+    pub(super) fn new(number: u32) -> Self {
         let mut bytes = [0; NAME_LEN_MAX];
         let mut room = &mut bytes[..];
         room.write_all(PREFIX).and_then(|()| write!(room, "{number}")).expect("it has that length");
@@ -57,7 +60,7 @@ impl OwnName {
         Self(bytes, len)
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.0[..self.1]
     }
 }
@@ -75,6 +78,10 @@ impl Session {
                 !self.exchange.parsed_unnamed_statement()
                     && !self.exchange.skips_to_sync()
                     && self.keeps_unnamed()
+            }
+            // It says PREPARE, and may be the first to do so.
+            (tag::QUERY | tag::PARSE, _) if flags.intersects(SAYS_NAMES) => {
+                self.has_virtual_names()
             }
             (tag::QUERY | tag::PARSE, _) => {
                 flags.contains(Flag::Deallocate) && self.has_virtual_names() && self.names.is_some()
@@ -94,6 +101,7 @@ impl Session {
 
     fn has_virtual_names(&self) -> bool {
         self.mode == PoolMode::Transaction
+            && !self.has_own_names
             && self.shared.config.general.max_prepared_statements > 0
             && !self.exchange.skips_to_sync()
             && !self.exchange.is_unsure()
@@ -116,7 +124,9 @@ impl Session {
         if !self.exchange.owes_ready() && self.deallocates == Deallocates::InEarlierUnit {
             self.deallocates = Deallocates::No;
         }
-        let disguises = flags.contains(Flag::Deallocate) || self.has_disguised();
+        // What these do depends on where the transaction stands.
+        let sql = flags.contains(Flag::Deallocate) || flags.intersects(SAYS_NAMES);
+        let disguises = sql || self.has_disguised();
         let waits = self.exchange.ends_copy()
             || (disguises && self.exchange.owes_ready())
             || self.deallocates == Deallocates::InEarlierUnit
@@ -187,6 +197,9 @@ impl Session {
                 return Some(frame.len());
             }
         }
+        if message == tag::PARSE && flags.intersects(SAYS_NAMES) && self.has_virtual_names() {
+            self.make_all_if_used(super::units::text(message, body)?, flags);
+        }
         if !self.has_virtual_names() {
             self.note(flags, super::units::text(message, body));
             return None;
@@ -204,12 +217,12 @@ impl Session {
         }
     }
 
-    fn key(&self, statement: &Statement) -> Key {
+    pub(super) fn key(&self, statement: &Statement) -> Key {
         Key { statement: statement.id, class: self.target.class.id() }
     }
 
     /// A place on the server for a statement; `true`: it has to be parsed there.
-    fn place(&mut self, statement: &Statement) -> (OwnName, bool) {
+    pub(super) fn place(&mut self, statement: &Statement) -> (OwnName, bool) {
         let key = self.key(statement);
         let max = self.shared.config.general.max_prepared_statements;
         let Some(linked) = &mut self.link.linked else { return (OwnName::new(0), false) };
@@ -222,7 +235,7 @@ impl Session {
         (OwnName::new(slot.number), slot.is_new)
     }
 
-    fn owe(&mut self, reply: Reply, op: Op) {
+    pub(super) fn owe(&mut self, reply: Reply, op: Op) {
         self.exchange.owe(reply);
         self.names.get_or_insert_default().push(op);
     }
@@ -292,13 +305,11 @@ impl Session {
     }
 
     /// Puts a statement on the server if it lacks it; its name there.
-    fn provide(&mut self, statement: &Arc<Statement>) -> OwnName {
+    pub(super) fn provide(&mut self, statement: &Arc<Statement>) -> OwnName {
         let (own, is_new) = self.place(statement);
         if is_new {
-            debug!("statement parsed again on another server");
-            build::parse(own.bytes(), &statement.tail, &mut self.link.rewritten);
-            let key = self.key(statement);
-            self.owe(Reply::ParsedUnasked, Op::Parse(key));
+            debug!("statement prepared again on another server");
+            self.make(statement, own.bytes(), Some(self.key(statement)));
         }
         own
     }
@@ -351,7 +362,7 @@ impl Session {
     }
 
     /// What a statement does, it does when it runs.
-    fn note_bind(&mut self, statement: &Statement, body: Option<&[u8]>) {
+    pub(super) fn note_bind(&mut self, statement: &Statement, body: Option<&[u8]>) {
         if !statement.flags.is_empty() {
             self.note(statement.flags, Some(statement.text()));
             self.note_bound(body);
@@ -396,7 +407,11 @@ impl Session {
 
     fn rewrite_query(&mut self, body: &[u8], flags: Flags) -> Option<usize> {
         let text = split_cstr(body)?;
-        self.rewrite_text(tag::QUERY, text, flags).then_some(HEADER_LEN + body.len())
+        let rewritten = match text {
+            (text, []) if flags.intersects(SAYS_NAMES) && self.rewrite_sql(text, flags) => true,
+            _ => self.rewrite_text(tag::QUERY, text, flags),
+        };
+        rewritten.then_some(HEADER_LEN + body.len())
     }
 
     /// `DEALLOCATE name`, of a name that only the pooler knows.
@@ -404,6 +419,9 @@ impl Session {
         let known = deallocated(text)
             .filter(|name| self.names.as_ref().is_some_and(|names| names.get(name).is_some()));
         let (Some(name), Some(names)) = (known, self.names.as_mut()) else {
+            if flags.intersects(SAYS_NAMES) && message == tag::QUERY {
+                self.make_all_if_used(text, flags);
+            }
             self.note(flags, Some(text));
             return false;
         };

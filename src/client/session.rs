@@ -65,6 +65,8 @@ pub struct Session {
     pub(super) names: Option<Box<Names>>,
     /// Whether it takes prepared statements away.
     pub(super) deallocates: Deallocates,
+    /// Its server has its statements under their own names, until it is pinned no more.
+    pub(super) has_own_names: bool,
     /// What it did to the server it holds.
     pub(super) taint: Taint,
     /// What the server is to be asked when the transaction is over.
@@ -114,6 +116,7 @@ impl Session {
             policy: parts.policy,
             names: None,
             deallocates: Deallocates::No,
+            has_own_names: false,
             taint: Taint::None,
             changes: None,
             registration: parts.registration,

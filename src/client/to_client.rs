@@ -143,6 +143,13 @@ impl Session {
         verdict: ServerVerdict,
         error: Option<ServerError>,
     ) -> Result<(), LinkEnd> {
+        let told = match verdict {
+            ServerVerdict::Forward if error.is_some() => {
+                self.undo_skipped(0);
+                self.in_own_words(count)
+            }
+            _ => None,
+        };
         self.link.swallowing = match verdict {
             // Its words may be too long to be looked into.
             ServerVerdict::SwitchFailed => {
@@ -153,6 +160,14 @@ impl Session {
                 return Ok(());
             }
             ServerVerdict::Forward if tag == tag::ERROR => self.on_error(error),
+            // Which of its statements are there under their own names, nobody can tell.
+            ServerVerdict::Foretold if self.has_own_names => {
+                return Err(self.server_lost("its statements could not be prepared once more"));
+            }
+            ServerVerdict::Foretold => {
+                self.foretell(count);
+                true
+            }
             ServerVerdict::Forward => {
                 self.on_deallocated(count);
                 return Ok(());
@@ -161,7 +176,10 @@ impl Session {
             ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
             ServerVerdict::Parameter => !self.is_news(count),
         };
-        self.pass(count);
+        match told {
+            Some(told) if !self.link.swallowing => self.tell_instead(count, &told),
+            _ => self.pass(count),
+        }
         match verdict {
             ServerVerdict::SwitchDone => self.confirm(),
             ServerVerdict::Ready(_) if self.link.sends_again => self.send_again(),
@@ -171,6 +189,7 @@ impl Session {
             ServerVerdict::Forward
             | ServerVerdict::Swallow
             | ServerVerdict::SwitchFailed
+            | ServerVerdict::Foretold
             | ServerVerdict::Parameter
             | ServerVerdict::Ready(TransactionStatus::Idle)
             | ServerVerdict::Named(_) => {}

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::changes::Pinned;
+use super::prepared::SAYS_NAMES;
 use super::session::Session;
 use crate::flow::{ClientEvent, ClientScan, ClientVerdict};
 use crate::server::Parameters;
@@ -212,6 +213,7 @@ impl Session {
         let rewritten = self.is_rewritten(tag, names, flags);
         if rewritten {
             if linked {
+                self.keep_if_unnamed(tag, names, count, flags);
                 return self.rewrite(tag, true, flags).unwrap_or_else(|| self.end_message(tag));
             }
             self.units.is_rewritten = true;
@@ -226,17 +228,23 @@ impl Session {
             self.pin_if_named(tag, names);
         }
         // What a named statement does, it does when it is bound.
-        let is_later = rewritten && (tag, names) == (tag::PARSE, Names::Statement);
+        let is_later = rewritten
+            && ((tag, names) == (tag::PARSE, Names::Statement) || flags.intersects(SAYS_NAMES));
         if (!flags.is_empty() || self.changes.is_some()) && !is_later {
             self.note_whole(tag, flags, count);
         }
+        self.keep_if_unnamed(tag, names, count, flags);
+        self.take(count);
+        self.end_message(tag)
+    }
+
+    /// What a message does to the unnamed statement.
+    fn keep_if_unnamed(&mut self, tag: u8, names: Names, count: usize, flags: Flags) {
         match (tag, names) {
             (tag::PARSE, Names::Unnamed) => self.keep_unnamed(count, flags),
             (tag::QUERY, _) | (tag::CLOSE, Names::Unnamed) => self.forget_unnamed(),
             _ => {}
         }
-        self.take(count);
-        self.end_message(tag)
     }
 
     /// A statement under its own name, on a server of the client's own: if it is too long to be kept,

@@ -28,6 +28,10 @@ pub(super) enum Owed {
     Sync,
     /// A message about a named statement that the pooler has a hand in.
     Named(Reply),
+    /// The pooler's own message; the reply has this type.
+    Unasked(u8),
+    /// A `Sync` of the pooler's own.
+    SyncUnasked,
     /// Not answered itself: marks where a COPY's data ends.
     CopyEnd,
 }
@@ -45,6 +49,10 @@ pub enum Reply {
     Closed,
     /// `CloseComplete` that the client did not ask for.
     ClosedUnasked,
+    /// `CommandComplete` of a `PREPARE`, for the client.
+    Prepared,
+    /// The same, that the client did not ask for.
+    PreparedUnasked,
     /// An error, which the client gets in other words.
     Refused,
 }
@@ -155,7 +163,14 @@ impl Exchange {
     #[must_use]
     pub fn owes_ready(&self) -> bool {
         self.owed.iter().any(|owed| {
-            matches!(owed, Owed::Sync | Owed::Query | Owed::RefusedQuery | Owed::FunctionCall)
+            matches!(
+                owed,
+                Owed::Sync
+                    | Owed::SyncUnasked
+                    | Owed::Query
+                    | Owed::RefusedQuery
+                    | Owed::FunctionCall
+            )
         })
     }
 
@@ -276,6 +291,18 @@ impl Exchange {
     pub fn owe(&mut self, reply: Reply) {
         self.unsynced = true;
         self.owed.push_back(Owed::Named(reply));
+    }
+
+    /// Messages of the pooler's own go to the server; what types their replies have.
+    pub fn owe_unasked(&mut self, replies: &[u8]) {
+        self.unsynced = true;
+        self.owed.extend(replies.iter().map(|tag| Owed::Unasked(*tag)));
+    }
+
+    /// A `Sync` of the pooler's own goes to the server.
+    pub fn owe_sync(&mut self) {
+        self.unsynced = false;
+        self.owed.push_back(Owed::SyncUnasked);
     }
 
     /// A `Flush` with a body goes to the server: it will be answered by an error, and the server then

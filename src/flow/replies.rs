@@ -20,6 +20,9 @@ pub enum ServerVerdict {
     Ready(TransactionStatus),
     /// It answers a message about a named statement; an error, if the reply was to be one.
     Named(Reply),
+    /// An error of what the pooler put in front. A simple query behind it will fail for lack of that: the
+    /// client is to hear the first of the two errors.
+    Foretold,
 }
 
 /// A message that cannot come now. Nobody knows any more whose turn it is: close the server.
@@ -47,6 +50,12 @@ impl Exchange {
                     Some(Owed::Named(Reply::Refused) | Owed::RefusedQuery)
                 );
                 self.on_error();
+                if self.owed.front() == Some(&Owed::SyncUnasked) {
+                    if let Some(query @ Owed::Query) = self.owed.get_mut(1) {
+                        *query = Owed::RefusedQuery;
+                    }
+                    return Ok(ServerVerdict::Foretold);
+                }
                 if refused {
                     return Ok(ServerVerdict::Named(Reply::Refused));
                 }
@@ -102,6 +111,10 @@ impl Exchange {
             Owed::Query | Owed::Execute => return self.on_result(tag, head).and(forward),
             Owed::FunctionCall if tag == server::FUNCTION_RESULT => return forward,
             Owed::Describe if tag == server::PARAMETER_DESCRIPTION => return forward,
+            Owed::Unasked(own) if own == tag => {
+                self.pop();
+                return Ok(ServerVerdict::Swallow);
+            }
             Owed::Named(reply) if reply.tag() == Some(tag) => {
                 self.pop();
                 return Ok(ServerVerdict::Named(reply));
@@ -120,6 +133,8 @@ impl Exchange {
             | Owed::ParseUnnamed
             | Owed::Bind
             | Owed::Sync
+            | Owed::SyncUnasked
+            | Owed::Unasked(_)
             | Owed::RefusedQuery
             | Owed::Named(_)
             | Owed::CopyEnd => return Err(Unexpected { tag }),
@@ -185,7 +200,8 @@ impl Exchange {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
                 let mut lost = false;
-                while self.owed.front().is_some_and(|owed| *owed != Owed::Sync) {
+                let ends = |owed: &Owed| matches!(owed, Owed::Sync | Owed::SyncUnasked);
+                while self.owed.front().is_some_and(|owed| !ends(owed)) {
                     let skipped = self.owed.pop_front();
                     // The client has bound its statement; that it failed is its own affair.
                     self.unnamed_waits &= skipped != Some(Owed::Bind);
@@ -213,6 +229,10 @@ impl Exchange {
 
     fn on_ready(&mut self, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
         match self.owed.front() {
+            Some(Owed::SyncUnasked) => {
+                self.pop();
+                return self.ready(body).map(|_| ServerVerdict::Swallow);
+            }
             Some(Owed::Query | Owed::RefusedQuery | Owed::FunctionCall | Owed::Sync)
                 if !self.copy_in =>
             {
@@ -263,6 +283,7 @@ impl Reply {
         match self {
             Self::Parsed | Self::ParsedUnasked => Some(server::PARSE_COMPLETE),
             Self::Known | Self::Closed | Self::ClosedUnasked => Some(server::CLOSE_COMPLETE),
+            Self::Prepared | Self::PreparedUnasked => Some(server::COMMAND_COMPLETE),
             Self::Refused => None,
         }
     }

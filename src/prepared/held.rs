@@ -74,6 +74,12 @@ impl Held {
         self.entries.remove(&key).map(|entry| Evicted(entry.number))
     }
 
+    /// Which statement has a number.
+    #[must_use]
+    pub fn of_number(&self, number: u32) -> Option<u64> {
+        self.entries.iter().find(|(_, entry)| entry.number == number).map(|(key, _)| key.statement)
+    }
+
     /// Whether the server has it.
     #[must_use]
     pub fn has(&self, key: Key) -> bool {

@@ -18,7 +18,7 @@ mod tests;
 
 pub use held::{Evicted, Held, Key, Slot};
 pub use names::{Names, Op, UNNAMED_LEN_MAX};
-pub use statement::{Statement, Statements};
+pub use statement::{Maker, Statement, Statements};
 
 /// What the pooler's own names of statements begin with.
 pub const PREFIX: &[u8] = b"tenantry_";

@@ -77,6 +77,17 @@ impl Names {
         if goes { None } else { self.known.get(name) }
     }
 
+    /// A name of a statement.
+    #[must_use]
+    pub fn name_of(&self, statement: u64) -> Option<&[u8]> {
+        self.known.iter().find(|(_, known)| known.id == statement).map(|(name, _)| &**name)
+    }
+
+    /// All names, and what they mean.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
+        self.known.iter().map(|(name, statement)| (&**name, statement))
+    }
+
     /// Whether there is room for one more name.
     #[must_use]
     pub fn has_room(&self) -> bool {

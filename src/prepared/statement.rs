@@ -13,12 +13,23 @@ const TEXT_LEN_MAX: usize = 256 * 1024 * 1024;
 /// Entries from which on dead ones are looked for.
 const SWEEP_LEN: usize = 4096;
 
-/// What a `Parse` says behind the name: text, and types of parameters.
+/// Who makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// A `Parse`.
+    Parse,
+    /// `PREPARE`, in SQL.
+    Prepare,
+}
+
+/// What a `Parse` says behind the name: text, and types of parameters. Or what a `PREPARE` does.
 #[derive(Debug)]
 pub struct Statement {
     /// Its identity, as long as anybody has it.
     pub id: u64,
-    /// The body of the `Parse` behind the name.
+    /// Who makes it.
+    pub maker: Maker,
+    /// What stands behind the name: in the body of the `Parse`, or in the text of the `PREPARE`.
     pub tail: Box<[u8]>,
     /// What the lexer says of the text.
     pub flags: Flags,
@@ -43,7 +54,8 @@ impl Drop for Statement {
 /// All statements that some client has.
 #[derive(Debug)]
 pub struct Statements {
-    known: DashMap<Box<[u8]>, Weak<Statement>>,
+    parsed: DashMap<Box<[u8]>, Weak<Statement>>,
+    prepared: DashMap<Box<[u8]>, Weak<Statement>>,
     next_id: AtomicU64,
     total: Arc<AtomicUsize>,
     sweep_at: AtomicUsize,
@@ -52,7 +64,8 @@ pub struct Statements {
 impl Default for Statements {
     fn default() -> Self {
         Self {
-            known: DashMap::new(),
+            parsed: DashMap::new(),
+            prepared: DashMap::new(),
             next_id: AtomicU64::new(0),
             total: Arc::default(),
             sweep_at: AtomicUsize::new(SWEEP_LEN),
@@ -64,20 +77,34 @@ impl Statements {
     /// The statement with this tail. `None`: there is no room for one more.
     #[must_use]
     pub fn get(&self, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
-        if let Some(known) = self.known.get(tail).and_then(|known| known.upgrade()) {
+        self.made_by(Maker::Parse, tail, flags)
+    }
+
+    /// The same for a `PREPARE`.
+    #[must_use]
+    pub fn get_prepared(&self, tail: &[u8]) -> Option<Arc<Statement>> {
+        self.made_by(Maker::Prepare, tail, Flags::NONE)
+    }
+
+    fn made_by(&self, maker: Maker, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
+        let known = match maker {
+            Maker::Parse => &self.parsed,
+            Maker::Prepare => &self.prepared,
+        };
+        if let Some(known) = known.get(tail).and_then(|known| known.upgrade()) {
             return Some(known);
         }
         if self.total.load(Ordering::Relaxed) + tail.len() > TEXT_LEN_MAX {
             return None;
         }
-        self.sweep();
+        self.sweep(known);
         let make = || {
             self.total.fetch_add(tail.len(), Ordering::Relaxed);
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             let total = Arc::clone(&self.total);
-            Arc::new(Statement { id, tail: tail.into(), flags, total })
+            Arc::new(Statement { id, maker, tail: tail.into(), flags, total })
         };
-        Some(match self.known.entry(tail.into()) {
+        Some(match known.entry(tail.into()) {
             Entry::Occupied(mut entry) => entry.get().upgrade().unwrap_or_else(|| {
                 let statement = make();
                 entry.insert(Arc::downgrade(&statement));
@@ -91,10 +118,10 @@ impl Statements {
         })
     }
 
-    fn sweep(&self) {
-        if self.known.len() >= self.sweep_at.load(Ordering::Relaxed) {
-            self.known.retain(|_, statement| statement.strong_count() > 0);
-            self.sweep_at.store(SWEEP_LEN.max(2 * self.known.len()), Ordering::Relaxed);
+    fn sweep(&self, known: &DashMap<Box<[u8]>, Weak<Statement>>) {
+        if known.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            known.retain(|_, statement| statement.strong_count() > 0);
+            self.sweep_at.store(SWEEP_LEN.max(2 * known.len()), Ordering::Relaxed);
         }
     }
 }

@@ -128,6 +128,7 @@ impl Server {
                 ServerVerdict::Forward
                 | ServerVerdict::Swallow
                 | ServerVerdict::Named(_)
+                | ServerVerdict::Foretold
                 | ServerVerdict::SwitchDone
                 | ServerVerdict::SwitchFailed => {}
             }

@@ -13,6 +13,8 @@ pub enum Flag {
     Discard,
     /// `PREPARE`.
     Prepare,
+    /// `EXECUTE`: of a statement whose name may be another on the server.
+    Execute,
     /// `LISTEN`.
     Listen,
     /// `DECLARE ... WITH HOLD`.
@@ -58,12 +60,13 @@ const LARGE_OBJECT_FUNCTIONS: [u32; 14] =
     [715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172];
 
 impl Flag {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Set,
         Self::SetLocal,
         Self::Reset,
         Self::Discard,
         Self::Prepare,
+        Self::Execute,
         Self::Listen,
         Self::HoldCursor,
         Self::Temporary,
@@ -101,6 +104,7 @@ impl Flag {
             Self::Reset => "RESET",
             Self::Discard => "DISCARD",
             Self::Prepare => "PREPARE",
+            Self::Execute => "EXECUTE",
             Self::Listen => "LISTEN",
             Self::HoldCursor => "DECLARE WITH HOLD",
             Self::Temporary => "temporary object",
@@ -146,6 +150,7 @@ impl Flag {
             | Self::SetConfig
             | Self::PgSettings
             | Self::Deallocate
+            | Self::Execute
             | Self::Ends => false,
         }
     }
@@ -182,6 +187,12 @@ impl Flags {
     /// Adds one.
     pub const fn insert(&mut self, flag: Flag) {
         self.0 |= 1 << flag as u32;
+    }
+
+    /// All but one.
+    #[must_use]
+    pub const fn without(self, flag: Flag) -> Self {
+        Self(self.0 & !(1 << flag as u32))
     }
 
     /// Whether it is among them.

@@ -14,6 +14,7 @@ mod deallocate;
 mod flags;
 mod lexer;
 mod lone_set;
+mod prepare;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -25,4 +26,5 @@ pub use deallocate::deallocated;
 pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use lone_set::{LoneSet, lone_set, lone_set_path};
+pub use prepare::{Named, executed, executes, prepares};
 pub use settings::{COMPUTED, Settings};

@@ -5,6 +5,7 @@
 //! escape, `U&`, a bit string) is [`Token::Opaque`]: a token, and no value.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::lexer::{is_word, is_word_start};
 
@@ -52,6 +53,18 @@ pub(super) fn tokens(text: &[u8]) -> Option<Vec<Token<'_>>> {
     Some(tokens)
 }
 
+/// The same, each with where it stands.
+pub(super) fn spans(text: &[u8]) -> Option<Vec<(Token<'_>, Range<usize>)>> {
+    let mut reader = Reader { rest: text };
+    let mut spans = Vec::new();
+    loop {
+        reader.skip_blanks()?;
+        let start = text.len() - reader.rest.len();
+        let Some(token) = reader.next()? else { return Some(spans) };
+        spans.push((token, start..text.len() - reader.rest.len()));
+    }
+}
+
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -60,58 +73,59 @@ impl<'a> Reader<'a> {
     /// `None`: it does not end. `Some(None)`: the end.
     #[expect(clippy::option_option, reason = "inside, beyond the end, without an end")]
     fn next(&mut self) -> Option<Option<Token<'a>>> {
+        self.skip_blanks()?;
+        let token = match self.rest {
+            [] => return Some(None),
+            [b'\'', ..] => self.string(false)?,
+            [b'e' | b'E', b'\'', ..] => {
+                self.take(1);
+                self.string(true)?
+            }
+            [b'b' | b'B' | b'x' | b'X' | b'n' | b'N', b'\'', ..] => {
+                self.take(1);
+                self.string(false)?;
+                Token::Opaque
+            }
+            [b'u' | b'U', b'&', b'\'', ..] => {
+                self.take(2);
+                self.string(false)?;
+                Token::Opaque
+            }
+            [b'u' | b'U', b'&', b'"', ..] => {
+                self.take(2);
+                self.quoted()?;
+                Token::Opaque
+            }
+            [b'"', ..] => self.quoted()?,
+            [b'$', ..] => self.dollar()?,
+            [byte, ..] if is_word_start(*byte) => {
+                let end = self.rest.iter().position(|b| !is_word(*b));
+                Token::Word(self.take(end.unwrap_or(self.rest.len())))
+            }
+            [b'0'..=b'9', ..] => {
+                let end = self.rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.');
+                Token::Number(self.take(end.unwrap_or(self.rest.len())))
+            }
+            [byte, rest @ ..] => {
+                self.rest = rest;
+                Token::Punct(*byte)
+            }
+        };
+        Some(Some(token))
+    }
+
+    /// White space and comments. `None`: a comment does not end.
+    fn skip_blanks(&mut self) -> Option<()> {
         loop {
-            let token = match self.rest {
-                [] => return Some(None),
-                [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, rest @ ..] => {
-                    self.rest = rest;
-                    continue;
-                }
+            match self.rest {
+                [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, rest @ ..] => self.rest = rest,
                 [b'-', b'-', ..] => {
                     let end = self.rest.iter().position(|b| matches!(b, b'\n' | b'\r'));
                     self.take(end.unwrap_or(self.rest.len()));
-                    continue;
                 }
-                [b'/', b'*', ..] => {
-                    self.block_comment()?;
-                    continue;
-                }
-                [b'\'', ..] => self.string(false)?,
-                [b'e' | b'E', b'\'', ..] => {
-                    self.take(1);
-                    self.string(true)?
-                }
-                [b'b' | b'B' | b'x' | b'X' | b'n' | b'N', b'\'', ..] => {
-                    self.take(1);
-                    self.string(false)?;
-                    Token::Opaque
-                }
-                [b'u' | b'U', b'&', b'\'', ..] => {
-                    self.take(2);
-                    self.string(false)?;
-                    Token::Opaque
-                }
-                [b'u' | b'U', b'&', b'"', ..] => {
-                    self.take(2);
-                    self.quoted()?;
-                    Token::Opaque
-                }
-                [b'"', ..] => self.quoted()?,
-                [b'$', ..] => self.dollar()?,
-                [byte, ..] if is_word_start(*byte) => {
-                    let end = self.rest.iter().position(|b| !is_word(*b));
-                    Token::Word(self.take(end.unwrap_or(self.rest.len())))
-                }
-                [b'0'..=b'9', ..] => {
-                    let end = self.rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.');
-                    Token::Number(self.take(end.unwrap_or(self.rest.len())))
-                }
-                [byte, rest @ ..] => {
-                    self.rest = rest;
-                    Token::Punct(*byte)
-                }
-            };
-            return Some(Some(token));
+                [b'/', b'*', ..] => self.block_comment()?,
+                _ => return Some(()),
+            }
         }
     }
 

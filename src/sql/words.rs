@@ -37,7 +37,7 @@ enum Spelled {
 use Spelled::{Prefix, Whole};
 
 /// Every word that matters.
-static WORDS: [(&str, Spelled, Word); 45] = [
+static WORDS: [(&str, Spelled, Word); 46] = [
     ("set", Whole, Word::Set),
     ("select", Whole, Word::Select),
     ("set_config", Whole, Word::Anywhere(Flag::SetConfig)),
@@ -58,6 +58,7 @@ static WORDS: [(&str, Spelled, Word); 45] = [
     ("declare", Whole, Word::Declare),
     ("dblink", Prefix, Word::Anywhere(Flag::Dblink)),
     ("prepare", Whole, Word::Opens(Flag::Prepare)),
+    ("execute", Whole, Word::Anywhere(Flag::Execute)),
     ("pg_advisory_lock", Whole, Word::Anywhere(Flag::AdvisoryLock)),
     ("pg_advisory_lock_shared", Whole, Word::Anywhere(Flag::AdvisoryLock)),
     ("pg_try_advisory_lock", Whole, Word::Anywhere(Flag::AdvisoryLock)),

@@ -60,7 +60,11 @@ impl Tie {
                 "pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory' \
                  AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() LIMIT 1"
             }
-            Self::Prepared => "pg_catalog.pg_prepared_statements WHERE from_sql LIMIT 1",
+            // Not those that the pooler prepares, which begin so.
+            Self::Prepared => {
+                "pg_catalog.pg_prepared_statements WHERE from_sql AND \
+                 pg_catalog.left(name, 9) OPERATOR(pg_catalog.<>) 'tenantry_' LIMIT 1"
+            }
         }
     }
 }

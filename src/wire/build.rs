@@ -116,6 +116,14 @@ pub fn query(sql: &str, out: &mut BytesMut) {
     framed(b'Q', out, |out| put_cstr(sql, out));
 }
 
+/// The same, of a text in the client's encoding.
+pub fn query_bytes(text: &[u8], out: &mut BytesMut) {
+    framed(b'Q', out, |out| {
+        out.put_slice(text);
+        out.put_u8(0);
+    });
+}
+
 /// `Parse`, `Bind` and `Execute` of the unnamed statement, without parameters and without `Sync`.
 pub fn unnamed_statement(sql: &str, out: &mut BytesMut) {
     framed(b'P', out, |out| {
@@ -123,10 +131,26 @@ pub fn unnamed_statement(sql: &str, out: &mut BytesMut) {
         put_cstr(sql, out);
         out.put_u16(0);
     });
-    // Bind: portal "", statement "", no formats, no parameters, no result formats.
-    out.put_slice(b"B\x00\x00\x00\x0c\0\0\0\0\0\0\0\0");
-    // Execute: portal "", no row limit.
-    out.put_slice(b"E\x00\x00\x00\x09\0\0\0\0\0");
+    bind(b"", b"", out);
+    execute(b"", out);
+}
+
+/// `Bind` of a statement to a portal: no formats, no parameters, results as text.
+pub fn bind(portal: &[u8], statement: &[u8], out: &mut BytesMut) {
+    out.put_u8(b'B');
+    let len = 4 + portal.len() + 1 + statement.len() + 1 + 6;
+    out.put_u32(u32::try_from(len).expect("names are short"));
+    for part in [portal, b"\0", statement, b"\0", &[0; 6]] {
+        out.put_slice(part);
+    }
+}
+
+/// `Execute` of a portal, without a limit of rows.
+pub fn execute(portal: &[u8], out: &mut BytesMut) {
+    out.put_u8(b'E');
+    out.put_u32(u32::try_from(4 + portal.len() + 1 + 4).expect("a name is short"));
+    out.put_slice(portal);
+    out.put_slice(&[0; 5]);
 }
 
 /// `Parse`, `Bind`, `Execute` and `Sync` of the unnamed statement, with one text as its parameter.
@@ -158,9 +182,18 @@ pub fn parse(name: &[u8], tail: &[u8], out: &mut BytesMut) {
 
 /// `Close` of a statement.
 pub fn close_statement(name: &[u8], out: &mut BytesMut) {
+    close(b'S', name, out);
+}
+
+/// `Close` of a portal.
+pub fn close_portal(name: &[u8], out: &mut BytesMut) {
+    close(b'P', name, out);
+}
+
+fn close(kind: u8, name: &[u8], out: &mut BytesMut) {
     out.put_u8(b'C');
     out.put_u32(u32::try_from(4 + 1 + name.len() + 1).expect("a name is short"));
-    out.put_u8(b'S');
+    out.put_u8(kind);
     out.put_slice(name);
     out.put_u8(0);
 }

@@ -65,6 +65,30 @@ on_both! {
         assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
     }
 
+    async fn what_was_refused_cannot_be_bound_later(db: &Database) {
+        let pooler = with(db, 1, "guard = \"reject\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let before = wire.run(SEEN).await.unwrap();
+        for begin in [false, true] {
+            if begin {
+                wire.run("begin").await.unwrap();
+            }
+            for unit in [vec![batch("set search_path to umbra"), sync()], vec![parse("", "set search_path to umbra"), sync()]] {
+                assert_eq!(refused(&mut wire, &unit.concat()).await.0, "42501");
+                if begin {
+                    wire.run("rollback and chain").await.unwrap();
+                }
+                raw(&pooler, "umbra").await.send(&query("select 1")).await;
+                assert_eq!(refused(&mut wire, &[bind("", ""), execute("", 0), sync()].concat()).await.0, "26000");
+                if begin {
+                    wire.run("rollback and chain").await.unwrap();
+                }
+            }
+        }
+        wire.run("rollback").await.unwrap();
+        assert_eq!(wire.run(SEEN).await.unwrap(), before);
+    }
+
     async fn what_a_function_sets_unseen_is_taken_back(db: &Database) {
         let pooler = with(db, 1, "guard = \"reject\"\n").await;
         let sneak = "create function acme.sneak() returns void language sql as $$ select set_config('search_path', 'umbra', false) $$";

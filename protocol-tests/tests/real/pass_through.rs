@@ -20,7 +20,7 @@ async fn verifier(db: &Database) -> String {
 
 /// No password for servers anywhere.
 fn toml(db: &Database, users: &str) -> String {
-    let cluster = db.toml(2).replace("password = \"pw\"\n", "");
+    let cluster = db.toml(1).replace("password = \"pw\"\n", "");
     format!("{cluster}{users}{BY_SCHEMA}")
 }
 

@@ -20,7 +20,24 @@ const TEXTS: [&str; 8] = [
     "insert into who select 'x' where false",
     "",
 ];
-const QUERIES: [&str; 12] = [
+// Nothing with parameters has a name that is bound: in a block that has failed, PostgreSQL would count
+// them first, where we can prepare nothing.
+const QUERIES: [&str; 27] = [
+    "prepare a as select 1",
+    "/* c */ Prepare C (int, text) as select $1, $2; -- d",
+    "prepare \"tenantry_1\" as select name from who",
+    "prepare a as selec",
+    "prepare a as select nothing",
+    "prepare \"a long name with spaces\" as insert into who select 'x' where false",
+    "execute a",
+    "EXECUTE C(1 + 6, 'x');",
+    "execute c('seven')",
+    "execute a(1)",
+    "execute tenantry_1",
+    "execute \"a long name with spaces\"('y')",
+    "explain (costs off) execute a",
+    "prepare b as select 3; execute b",
+    "execute a; select 2",
     "begin",
     "commit",
     "rollback",

@@ -63,7 +63,7 @@ const STATEMENTS: [&str; 44] = [
 /// new server and as empty on one where somebody ever has: the one difference that is known.
 const SEEN: &str = "select x from unnest(array['a=' || coalesce(current_setting('app.a', true), ''), 'b=' || coalesce(current_setting('app.b', true), ''), \
     'user=' || current_user, 'listens=' || (select count(*) from pg_listening_channels()), \
-    'prepared=' || (select count(*) from pg_prepared_statements where from_sql)]) x union all \
+    'prepared=' || (select count(*) from pg_prepared_statements where from_sql and name not like 'tenantry%')]) x union all \
     select name || '=' || setting from pg_settings where name not like 'transaction_%' and name not like 'plpgsql.%' and context <> 'internal'";
 
 /// What the one has and the other has not.

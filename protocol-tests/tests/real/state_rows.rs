@@ -109,11 +109,7 @@ const ROWS: [Row; 38] = [
         &[Simple("SET app.custom TO 'it''s \\ mine'")],
         "select coalesce(current_setting('app.custom', true), '')",
     ),
-    tied(
-        "PREPARE",
-        &[Simple("PREPARE p1 AS SELECT 1")],
-        "select count(*) from pg_prepared_statements where name = 'p1'",
-    ),
+    row("PREPARE", &[Simple("PREPARE p1 (int) AS SELECT $1")], "execute p1(7)"),
     tied(
         "temporary table",
         &[Simple("CREATE TEMP TABLE mine (a int)")],
@@ -154,7 +150,7 @@ const ROWS: [Row; 38] = [
     row(
         "PREPARE; DEALLOCATE",
         &[Simple("PREPARE p1 AS SELECT 1"), Simple("DEALLOCATE p1")],
-        "select count(*) from pg_prepared_statements where name = 'p1'",
+        "execute p1",
     ),
     row("SET NAMES", &[Simple("SET NAMES 'LATIN1'")], "select current_setting('client_encoding')"),
     row("SET SCHEMA", &[Simple("SET SCHEMA 'umbra'")], PATH),
@@ -200,16 +196,19 @@ async fn act(wire: &mut Wire, steps: &[Step]) {
     }
 }
 
-async fn probe(wire: &mut Wire, row: &Row) -> Result<Vec<String>, String> {
+async fn probe(wire: &mut Wire, row: &Row) -> Seen {
     wire.run(row.probe).await
 }
 
+/// What a probe says, or the SQLSTATE.
+type Seen = Result<Vec<String>, String>;
+
 /// What is right: the same on a connection of one's own, and on a fresh one.
-async fn oracle(db: &Database, row: &Row) -> (Vec<String>, Vec<String>) {
+async fn oracle(db: &Database, row: &Row) -> (Seen, Seen) {
     let mut own = db.wire("-c search_path=acme,\\ public -c app.tenant=acme").await;
-    let fresh = probe(&mut own, row).await.unwrap();
+    let fresh = probe(&mut own, row).await;
     act(&mut own, row.does).await;
-    (probe(&mut own, row).await.unwrap(), fresh)
+    (probe(&mut own, row).await, fresh)
 }
 
 async fn acme(pooler: &Pooler) -> Wire {
@@ -224,7 +223,7 @@ async fn cell(db: &Database, pooler: &Pooler, row: &Row, servers: usize) -> Resu
     act(&mut a, row.does).await;
     for round in 0..3 {
         let seen = probe(&mut a, row).await;
-        if seen.as_ref() != Ok(&mine) {
+        if seen != mine {
             return Err(format!("the client sees {seen:?}, not {mine:?}, in round {round}"));
         }
         // One that waits in vain is enough.
@@ -233,7 +232,7 @@ async fn cell(db: &Database, pooler: &Pooler, row: &Row, servers: usize) -> Resu
         for other in &mut others[..watching] {
             let seen = probe(other, row).await;
             let waits = row.ties && servers == 1 && seen == Err("53300".to_owned());
-            if seen.as_ref() != Ok(&fresh) && !waits {
+            if seen != fresh && !waits {
                 return Err(format!("another client sees {seen:?}, not {fresh:?}"));
             }
         }
@@ -244,7 +243,7 @@ async fn cell(db: &Database, pooler: &Pooler, row: &Row, servers: usize) -> Resu
         let mut next = acme(pooler).await;
         let pid = next.run(pids).await;
         let seen = probe(&mut next, row).await;
-        if seen.as_ref() != Ok(&fresh) {
+        if seen != fresh {
             return Err(format!("after it left, server {pid:?} shows {seen:?}, not {fresh:?}"));
         }
     }

@@ -1,0 +1,202 @@
+//! `PREPARE` and `EXECUTE` in SQL: the same names as those of the protocol, on any server.
+//!
+//! A plain one, alone in a simple query, goes to the server under the statement's name there; what the
+//! server lacks is prepared in front. Where a name is given or used otherwise (EXPLAIN EXECUTE, many
+//! statements, the extended protocol) the session gets a server of its own, with all its statements
+//! under their own names.
+
+use bytes::{BufMut, BytesMut};
+
+use super::changes::Pinned;
+use super::prepared::OwnName;
+use super::refusal::{Refusal, Severity};
+use super::session::Session;
+use crate::flow::Reply;
+use crate::prepared::{Key, Maker, Op, PREFIX, Statement};
+use crate::sql::{Flag, Flags, Named, executed, executes, prepares};
+use crate::wire::backend::tag as reply;
+use crate::wire::build;
+use crate::wire::frontend::{Names as Said, tag};
+
+/// Statement and portal that make a `PREPARE` of the pooler's own run.
+const MAKER: &[u8] = b"tenantry_maker";
+
+/// Replies to `Parse`, `Bind` and `Close`.
+const MADE: [u8; 3] = [reply::PARSE_COMPLETE, reply::BIND_COMPLETE, reply::CLOSE_COMPLETE];
+
+impl Session {
+    /// A simple query goes out in other words. `false`: it goes as it is.
+    pub(super) fn rewrite_sql(&mut self, text: &[u8], flags: Flags) -> bool {
+        let done = if flags == Flags::one(Flag::Prepare) {
+            prepares(text).is_some_and(|named| self.rewrite_prepare(text, &named))
+        } else if flags == Flags::one(Flag::Execute) {
+            executes(text).is_some_and(|named| self.rewrite_execute(text, &named))
+        } else {
+            false
+        };
+        if done {
+            self.forget_unnamed();
+        }
+        done
+    }
+
+    fn rewrite_prepare(&mut self, text: &[u8], named: &Named) -> bool {
+        let known = self.names.get_or_insert_default();
+        let exists = known.get(&named.name).is_some();
+        let has_room = known.has_room() && !named.name.is_empty();
+        let definition = &text[named.at.end..named.end];
+        let statement = self.shared.statements.get_prepared(definition).filter(|_| has_room);
+        let Some(statement) = statement else { return false };
+        // If the server has it already, PostgreSQL is still to say what it thinks of it.
+        let (own, parses) = match (!exists).then(|| self.place(&statement)) {
+            Some((own, true)) => (own, Some(self.key(&statement))),
+            Some((_, false)) | None => (self.dead_name(), None),
+        };
+        self.write_statement(text, named, own.bytes());
+        build::execute(b"", &mut self.link.rewritten);
+        self.exchange.owe_unasked(&MADE);
+        if exists {
+            let name = String::from_utf8_lossy(&named.name).into_owned();
+            self.owe(Reply::PreparedUnasked, Op::Other);
+            self.refuse_statement(&Refusal::DuplicateStatement { name });
+        } else {
+            self.exchange.owe(Reply::Prepared);
+            self.names.get_or_insert_default().insert(&named.name, statement, parses);
+        }
+        self.end_statement();
+        true
+    }
+
+    fn rewrite_execute(&mut self, text: &[u8], named: &Named) -> bool {
+        let known = self.names.as_ref().and_then(|names| names.get(&named.name).cloned());
+        let Some(statement) = known else {
+            // In a block that has failed, PostgreSQL says that first.
+            let is_sound = !self.exchange.in_block() || self.exchange.in_sound_block();
+            if named.name.starts_with(PREFIX) && is_sound {
+                let name = String::from_utf8_lossy(&named.name).into_owned();
+                self.refuse_statement(&Refusal::UnknownStatement { name });
+                self.end_statement();
+                return true;
+            }
+            return false;
+        };
+        self.note_bind(&statement, None);
+        let before = self.link.rewritten.len();
+        let own = self.provide(&statement);
+        if self.link.rewritten.len() > before {
+            self.end_making();
+        }
+        let renamed = [&text[..named.at.start], own.bytes(), &text[named.at.end..]].concat();
+        build::query_bytes(&renamed, &mut self.link.rewritten);
+        self.exchange.on_client(tag::QUERY, Said::Unnamed);
+        true
+    }
+
+    /// `Parse` and `Bind` of the text with another name in it. The unnamed statement is closed again: a
+    /// simple query leaves none.
+    fn write_statement(&mut self, text: &[u8], named: &Named, own: &[u8]) {
+        let tail = [&text[..named.at.start], own, &text[named.at.end..], b"\0\0\0"].concat();
+        let out = &mut self.link.rewritten;
+        build::parse(b"", &tail, out);
+        build::bind(b"", b"", out);
+        build::close_unnamed_statement(out);
+    }
+
+    fn end_statement(&mut self) {
+        self.link.rewritten.put_slice(build::SYNC);
+        self.exchange.on_client(tag::SYNC, Said::Other);
+    }
+
+    fn refuse_statement(&mut self, refusal: &Refusal) {
+        let mut told = BytesMut::new();
+        refusal.write(Severity::Error, &mut told);
+        build::failing_execute(&mut self.link.rewritten);
+        self.owe(Reply::Refused, Op::Refused(told.freeze()));
+    }
+
+    fn dead_name(&mut self) -> OwnName {
+        let linked = self.link.linked.as_mut();
+        OwnName::new(linked.map_or(0, |linked| linked.server().held.take_dead()))
+    }
+
+    /// Makes a statement on the server, under a name, by what made it first.
+    pub(super) fn make(&mut self, statement: &Statement, name: &[u8], key: Option<Key>) {
+        let out = &mut self.link.rewritten;
+        if statement.maker == Maker::Parse {
+            build::parse(name, &statement.tail, out);
+            match key {
+                Some(key) => self.owe(Reply::ParsedUnasked, Op::Parse(key)),
+                None => self.exchange.owe_unasked(&[reply::PARSE_COMPLETE]),
+            }
+            return;
+        }
+        self.run_unasked(&[b"PREPARE ", name, &statement.tail].concat());
+        match key {
+            Some(key) => self.owe(Reply::PreparedUnasked, Op::Parse(key)),
+            None => self.exchange.owe_unasked(&[reply::COMMAND_COMPLETE]),
+        }
+        self.exchange.owe_unasked(&[reply::CLOSE_COMPLETE; 2]);
+    }
+
+    /// Runs a text beside the client's own unnamed statement and portal. `CommandComplete` and two times
+    /// `CloseComplete` are still to be owed.
+    fn run_unasked(&mut self, text: &[u8]) {
+        let out = &mut self.link.rewritten;
+        // One that failed may have left its maker.
+        build::close_statement(MAKER, out);
+        build::parse(MAKER, &[text, b"\0\0\0"].concat(), out);
+        build::bind(MAKER, MAKER, out);
+        build::execute(MAKER, out);
+        build::close_portal(MAKER, out);
+        build::close_statement(MAKER, out);
+        let made = [reply::CLOSE_COMPLETE, reply::PARSE_COMPLETE, reply::BIND_COMPLETE];
+        self.exchange.owe_unasked(&made);
+    }
+
+    /// What follows is not to be skipped behind an error of what was put in front of it.
+    fn end_making(&mut self) {
+        self.link.rewritten.put_slice(build::SYNC);
+        self.exchange.owe_sync();
+    }
+
+    /// A text that passes as it is gives or uses a name: the server gets all of them as they are, and the
+    /// session stays there. Not in the middle of a pipeline, nor where nothing can be prepared.
+    pub(super) fn make_all_if_used(&mut self, text: &[u8], flags: Flags) {
+        let can = !self.exchange.is_unsynced()
+            && (!self.exchange.in_block() || self.exchange.in_sound_block());
+        let names = self.names.get_or_insert_default();
+        let uses = flags.contains(Flag::Prepare)
+            || executed(text).iter().any(|name| names.get(name).is_some());
+        if !uses || !can || self.has_own_names {
+            return;
+        }
+        let all: Vec<_> = names.iter().map(|(name, made)| (name.to_vec(), made.clone())).collect();
+        names.clear();
+        self.run_unasked(b"DEALLOCATE ALL");
+        self.exchange.owe_unasked(&[
+            reply::COMMAND_COMPLETE,
+            reply::CLOSE_COMPLETE,
+            reply::CLOSE_COMPLETE,
+        ]);
+        if let Some(linked) = &mut self.link.linked {
+            linked.server().held.clear();
+        }
+        for (name, statement) in all {
+            match statement.maker {
+                Maker::Parse => self.make(&statement, &name, None),
+                Maker::Prepare => self.make(&statement, &quoted(&name), None),
+            }
+        }
+        self.end_making();
+        self.has_own_names = true;
+        self.pin_to_server(Pinned::Lasting("EXECUTE that is not plain"));
+    }
+}
+
+fn quoted(name: &[u8]) -> Vec<u8> {
+    let doubled = name.iter().flat_map(|byte| match byte {
+        b'"' => &b"\"\""[..],
+        _ => std::slice::from_ref(byte),
+    });
+    [b"\"", &*doubled.copied().collect::<Vec<_>>(), b"\""].concat()
+}

@@ -1,0 +1,124 @@
+//! `PREPARE name ...` and `EXECUTE name ...`, alone and plain: the name can be another one on the server.
+
+use std::ops::Range;
+
+use super::tokens::{Token, spans, tokens};
+
+/// Longest name, in bytes: PostgreSQL cuts longer ones.
+const NAME_LEN_MAX: usize = 63;
+
+/// A statement about a prepared one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name, as PostgreSQL folds it.
+    pub name: Vec<u8>,
+    /// Where it stands in the text.
+    pub at: Range<usize>,
+    /// Where the statement ends: before its `;`.
+    pub end: usize,
+}
+
+/// The text is a PREPARE and nothing else.
+#[must_use]
+pub fn prepares(text: &[u8]) -> Option<Named> {
+    lone(text, "prepare")
+        .filter(|(_, next)| next.as_ref().is_some_and(|n| *n == Token::Punct(b'(') || n.is("as")))
+        .map(|(named, _)| named)
+}
+
+/// The text is an EXECUTE and nothing else.
+#[must_use]
+pub fn executes(text: &[u8]) -> Option<Named> {
+    lone(text, "execute")
+        .filter(|(_, next)| next.as_ref().is_none_or(|next| *next == Token::Punct(b'(')))
+        .map(|(named, _)| named)
+}
+
+/// Names that stand behind an `EXECUTE` anywhere in a text: in an EXPLAIN, or one of many statements.
+#[must_use]
+pub fn executed(text: &[u8]) -> Vec<Vec<u8>> {
+    let tokens = tokens(text).unwrap_or_default();
+    let pairs = tokens.windows(2).filter(|pair| pair[0].is("execute"));
+    pairs.filter_map(|pair| folded(&pair[1])).collect()
+}
+
+fn folded(token: &Token<'_>) -> Option<Vec<u8>> {
+    let name = match token {
+        Token::Word(word) => word.to_ascii_lowercase(),
+        Token::Quoted(quoted) => quoted.to_vec(),
+        _ => return None,
+    };
+    (name.is_ascii() && name.len() <= NAME_LEN_MAX).then_some(name)
+}
+
+/// `keyword name`, the only statement of the text; and what comes behind the name.
+fn lone<'a>(text: &'a [u8], keyword: &str) -> Option<(Named, Option<Token<'a>>)> {
+    let mut tokens = spans(text)?;
+    let end = match tokens.last() {
+        Some((Token::Punct(b';'), span)) => {
+            let end = span.start;
+            tokens.pop();
+            end
+        }
+        last => last?.1.end,
+    };
+    if tokens.iter().any(|(token, _)| *token == Token::Punct(b';')) {
+        return None;
+    }
+    let mut tokens = tokens.into_iter();
+    tokens.next().filter(|(first, _)| first.is(keyword))?;
+    let (name, at) = tokens.next()?;
+    let named = Named { name: folded(&name)?, at, end };
+    Some((named, tokens.next().map(|(token, _)| token)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_plain_is_read() {
+        let read = |named: Option<Named>, text: &str| {
+            named.map(|n| {
+                let name = String::from_utf8(n.name).unwrap();
+                (name, text[n.at.clone()].to_owned(), text[n.at.end..n.end].to_owned())
+            })
+        };
+        let some = |name: &str, said: &str, rest: &str| {
+            Some((name.to_owned(), said.to_owned(), rest.to_owned()))
+        };
+        for (text, want) in [
+            ("PREPARE s AS select 1", some("s", "s", " AS select 1")),
+            (
+                "/* c */ prepare Big (int, text) as select $1; -- d",
+                some("big", "Big", " (int, text) as select $1"),
+            ),
+            (
+                "prepare \"Odd\"\"Name\" as select ';' ;",
+                some("Odd\"Name", "\"Odd\"\"Name\"", " as select ';' "),
+            ),
+            ("prepare s as select 1; select 2", None),
+            ("prepare transaction 'x'", None),
+            ("prepare s", None),
+            ("prepare schl\u{fc}ssel as select 1", None),
+            ("prepare s as select 'unterminated", None),
+        ] {
+            assert_eq!(read(prepares(text.as_bytes()), text), want, "{text}");
+        }
+        for (text, want) in [
+            ("execute s", some("s", "s", "")),
+            ("EXECUTE S (1, 'a;b') ;", some("s", "S", " (1, 'a;b') ")),
+            ("execute s(1); execute s(2)", None),
+            ("explain execute s", None),
+            ("execute", None),
+            ("execute function x()", None),
+        ] {
+            assert_eq!(read(executes(text.as_bytes()), text), want, "{text}");
+        }
+        assert_eq!(
+            executed(b"explain execute A(1); create table x as execute \"B\""),
+            [b"a", b"B"]
+        );
+        assert!(executed(b"select 'execute a'").is_empty());
+    }
+}
