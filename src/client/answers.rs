@@ -32,7 +32,7 @@ impl Session {
         match (reply, op) {
             (Reply::Known, _) => self.tell_instead(count, build::PARSE_COMPLETE),
             (Reply::Refused, Some(Op::Refused(told))) => {
-                self.undo_skipped(1);
+                self.undo_unit(1);
                 self.tell_instead(count, &told);
             }
             _ => self.pass(count),
@@ -46,7 +46,7 @@ impl Session {
 
     /// The error will be told in the place of the one that it leads to.
     pub(super) fn foretell(&mut self, count: usize) {
-        self.undo_skipped(0);
+        self.undo_unit(0);
         let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
         let told = Bytes::copy_from_slice(frame);
         self.names.get_or_insert_default().push(Op::Refused(told));
@@ -64,6 +64,19 @@ impl Session {
         let body = [before, name, &behind[digits..]].concat();
         let len = u32::try_from(body.len() + 4).ok()?;
         Some([&[tag::ERROR], &len.to_be_bytes()[..], &body].concat())
+    }
+
+    /// An error: what was to follow in the unit does not happen. `known` of the skipped messages were dealt
+    /// with.
+    pub(super) fn undo_unit(&mut self, known: usize) {
+        self.note_doubt();
+        self.undo_skipped(known);
+        if self.exchange.take_unnamed_lost() {
+            self.forget_unnamed();
+        }
+        if let Some(names) = &mut self.names {
+            names.not_deallocated();
+        }
     }
 
     /// The server has skipped messages after an error; `known` of them were dealt with.

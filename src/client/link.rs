@@ -61,8 +61,8 @@ pub(super) struct Link {
     pub(super) confirmed: bool,
     /// What was written anew of the client's messages, and goes out before the rest of them.
     pub(super) rewritten: BytesMut,
-    /// The server was asked for its answer to a COPY that the client has ended.
-    pub(super) asked_for_end_of_copy: bool,
+    /// The server was asked for the answers to what was sent of the unit.
+    pub(super) asked: bool,
     /// A statement that the server had before is used.
     pub(super) reuses: bool,
     /// The unit is kept until the first answer to it: such a statement may turn out to be stale, and

@@ -126,18 +126,21 @@ impl Session {
         }
         // What these do depends on where the transaction stands.
         let sql = flags.contains(Flag::Deallocate) || flags.intersects(SAYS_NAMES);
-        let disguises = sql || self.has_disguised();
+        if self.deallocates == Deallocates::InThisUnit && !self.exchange.is_busy() {
+            self.deallocates = Deallocates::No;
+        }
         let waits = self.exchange.ends_copy()
-            || (disguises && self.exchange.owes_ready())
-            || self.deallocates == Deallocates::InEarlierUnit
+            || (sql && self.exchange.owes_ready())
+            || self.has_disguised()
+            || self.deallocates != Deallocates::No
             || self.names.as_ref().is_some_and(|names| names.must_wait());
         if waits {
-            self.ask_for_end_of_copy();
+            self.ask();
         }
         if waits || (self.link.confirmed && self.has_rewritten_enough()) {
             return Some(Step::NeedsMore);
         }
-        self.link.asked_for_end_of_copy = false;
+        self.link.asked = false;
         self.rewrite_what_is_before();
         // Taken out, because what is in it is read while the session changes.
         let inbound = std::mem::take(&mut self.inbound);
@@ -170,12 +173,12 @@ impl Session {
         self.link.sent = self.units.scanned;
     }
 
-    /// Behind a COPY of the extended protocol the server keeps its answer to itself until a `Sync`,
-    /// which may stand behind what waits for that answer.
-    fn ask_for_end_of_copy(&mut self) {
-        if self.exchange.ends_copy()
-            && !std::mem::replace(&mut self.link.asked_for_end_of_copy, true)
-        {
+    /// The server keeps its answers to itself until a `Sync`, which may stand behind what waits for them:
+    /// the end of a COPY, or a DEALLOCATE in the same unit.
+    fn ask(&mut self) {
+        let deallocates = self.deallocates == Deallocates::InThisUnit || self.has_disguised();
+        let in_unit = self.exchange.ends_copy() || deallocates;
+        if in_unit && !std::mem::replace(&mut self.link.asked, true) {
             self.rewrite_what_is_before();
             self.link.rewritten.extend_from_slice(FLUSH);
         }
@@ -419,7 +422,8 @@ impl Session {
         let known = deallocated(text)
             .filter(|name| self.names.as_ref().is_some_and(|names| names.get(name).is_some()));
         let (Some(name), Some(names)) = (known, self.names.as_mut()) else {
-            if flags.intersects(SAYS_NAMES) && message == tag::QUERY {
+            let says = SAYS_NAMES.union(Flags::one(Flag::Deallocate));
+            if flags.intersects(says) && message == tag::QUERY && self.has_virtual_names() {
                 self.make_all_if_used(text, flags);
             }
             self.note(flags, Some(text));

@@ -13,7 +13,7 @@ use super::refusal::{Refusal, Severity};
 use super::session::Session;
 use crate::flow::Reply;
 use crate::prepared::{Key, Maker, Op, PREFIX, Statement};
-use crate::sql::{Flag, Flags, Named, executed, executes, prepares};
+use crate::sql::{Flag, Flags, Named, executes, prepares, used};
 use crate::wire::backend::tag as reply;
 use crate::wire::build;
 use crate::wire::frontend::{Names as Said, tag};
@@ -166,7 +166,7 @@ impl Session {
             && (!self.exchange.in_block() || self.exchange.in_sound_block());
         let names = self.names.get_or_insert_default();
         let uses = flags.contains(Flag::Prepare)
-            || executed(text).iter().any(|name| names.get(name).is_some());
+            || used(text).iter().any(|name| names.get(name).is_some());
         if !uses || !can || self.has_own_names {
             return;
         }

@@ -202,14 +202,7 @@ impl Session {
 
     /// `true`: the client does not hear of it, because the unit is sent once more.
     fn on_error(&mut self, error: Option<ServerError>) -> bool {
-        self.note_doubt();
-        self.undo_skipped(0);
-        if self.exchange.take_unnamed_lost() {
-            self.forget_unnamed();
-        }
-        if let Some(names) = &mut self.names {
-            names.not_deallocated();
-        }
+        self.undo_unit(0);
         let Some(error) = error else { return false };
         self.link.fatal |= matches!(error.field(b'V'), "FATAL" | "PANIC");
         self.link.sends_again = self.heal(&error) && self.link.keeps_unit && !self.link.inside;

@@ -26,5 +26,5 @@ pub use deallocate::deallocated;
 pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use lone_set::{LoneSet, lone_set, lone_set_path};
-pub use prepare::{Named, executed, executes, prepares};
+pub use prepare::{Named, executes, prepares, used};
 pub use settings::{COMPUTED, Settings};

@@ -34,11 +34,13 @@ pub fn executes(text: &[u8]) -> Option<Named> {
         .map(|(named, _)| named)
 }
 
-/// Names that stand behind an `EXECUTE` anywhere in a text: in an EXPLAIN, or one of many statements.
+/// Names that stand behind an `EXECUTE` or a `DEALLOCATE` anywhere in a text: in an EXPLAIN, or one of
+/// many statements.
 #[must_use]
-pub fn executed(text: &[u8]) -> Vec<Vec<u8>> {
+pub fn used(text: &[u8]) -> Vec<Vec<u8>> {
     let tokens = tokens(text).unwrap_or_default();
-    let pairs = tokens.windows(2).filter(|pair| pair[0].is("execute"));
+    let uses = |word: &Token<'_>| ["execute", "deallocate", "prepare"].iter().any(|w| word.is(w));
+    let pairs = tokens.windows(2).filter(|pair| uses(&pair[0]));
     pairs.filter_map(|pair| folded(&pair[1])).collect()
 }
 
@@ -115,10 +117,8 @@ mod tests {
         ] {
             assert_eq!(read(executes(text.as_bytes()), text), want, "{text}");
         }
-        assert_eq!(
-            executed(b"explain execute A(1); create table x as execute \"B\""),
-            [b"a", b"B"]
-        );
-        assert!(executed(b"select 'execute a'").is_empty());
+        assert_eq!(used(b"explain execute A(1); create table x as execute \"B\""), [b"a", b"B"]);
+        assert_eq!(used(b"deallocate a; deallocate prepare b").last().unwrap(), b"b");
+        assert!(used(b"select 'execute a'").is_empty());
     }
 }

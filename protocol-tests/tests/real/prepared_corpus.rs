@@ -22,13 +22,15 @@ const TEXTS: [&str; 8] = [
 ];
 // Nothing with parameters has a name that is bound: in a block that has failed, PostgreSQL would count
 // them first, where we can prepare nothing.
-const QUERIES: [&str; 27] = [
+const QUERIES: [&str; 29] = [
+    "select 1; deallocate a",
+    "deallocate all; select 1",
     "prepare a as select 1",
     "/* c */ Prepare C (int, text) as select $1, $2; -- d",
     "prepare \"tenantry_1\" as select name from who",
     "prepare a as selec",
     "prepare a as select nothing",
-    "prepare \"a long name with spaces\" as insert into who select 'x' where false",
+    "prepare \"a long name with spaces\" as select 'x' where false",
     "execute a",
     "EXECUTE C(1 + 6, 'x');",
     "execute c('seven')",
@@ -66,6 +68,10 @@ fn message(rng: &mut StdRng) -> Vec<u8> {
         }
         8 => describe('S', name),
         9 => close('S', name),
+        10 if rng.random_bool(0.3) => {
+            let ends = ["deallocate all", "deallocate a", "deallocate b"][rng.random_range(0..3)];
+            [parse("", ends), bind("", ""), execute("", 0)].concat()
+        }
         10 => [parse("", text), bind("", ""), describe('P', ""), execute("", 0)].concat(),
         _ => bind("", name),
     }
