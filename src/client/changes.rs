@@ -14,7 +14,7 @@ use crate::pool::Taint;
 use crate::server::Parameters;
 use crate::sql::{Flag, Flags, Settings};
 use crate::tenant::{GucName, Observed, Question, SessionState, Tie, Ties};
-use crate::wire::frontend::bound_text;
+use crate::wire::frontend::{Names, bound_text, tag};
 
 /// Most settings that are followed for one client, its own and those of its tenant.
 pub(super) const SETTINGS_MAX: usize = 256;
@@ -183,6 +183,19 @@ impl Session {
         changes.may_prove_reset |= settings.all && settings.resets;
         changes.may_prove_reset &= lasting.is_none();
         changes.ask(settings, flags);
+    }
+
+    /// A message about a statement under its own name, which is not known when it is bound.
+    pub(super) fn note_own_name(&mut self, message: u8, said: Names, flags: Flags) {
+        match (message, said) {
+            (tag::PARSE, Names::Statement) => self.own_flags = self.own_flags.union(flags),
+            (tag::BIND, Names::Statement) if self.own_flags.intersects(Flags::SETTINGS) => {
+                let changes = self.changes.get_or_insert_default();
+                (changes.question.all, changes.question.resets) = (true, true);
+                changes.is_below_home = true;
+            }
+            _ => {}
+        }
     }
 
     /// A `Bind` may carry the name of a setting. `body`: all of it, if it is all there.

@@ -39,7 +39,7 @@ impl Session {
         let Some(changes) = self.changes.take() else { return Next::Go };
         let before = Arc::clone(&self.target);
         let mut question = changes.question(&before.session);
-        if matches!(self.pin, Some(Pinned::Tied(_))) {
+        if matches!(self.pin, Some(Pinned::Tied(_))) || changes.may_prove_reset {
             // What it is tied by may be anything by now, and must not be taken for gone.
             question.ties = Ties::ALL;
         }

@@ -205,6 +205,7 @@ impl Session {
         }
         if !self.has_virtual_names() {
             self.note(flags, super::units::text(message, body));
+            self.note_own_name(message, statement_named(message, body)?, flags);
             return None;
         }
         match message {

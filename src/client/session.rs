@@ -23,6 +23,7 @@ use crate::net::{Buffer, Phase, Stream};
 use crate::pool::{Acquired, Checkout, Registration, Seat, Taint, Waiting};
 use crate::prepared::Names;
 use crate::server::{Parameters, Target};
+use crate::sql::Flags;
 
 /// What a login yields.
 pub(super) struct Parts {
@@ -67,6 +68,8 @@ pub struct Session {
     pub(super) deallocates: Deallocates,
     /// Its server has its statements under their own names, until it is pinned no more.
     pub(super) has_own_names: bool,
+    /// What statements under their own names may do when they are bound.
+    pub(super) own_flags: Flags,
     /// What it did to the server it holds.
     pub(super) taint: Taint,
     /// What the server is to be asked when the transaction is over.
@@ -117,6 +120,7 @@ impl Session {
             names: None,
             deallocates: Deallocates::No,
             has_own_names: false,
+            own_flags: Flags::NONE,
             taint: Taint::None,
             changes: None,
             registration: parts.registration,

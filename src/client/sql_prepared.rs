@@ -182,6 +182,7 @@ impl Session {
             linked.server().held.clear();
         }
         for (name, statement) in all {
+            self.own_flags = self.own_flags.union(statement.flags);
             match statement.maker {
                 Maker::Parse => self.make(&statement, &name, None),
                 Maker::Prepare => self.make(&statement, &quoted(&name), None),

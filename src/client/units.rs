@@ -197,6 +197,7 @@ impl Session {
                 if tag == tag::BIND {
                     self.note_bound(None);
                 }
+                self.note_own_name(tag, Names::Statement, flags);
                 self.end_message(tag)
             }
         }
@@ -226,6 +227,7 @@ impl Session {
         }
         if !rewritten {
             self.pin_if_named(tag, names);
+            self.note_own_name(tag, names, flags);
         }
         // What a named statement does, it does when it is bound.
         let is_later = rewritten

@@ -23,7 +23,7 @@ pub enum Tie {
     Cursor,
     /// A session-level advisory lock.
     AdvisoryLock,
-    /// `PREPARE`, in SQL.
+    /// A prepared statement under the client's own name.
     Prepared,
 }
 
@@ -62,7 +62,7 @@ impl Tie {
             }
             // Not those that the pooler prepares, which begin so.
             Self::Prepared => {
-                "pg_catalog.pg_prepared_statements WHERE from_sql AND \
+                "pg_catalog.pg_prepared_statements WHERE \
                  pg_catalog.left(name, 9) OPERATOR(pg_catalog.<>) 'tenantry_' LIMIT 1"
             }
         }

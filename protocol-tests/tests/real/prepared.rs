@@ -437,6 +437,26 @@ on_both! {
         assert_eq!(run(&mut wire, "s").await.unwrap(), pid);
     }
 
+    async fn a_reset_under_a_name_of_its_own_returns_to_the_tenants_path(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let bare = format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}", db.toml(2));
+        let unprepared = Pooler::start_with("max_prepared_statements = 0", &bare).await;
+        for pooler in [&pooler, &unprepared] {
+            for own_first in [false, true] {
+                let mut wire = raw(pooler, "acme").await;
+                let units = [vec![query("prepare p as select 1; select 1")], vec![parse("r", "set search_path to default"), sync()]];
+                for unit in if own_first { [&units[0], &units[1]] } else { [&units[1], &units[0]] } {
+                    assert!(!send(&mut wire, unit).await.0.contains('E'));
+                }
+                for _ in 0..2 {
+                    wire.run("set search_path to umbra").await.unwrap();
+                    assert_eq!(send(&mut wire, &[bind("", "r"), execute("", 0), sync()]).await, ok("2CZI"));
+                    assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+                }
+            }
+        }
+    }
+
     async fn long_texts_and_long_values_pass(db: &Database) {
         let pooler = trusting(db, 2).await;
         let mut wire = raw(&pooler, "acme").await;

@@ -12,7 +12,50 @@ use crate::raw;
 const CONVERSATIONS: usize = 200;
 
 /// Statements that change the session, or do not, or fail. `#` is a small number.
-const STATEMENTS: [&str; 44] = [
+const STATEMENTS: [&str; 87] = [
+    "listen c#",
+    "unlisten c#",
+    "unlisten *",
+    "create temp table t# (a int)",
+    "CREATE LOCAL TEMPORARY TABLE u# AS SELECT 1",
+    "create table pg_temp.p# (a int)",
+    "select 1 as a into temp s#",
+    "create temporary view v# as select 1",
+    "create temp sequence q#",
+    "drop table if exists t#, u#",
+    "discard temp",
+    "declare k# cursor with hold for select 1",
+    "declare l# no scroll cursor for select 1",
+    "close all",
+    "select pg_advisory_lock(pg_backend_pid())",
+    "select pg_try_advisory_lock_shared(pg_backend_pid(), #)",
+    "select pg_advisory_xact_lock(pg_backend_pid(), #)",
+    "select pg_advisory_unlock_all()",
+    "with x as (select set_config('app.a', 'w#', false)) select * from x",
+    "values (set_config('app.b', 'v#', false))",
+    "explain analyze select set_config('app.a', 'e#', false)",
+    "copy (select set_config('app.b', 'y#', false)) to stdout",
+    "delete from who where set_config('app.a', 'q#', false) is null",
+    "select pg_catalog . set_config ( 'app.a' , 'p#' , false )",
+    "select \"set_config\"('app.b', 'q#', false)",
+    "select set_config(E'app.\\x61', 'x#', false)",
+    "select U&\"set\\005fconfig\"('app.a', 'u#', false)",
+    "select set_config($a$app.a$a$, 'y#', false)",
+    "select set_config('app.' || 'b', 'z#', false)",
+    "update pg_settings set setting = '#MB' where name = 'work_mem'",
+    "do language plpgsql $$ begin execute 'select set_config(''app.a'', ''n#'', false)'; end $$",
+    "do $$ declare x text := 'set app.b = ''o#'''; begin execute x; end $$",
+    "set constraints all deferred",
+    "set xml option document",
+    "set session authorization default",
+    "set role none",
+    "set names 'UTF8'",
+    "set schema 'umbra'",
+    "set local search_path to umbra",
+    "alter role current_user set work_mem to default",
+    "notify c#",
+    "lock table who in share mode",
+    "prepare a# as select 1; select 1",
     "set work_mem to '#MB'",
     "SET SESSION work_mem = #000",
     "set app.a to 'v#'",
@@ -63,7 +106,9 @@ const STATEMENTS: [&str; 44] = [
 /// new server and as empty on one where somebody ever has: the one difference that is known.
 const SEEN: &str = "select x from unnest(array['a=' || coalesce(current_setting('app.a', true), ''), 'b=' || coalesce(current_setting('app.b', true), ''), \
     'user=' || current_user, 'listens=' || (select count(*) from pg_listening_channels()), \
-    'prepared=' || (select count(*) from pg_prepared_statements where from_sql and name not like 'tenantry%')]) x union all \
+    'temporary=' || (select count(*) from pg_class where relnamespace = pg_my_temp_schema()), \
+    'cursors=' || (select count(*) from pg_cursors where is_holdable), \
+    'locks=' || (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())]) x union all \
     select name || '=' || setting from pg_settings where name not like 'transaction_%' and name not like 'plpgsql.%' and context <> 'internal'";
 
 /// What the one has and the other has not.

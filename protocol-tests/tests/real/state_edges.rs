@@ -118,6 +118,20 @@ on_both! {
         pooler.until_message(1, PINNED).await;
     }
 
+    async fn a_reset_of_everything_leaves_a_lock_where_it_is(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let lock = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+        for (sql, left) in [("reset all", "1"), ("discard all", "0")] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.run("set work_mem = '8MB'").await.unwrap();
+            wire.run("select pg_advisory_lock(pg_backend_pid())").await.unwrap();
+            wire.run("do $$ declare x text := 'select 1'; begin execute x; end $$").await.unwrap();
+            wire.run(sql).await.unwrap();
+            let other = raw(&pooler, "acme").await.run(lock).await.unwrap();
+            assert_eq!((wire.run(lock).await.unwrap(), other), (vec![left.to_owned()], vec!["0".to_owned()]), "{sql}");
+        }
+    }
+
     async fn a_session_whose_role_is_gone_ends_and_says_why(db: &Database) {
         let pooler = trusting(db, 1).await;
         let role = format!("{}_gone", db.name);
