@@ -54,7 +54,7 @@ const STATEMENTS: [&str; 87] = [
     "set local search_path to umbra",
     "alter role current_user set work_mem to default",
     "notify c#",
-    "lock table who in share mode",
+    "lock table who in access share mode",
     "prepare a# as select 1; select 1",
     "set work_mem to '#MB'",
     "SET SESSION work_mem = #000",
