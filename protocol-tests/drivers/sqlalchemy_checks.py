@@ -1,8 +1,12 @@
-"""The checks that SQLAlchemy asks the same way of every driver. A program gives them its `engine(tenant, way)`."""
+"""The checks that SQLAlchemy asks the same way of every driver.
+
+A program gives them its `engine(tenant, way)`, and its `together(acts)` that runs them all at once.
+"""
 
 import contextlib
 import datetime
 import decimal
+import functools
 import uuid
 
 import sqlalchemy
@@ -11,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 import tap
 
-engine = None  # the program's
+engine = together = None  # the program's
 
 
 @contextlib.contextmanager
@@ -53,6 +57,12 @@ def fails(sqlstate, act):
 def item(c):
     execute(c, "drop table if exists item")
     execute(c, "create table item (id int primary key)")
+
+
+def crowd(c, tenant):
+    execute(c, "drop table if exists crowd")
+    execute(c, "create table crowd (tenant text, id int, n int)")
+    execute(c, "insert into crowd select :tenant, id, 0 from generate_series(0, 15) id", tenant=tenant)
 
 
 def connect_options():
@@ -267,3 +277,49 @@ def two_tenants():
             assert rows(c, sql, n=i) == [(tenant, i + i % 3)] * 3
 
         interleave(100, acme, umbra, ask)
+
+
+def sixteen_clients():
+    tenants = ["acme", "umbra"]
+    altering = set(tenants)
+    pids = set()
+
+    def read(c, tenant, i):
+        got = rows(c, f"select tenant, cast(:n as int) + {i % 3}, pg_backend_pid() from crowd", n=i)
+        assert [row[:2] for row in got] == [(tenant, i + i % 3)] * 16
+        pids.update(row[2] for row in got)
+
+    def client(c, tenant, id):
+        i = 0
+        while i < 20 or altering:
+            with c.begin():
+                read(c, tenant, i)
+            with c.begin():
+                read(c, tenant, i)
+                read(c, tenant, i + 1)
+            with c.begin():
+                for n in 2 * i + 1, 2 * i + 2:
+                    sql = "update crowd set n = n + 1 where id = :id returning tenant, n"
+                    assert rows(c, sql, id=id) == [(tenant, n)]
+            i += 1
+
+    def alterer(c, tenant):
+        try:
+            for _ in range(20):
+                execute(c, "alter table crowd add column extra int")
+                execute(c, "alter table crowd drop column extra")
+        finally:
+            altering.remove(tenant)
+
+    with contextlib.ExitStack() as stack:
+        owners = {tenant: stack.enter_context(connect(tenant)) for tenant in tenants}
+        for tenant, c in owners.items():
+            crowd(c, tenant)
+        acts = [functools.partial(alterer, c, tenant) for tenant, c in owners.items()]
+        for id in range(16):
+            tenant = tenants[id % 2]
+            acts.append(functools.partial(client, stack.enter_context(connect(tenant, autocommit=False)), tenant, id))
+        together(acts)
+        for c in owners.values():
+            execute(c, "drop table crowd")
+    assert len(pids) >= 2, "only one server connection was used"

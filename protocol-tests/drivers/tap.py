@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import socket
+import threading
 import time
 import traceback
 
@@ -52,6 +53,25 @@ def poll(condition):
     until = time.monotonic() + 10
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)  # between two looks
+
+
+def together(acts):
+    """Runs them all at once, each in a thread. The first error, if there is one, is raised once all have ended."""
+    errors = []
+
+    def run(act):
+        try:
+            act()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(act,), daemon=True) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def resolve_names():

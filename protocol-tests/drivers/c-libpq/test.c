@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -582,6 +584,98 @@ static void two_tenants(void)
     interleave(100, acme, umbra, ask_tenant);
 }
 
+// Sixteen clients and two alterers, each a process: what they share is here.
+static struct {
+    int altering, pids[64];
+    char problems[18][sizeof problem];
+} *crowd;
+
+static void read_crowd(PGconn *c, const char *tenant, int i)
+{
+    char name[20], number[20], want[20];
+    snprintf(name, sizeof name, "kind %d", i % 3);
+    snprintf(number, sizeof number, "%d", i);
+    snprintf(want, sizeof want, "%d", i + i % 3);
+    const char *parameter = number;
+    PGresult *rows = good(__LINE__, c, PQexecPrepared(c, name, 1, &parameter, NULL, NULL, 0));
+    REQUIRE(PQntuples(rows) == 16);
+    for (int row = 0; row < 16; row++) REQUIRE(!strcmp(PQgetvalue(rows, row, 0), tenant) && !strcmp(PQgetvalue(rows, row, 1), want));
+    int pid = atoi(PQgetvalue(rows, 0, 2));
+    crowd->pids[pid % 64] = pid;
+    PQclear(rows);
+}
+
+static void crowd_client(const char *tenant, int id)
+{
+    PGconn *c = session(tenant);
+    char text[100], number[20], want[40];
+    for (int kind = 0; kind < 3; kind++) {
+        snprintf(number, sizeof number, "kind %d", kind);
+        snprintf(text, sizeof text, "select tenant, $1::int + %d, pg_backend_pid() from crowd", kind);
+        PQclear(good(__LINE__, c, PQprepare(c, number, text, 0, NULL)));
+    }
+    snprintf(number, sizeof number, "%d", id);
+    for (int i = 0; i < 20 || __atomic_load_n(&crowd->altering, __ATOMIC_SEQ_CST) > 0; i++) {
+        read_crowd(c, tenant, i);
+        RUN(c, "begin");
+        read_crowd(c, tenant, i);
+        read_crowd(c, tenant, i + 1);
+        RUN(c, "commit");
+        RUN(c, "begin");
+        for (int n = 2 * i + 1; n <= 2 * i + 2; n++) {
+            snprintf(want, sizeof want, "%s %d\n", tenant, n);
+            expect_text(__LINE__, c, with(c, "update crowd set n = n + 1 where id = $1::int returning tenant, n", number), want);
+        }
+        RUN(c, "commit");
+    }
+}
+
+static void crowd_alterer(const char *tenant)
+{
+    PGconn *c = session(tenant);
+    for (int i = 0; i < 20; i++) {
+        RUN(c, "alter table crowd add column extra int");
+        RUN(c, "alter table crowd drop column extra");
+    }
+}
+
+static void sixteen_clients(void)
+{
+    static const char *tenants[] = {"acme", "umbra"};
+    crowd = mmap(NULL, sizeof *crowd, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(crowd != MAP_FAILED);
+    crowd->altering = 2;
+    PGconn *owners[2];
+    for (int i = 0; i < 2; i++) {
+        owners[i] = session(tenants[i]);
+        RUN(owners[i], "drop table if exists crowd");
+        RUN(owners[i], "create table crowd (tenant text, id int, n int)");
+        PQclear(good(__LINE__, owners[i], with(owners[i], "insert into crowd select $1, id, 0 from generate_series(0, 15) id", tenants[i])));
+    }
+    pid_t children[18];
+    for (int child = 0; child < 18; child++) {
+        children[child] = fork();
+        if (children[child]) continue;
+        open_count = 0; // the parent's
+        if (!setjmp(end_of_check)) {
+            if (child < 2) crowd_alterer(tenants[child]);
+            else crowd_client(tenants[child % 2], child - 2);
+        } else {
+            strcpy(crowd->problems[child], problem);
+        }
+        if (child < 2) __atomic_fetch_sub(&crowd->altering, 1, __ATOMIC_SEQ_CST);
+        close_all();
+        _exit(0);
+    }
+    for (int child = 0; child < 18; child++) waitpid(children[child], NULL, 0);
+    for (int child = 0; child < 18; child++)
+        if (*crowd->problems[child]) fail(__LINE__, "%s", crowd->problems[child]);
+    for (int i = 0; i < 2; i++) RUN(owners[i], "drop table crowd");
+    int met = 0;
+    for (int i = 0; i < 64; i++) met += crowd->pids[i] != 0;
+    REQUIRE(met >= 2);
+}
+
 int main(void)
 {
     static const struct {
@@ -593,7 +687,7 @@ int main(void)
         {"transaction", transaction}, {"transaction-error", transaction_error}, {"savepoint", savepoint}, {"prepared", prepared},
         {"batch", batch}, {"copy-in", copy_in}, {"copy-out", copy_out}, {"copy-in-aborted", copy_in_aborted}, {"cursor", cursor},
         {"cancel", cancel}, {"notify", notify}, {"large", large}, {"types", types}, {"pool-reset", pool_reset},
-        {"session-state", session_state}, {"two-tenants", two_tenants},
+        {"session-state", session_state}, {"two-tenants", two_tenants}, {"sixteen-clients", sixteen_clients},
     };
     static int failed, i; // static: they outlive the longjmp
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgconn"
@@ -95,6 +97,12 @@ func failing(q queryer, sqlstate, text string, values ...interface{}) {
 func item(q queryer) {
 	exec(q, "drop table if exists item")
 	exec(q, "create table item (id int primary key)")
+}
+
+func crowd(q queryer, name string) {
+	exec(q, "drop table if exists crowd")
+	exec(q, "create table crowd (tenant text, id int, n int)")
+	exec(q, "insert into crowd select $1, id, 0 from generate_series(0, 15) id", name)
 }
 
 func begin(c *pgx.Conn) pgx.Tx {
@@ -478,6 +486,81 @@ func twoTenants() {
 	}
 }
 
+func sixteenClients() {
+	names := []string{"acme", "umbra"}
+	altering := int32(len(names))
+	var lock sync.Mutex
+	pids := map[int]bool{}
+	read := func(q queryer, name string, i int) {
+		rows, err := q.Query(ctx, fmt.Sprintf("select tenant, $1::int + %d, pg_backend_pid() from crowd", i%3), i)
+		tap.Must(err)
+		defer rows.Close()
+		count := 0
+		for ; rows.Next(); count++ {
+			var tenant string
+			var number, pid int
+			tap.Must(rows.Scan(&tenant, &number, &pid))
+			tap.Equal(name, tenant)
+			tap.Equal(i+i%3, number)
+			lock.Lock()
+			pids[pid] = true
+			lock.Unlock()
+		}
+		tap.Must(rows.Err())
+		tap.Equal(16, count)
+	}
+	inTransaction := func(c *pgx.Conn, run func(tx pgx.Tx)) {
+		tx := begin(c)
+		defer tx.Rollback(ctx) // if it panics
+		run(tx)
+		tap.Must(tx.Commit(ctx))
+	}
+	client := func(c *pgx.Conn, name string, id int) {
+		for i := 0; i < 20 || atomic.LoadInt32(&altering) > 0; i++ {
+			read(c, name, i)
+			inTransaction(c, func(tx pgx.Tx) {
+				read(tx, name, i)
+				read(tx, name, i+1)
+			})
+			inTransaction(c, func(tx pgx.Tx) {
+				for n := 2*i + 1; n <= 2*i+2; n++ {
+					got := value(tx, "update crowd set n = n + 1 where id = $1 returning tenant || ' ' || n", id)
+					tap.Equal(fmt.Sprintf("%s %d", name, n), got)
+				}
+			})
+		}
+	}
+	alterer := func(c *pgx.Conn) {
+		defer atomic.AddInt32(&altering, -1)
+		for i := 0; i < 20; i++ {
+			exec(c, "alter table crowd add column extra int")
+			exec(c, "alter table crowd drop column extra")
+		}
+	}
+
+	var acts []func()
+	owners := []*pgx.Conn{tenant("acme"), tenant("umbra")}
+	for i, c := range owners {
+		c := c
+		defer c.Close(ctx)
+		crowd(c, names[i])
+		acts = append(acts, func() { alterer(c) })
+	}
+	for id := 0; id < 16; id++ {
+		name, id := names[id%2], id
+		c := tenant(name)
+		defer c.Close(ctx)
+		acts = append(acts, func() { client(c, name, id) })
+	}
+	tap.Together(acts...)
+	for _, c := range owners {
+		exec(c, "drop table crowd")
+	}
+	if len(pids) < 2 {
+		panic("only one server connection was used")
+	}
+}
+
 func main() {
 	tap.Run([]tap.Check{
 		{"connect-options", by("options")},
@@ -503,5 +586,6 @@ func main() {
 		{"pool-reset", poolReset},
 		{"session-state", two(sessionState)},
 		{"two-tenants", twoTenants},
+		{"sixteen-clients", sixteenClients},
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lib/pq"
@@ -100,6 +102,12 @@ func failing(q queryer, sqlstate, text string, values ...interface{}) {
 func item(q queryer) {
 	exec(q, "drop table if exists item")
 	exec(q, "create table item (id int primary key)")
+}
+
+func crowd(q queryer, name string) {
+	exec(q, "drop table if exists crowd")
+	exec(q, "create table crowd (tenant text, id int, n int)")
+	exec(q, "insert into crowd select $1, id, 0 from generate_series(0, 15) id", name)
 }
 
 func begin(db *sql.DB) *sql.Tx {
@@ -480,6 +488,85 @@ func twoTenants(acme, umbra *sql.DB) {
 	}
 }
 
+// What they read has no name, as database/sql runs it by default; what they update is a named statement of db.Prepare.
+func sixteenClients(acme, umbra *sql.DB) {
+	names := []string{"acme", "umbra"}
+	altering := int32(len(names))
+	var lock sync.Mutex
+	pids := map[int]bool{}
+	read := func(q queryer, name string, i int) {
+		rows, err := q.QueryContext(ctx, fmt.Sprintf("select tenant, $1::int + %d, pg_backend_pid() from crowd", i%3), i)
+		tap.Must(err)
+		defer rows.Close()
+		count := 0
+		for ; rows.Next(); count++ {
+			var tenant string
+			var number, pid int
+			tap.Must(rows.Scan(&tenant, &number, &pid))
+			tap.Equal(name, tenant)
+			tap.Equal(i+i%3, number)
+			lock.Lock()
+			pids[pid] = true
+			lock.Unlock()
+		}
+		tap.Must(rows.Err())
+		tap.Equal(16, count)
+	}
+	inTransaction := func(db *sql.DB, run func(tx *sql.Tx)) {
+		tx := begin(db)
+		defer tx.Rollback() // if it panics
+		run(tx)
+		tap.Must(tx.Commit())
+	}
+	client := func(db *sql.DB, name string, id int) {
+		update, err := db.Prepare("update crowd set n = n + 1 where id = $1 returning tenant || ' ' || n")
+		tap.Must(err)
+		for i := 0; i < 20 || atomic.LoadInt32(&altering) > 0; i++ {
+			read(db, name, i)
+			inTransaction(db, func(tx *sql.Tx) {
+				read(tx, name, i)
+				read(tx, name, i+1)
+			})
+			inTransaction(db, func(tx *sql.Tx) {
+				for n := 2*i + 1; n <= 2*i+2; n++ {
+					var got string
+					tap.Must(tx.Stmt(update).QueryRow(id).Scan(&got))
+					tap.Equal(fmt.Sprintf("%s %d", name, n), got)
+				}
+			})
+		}
+	}
+	alterer := func(db *sql.DB) {
+		defer atomic.AddInt32(&altering, -1)
+		for i := 0; i < 20; i++ {
+			exec(db, "alter table crowd add column extra int")
+			exec(db, "alter table crowd drop column extra")
+		}
+	}
+
+	var acts []func()
+	owners := []*sql.DB{acme, umbra}
+	for i, db := range owners {
+		db := db
+		crowd(db, names[i])
+		acts = append(acts, func() { alterer(db) })
+	}
+	for id := 0; id < 16; id++ {
+		name, id := names[id%2], id
+		db := tenant(name)
+		defer db.Close()
+		tap.Must(db.Ping())
+		acts = append(acts, func() { client(db, name, id) })
+	}
+	tap.Together(acts...)
+	for _, db := range owners {
+		exec(db, "drop table crowd")
+	}
+	if len(pids) < 2 {
+		panic("only one server connection was used")
+	}
+}
+
 func main() {
 	tap.Run([]tap.Check{
 		{"connect-options", by("options")},
@@ -505,5 +592,6 @@ func main() {
 		{"pool-reset", one(poolReset)},
 		{"session-state", two(sessionState)},
 		{"two-tenants", with("acme", "umbra", twoTenants)},
+		{"sixteen-clients", with("acme", "umbra", sixteenClients)},
 	})
 }

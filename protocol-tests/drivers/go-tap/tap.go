@@ -74,6 +74,27 @@ func Overlap(i int) (first int, again bool) {
 	return i % 2, i%3 == 0
 }
 
+// Together runs them all at once, and panics once all have ended if one of them did.
+func Together(acts ...func()) {
+	problems := make(chan string)
+	for _, act := range acts {
+		act := act
+		go func() {
+			problem, _ := run(Check{Run: act})
+			problems <- problem
+		}()
+	}
+	first := ""
+	for range acts {
+		if problem := <-problems; first == "" {
+			first = problem
+		}
+	}
+	if first != "" {
+		panic(first)
+	}
+}
+
 // Run runs the checks, prints TAP and exits.
 func Run(checks []Check) {
 	fmt.Printf("TAP version 13\n1..%d\n", len(checks))

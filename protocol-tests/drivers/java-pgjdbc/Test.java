@@ -19,6 +19,12 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.UUID;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
 import org.postgresql.PGConnection;
 import org.postgresql.copy.CopyIn;
@@ -444,8 +450,79 @@ class Test {
         equal(List.of(row, row, row), column(c, sql, i));
     }
 
+    static void sixteenClients() throws Exception {
+        String[] tenants = {"acme", "umbra"};
+        AtomicInteger altering = new AtomicInteger(tenants.length);
+        Set<Integer> pids = ConcurrentHashMap.newKeySet();
+        List<Callable<Void>> acts = new ArrayList<>();
+        try (Connection acme = tenant("acme"); Connection umbra = tenant("umbra")) {
+            Connection[] owners = {acme, umbra};
+            for (int i = 0; i < 2; i++) {
+                Connection c = owners[i];
+                execute(c, "drop table if exists crowd");
+                execute(c, "create table crowd (tenant text, id int, n int)");
+                execute(c, "insert into crowd select '" + tenants[i] + "', id, 0 from generate_series(0, 15) id");
+                acts.add(() -> {
+                    for (int round = 0; round < 20; round++) {
+                        execute(c, "alter table crowd add column extra int");
+                        execute(c, "alter table crowd drop column extra");
+                    }
+                    altering.decrementAndGet();
+                    return null;
+                });
+            }
+            for (int client = 0; client < 16; client++) {
+                int id = client;
+                acts.add(() -> {
+                    oneOfSixteen(tenants[id % 2], id, altering, pids);
+                    return null;
+                });
+            }
+            ExecutorService threads = Executors.newFixedThreadPool(acts.size());
+            try {
+                for (Future<Void> act : threads.invokeAll(acts)) act.get();
+            } finally {
+                threads.shutdownNow();
+            }
+            for (Connection c : owners) execute(c, "drop table crowd");
+        }
+        if (pids.size() < 2) throw new AssertionError("only one server connection was used");
+    }
+
+    static void oneOfSixteen(String tenant, int id, AtomicInteger altering, Set<Integer> pids) throws Exception {
+        try (Connection c = tenant(tenant)) {
+            for (int round = 0; round < 20 || altering.get() > 0; round++) {
+                int i = round;
+                readCrowd(c, tenant, i, pids);
+                inTransaction(c, () -> {
+                    readCrowd(c, tenant, i, pids);
+                    readCrowd(c, tenant, i + 1, pids);
+                });
+                inTransaction(c, () -> {
+                    for (int n : new int[] {2 * i + 1, 2 * i + 2}) {
+                        equal(tenant + " " + n, value(c, "update crowd set n = n + 1 where id = ? returning tenant || ' ' || n", id));
+                    }
+                });
+            }
+        }
+    }
+
+    static void readCrowd(Connection c, String tenant, int i, Set<Integer> pids) throws SQLException {
+        String sql = "select tenant || ' ' || ?::int + " + i % 3 + ", pg_backend_pid() from crowd";
+        try (PreparedStatement s = c.prepareStatement(sql)) {
+            s.setInt(1, i);
+            ResultSet rows = s.executeQuery();
+            int count = 0;
+            for (; rows.next(); count++) {
+                equal(tenant + " " + (i + i % 3), rows.getString(1));
+                pids.add(rows.getInt(2));
+            }
+            equal(16, count);
+        }
+    }
+
     public static void main(String[] arguments) {
-        System.out.println("TAP version 13\n1..23");
+        System.out.println("TAP version 13\n1..24");
         check("connect-options", () -> connects(url(HOST, USER, DATABASE, "&options=-c%20app.tenant%3Dacme"), "acme"));
         check("connect-user", () -> {
             connects(url(HOST, USER + ".acme", DATABASE, ""), "acme");
@@ -472,6 +549,7 @@ class Test {
         check("pool-reset", Test::poolReset);
         check("session-state", Test::sessionState);
         check("two-tenants", Test::twoTenants);
+        check("sixteen-clients", Test::sixteenClients);
         System.exit(failed ? 1 : 0);
     }
 }

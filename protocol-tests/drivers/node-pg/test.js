@@ -37,6 +37,13 @@ async function item(client) {
   await client.query("drop table if exists item");
   await client.query("create table item (id int primary key)");
 }
+
+async function crowd(client, tenant) {
+  await client.query("drop table if exists crowd");
+  await client.query("create table crowd (tenant text, id int, n int)");
+  await client.query("insert into crowd select $1, id, 0 from generate_series(0, 15) id", [tenant]);
+}
+
 const count = (client) => value(client, "select count(*)::int from item");
 
 tap.run({
@@ -306,4 +313,45 @@ tap.run({
         if (again) await ask(x, i);
       }
     }),
+
+  sixteenClients: () => {
+    const tenants = [...Array(18).keys()].map((i) => ["acme", "umbra"][i % 2]); // the first two own the tables
+    return clients(tenants.map((tenant) => ({ connectionString: tap.url(tenant) })), async (...all) => {
+      const pids = new Set();
+      let altering = 2;
+      const read = async (c, tenant, i) => {
+        const kind = i % 3;
+        const query = { name: `kind ${kind}`, text: `select tenant, $1::int + ${kind}, pg_backend_pid() from crowd` };
+        const got = await rows(c, query, [i]);
+        assert.deepEqual(got.map(([name, number]) => [name, number]), Array(16).fill([tenant, i + kind]));
+        for (const [, , pid] of got) pids.add(pid);
+      };
+      const update = { name: "update", text: "update crowd set n = n + 1 where id = $1 returning tenant, n" };
+      const client = async (c, tenant, id) => {
+        for (let i = 0; i < 20 || altering > 0; i++) {
+          await read(c, tenant, i);
+          await c.query("begin");
+          await read(c, tenant, i);
+          await read(c, tenant, i + 1);
+          await c.query("commit");
+          await c.query("begin");
+          for (const n of [2 * i + 1, 2 * i + 2]) assert.deepEqual(await rows(c, update, [id]), [[tenant, n]]);
+          await c.query("commit");
+        }
+      };
+      const alterer = async (c) => {
+        for (let i = 0; i < 20; i++) {
+          await c.query("alter table crowd add column extra int");
+          await c.query("alter table crowd drop column extra");
+        }
+        altering--;
+      };
+      const owners = all.slice(0, 2);
+      for (const [i, c] of owners.entries()) await crowd(c, tenants[i]);
+      const working = all.slice(2).map((c, id) => client(c, tenants[id], id));
+      await Promise.all([...owners.map(alterer), ...working]);
+      for (const c of owners) await c.query("drop table crowd");
+      assert(pids.size >= 2, "only one server connection was used");
+    });
+  },
 });

@@ -30,6 +30,13 @@ async function item(sql) {
   await sql`drop table if exists item`;
   await sql`create table item (id int primary key)`;
 }
+
+async function crowd(sql, tenant) {
+  await sql`drop table if exists crowd`;
+  await sql`create table crowd (tenant text, id int, n int)`;
+  await sql`insert into crowd select ${tenant}, id, 0 from generate_series(0, 15) id`;
+}
+
 const count = (sql) => value(sql`select count(*)::int from item`);
 
 tap.run({
@@ -299,4 +306,48 @@ tap.run({
         if (again) await ask(x, own, i);
       }
     }),
+
+  sixteenClients: () => {
+    const tenants = [...Array(18).keys()].map((i) => ["acme", "umbra"][i % 2]); // the first two own the tables
+    return clients(tenants.map((tenant) => tap.url(tenant)), async (...all) => {
+      const pids = new Set();
+      let altering = 2;
+      const read = async (sql, tenant, i) => {
+        const kind = i % 3;
+        const query = `select tenant, $1::int + ${kind}, pg_backend_pid() from crowd`;
+        const got = await sql.unsafe(query, [i], { prepare: true }).values();
+        assert.deepEqual([...got].map(([name, number]) => [name, number]), Array(16).fill([tenant, i + kind]));
+        for (const [, , pid] of got) pids.add(pid);
+      };
+      const client = async (c, tenant, id) => {
+        for (let i = 0; i < 20 || altering > 0; i++) {
+          await read(c, tenant, i);
+          await c.begin(async (sql) => {
+            await read(sql, tenant, i);
+            await read(sql, tenant, i + 1);
+          });
+          await c.begin(async (sql) => {
+            for (const n of [2 * i + 1, 2 * i + 2]) {
+              const got = await sql`update crowd set n = n + 1 where id = ${id} returning tenant, n`.values();
+              assert.deepEqual([...got], [[tenant, n]]);
+            }
+          });
+        }
+      };
+      const alterer = async (c) => {
+        for (let i = 0; i < 20; i++) {
+          await c`alter table crowd add column extra int`;
+          await c`alter table crowd drop column extra`;
+        }
+        altering--;
+      };
+      const owners = all.slice(0, 2);
+      for (const [i, c] of owners.entries()) await crowd(c, tenants[i]);
+      for (const c of all) await c`select`; // connects
+      const working = all.slice(2).map((c, id) => client(c, tenants[id], id));
+      await Promise.all([...owners.map(alterer), ...working]);
+      for (const c of owners) await c`drop table crowd`;
+      assert(pids.size >= 2, "only one server connection was used");
+    });
+  },
 });

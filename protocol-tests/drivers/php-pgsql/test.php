@@ -394,6 +394,87 @@ $checks["two-tenants"] = function () {
     });
 };
 
+// One statement of one of many clients, while the others go on with theirs: the client yields until it is answered.
+function answered(PgSql\Connection $c): Generator
+{
+    while (pg_connection_busy($c)) {
+        yield;
+    }
+    $result = pg_get_result($c);
+    $state = pg_result_error_field($result, PGSQL_DIAG_SQLSTATE);
+    pg_get_result($c) && throw new Exception("two answers");
+    $state && throw new Exception("$state " . pg_result_error($result));
+    return pg_fetch_all($result, PGSQL_NUM);
+}
+
+function ask(PgSql\Connection $c, string $name, ...$parameters): Generator
+{
+    pg_send_execute($c, $name, $parameters);
+    return yield from answered($c);
+}
+
+function tell(PgSql\Connection $c, string $sql): Generator
+{
+    pg_send_query($c, $sql);
+    return yield from answered($c);
+}
+
+$checks["sixteen-clients"] = function () {
+    $tenants = ["acme", "umbra"];
+    $pids = [];
+    $altering = 2;
+    $read = function ($c, $tenant, $i) use (&$pids) {
+        $rows = yield from ask($c, "kind " . $i % 3, $i);
+        equal(array_fill(0, 16, [$tenant, (string)($i + $i % 3)]), array_map(fn($row) => array_slice($row, 0, 2), $rows));
+        $pids[$rows[0][2]] = true;
+    };
+    $client = function ($c, $tenant, $id) use ($read, &$altering) {
+        for ($i = 0; $i < 20 || $altering; $i++) {
+            yield from $read($c, $tenant, $i);
+            yield from tell($c, "begin");
+            yield from $read($c, $tenant, $i);
+            yield from $read($c, $tenant, $i + 1);
+            yield from tell($c, "commit");
+            yield from tell($c, "begin");
+            foreach ([2 * $i + 1, 2 * $i + 2] as $n) {
+                equal([[$tenant, (string)$n]], yield from ask($c, "update", $id));
+            }
+            yield from tell($c, "commit");
+        }
+    };
+    $alterer = function ($c) use (&$altering) {
+        for ($i = 0; $i < 20; $i++) {
+            yield from tell($c, "alter table crowd add column extra int");
+            yield from tell($c, "alter table crowd drop column extra");
+        }
+        $altering--;
+    };
+    $owners = $acts = [];
+    foreach ($tenants as $tenant) {
+        $c = $owners[] = connect($tenant);
+        pg_query($c, "drop table if exists crowd");
+        pg_query($c, "create table crowd (tenant text, id int, n int)");
+        rows($c, 'insert into crowd select $1, id, 0 from generate_series(0, 15) id', $tenant);
+        $acts[] = $alterer($c);
+    }
+    for ($id = 0; $id < 16; $id++) {
+        $c = connect($tenants[$id % 2]);
+        for ($kind = 0; $kind < 3; $kind++) {
+            pg_prepare($c, "kind $kind", "select tenant, \$1::int + $kind, pg_backend_pid() from crowd");
+        }
+        pg_prepare($c, "update", 'update crowd set n = n + 1 where id = $1 returning tenant, n');
+        $acts[] = $client($c, $tenants[$id % 2], $id);
+    }
+    while ($acts = array_filter($acts, fn($act) => $act->valid())) {
+        array_walk($acts, fn($act) => $act->next());
+        usleep(200); // between two looks
+    }
+    foreach ($owners as $c) {
+        pg_query($c, "drop table crowd");
+    }
+    equal(true, count($pids) >= 2);
+};
+
 if (($argv[1] ?? "") === "pool-reset") {
     pool_reset();
     exit(0);

@@ -250,8 +250,50 @@ two_tenants() {
   interleave 100 acme umbra ask_tenant
 }
 
+# What one of sixteen runs, as a script: ID TENANT
+crowd_script() {
+  local kind i n
+  for kind in 0 1 2; do echo "prepare kind_$kind as select tenant, \$1::int + $kind, pg_backend_pid() from crowd;"; done
+  echo 'prepare up as update crowd set n = n + 1 where id = $1 returning tenant, n;'
+  for i in {0..19}; do
+    echo "execute kind_$((i % 3)) ($i);"
+    echo "begin; execute kind_$((i % 3)) ($i); execute kind_$(((i + 1) % 3)) ($((i + 1))); commit;"
+    echo "begin; execute up ($1); execute up ($1); commit;"
+  done
+}
+crowd_answer() {
+  local i n
+  for i in {0..19}; do
+    for n in $i $i $((i + 1)); do printf "$2 $((n + n % 3))\n%.0s" {0..15}; done
+    printf '%s\n' "$2 $((2 * i + 1))" "$2 $((2 * i + 2))"
+  done
+}
+sixteen_clients() {
+  local tenants=(acme umbra) tenant id jobs=()
+  for tenant in "${tenants[@]}"; do
+    at "$(url "$user.$tenant")" <<< "set client_min_messages = warning; drop table if exists crowd; create table crowd (tenant text, id int, n int);
+      insert into crowd select '$tenant', id, 0 from generate_series(0, 15) id;"
+  done
+  for tenant in "${tenants[@]}"; do
+    yes $'alter table crowd add column extra int;\nalter table crowd drop column extra;' | head -40 | at "$(url "$user.$tenant")" > "$directory/alters.$tenant" &
+    jobs+=($!)
+  done
+  for id in {0..15}; do
+    crowd_script "$id" | at "$(url "$user.${tenants[id % 2]}")" > "$directory/crowd.$id" &
+    jobs+=($!)
+  done
+  wait "${jobs[@]}"
+  is "" "$(cat "$directory"/alters.*)"
+  for id in {0..15}; do
+    is "$(crowd_answer "$id" "${tenants[id % 2]}" | md5sum)" "$(cut -d ' ' -f 1,2 "$directory/crowd.$id" | md5sum)"
+  done
+  is yes "$([ "$(cut -s -d ' ' -f 3 "$directory"/crowd.* | sort -u | wc -l)" -ge 2 ] && echo yes)"
+  for tenant in "${tenants[@]}"; do at "$(url "$user.$tenant")" -c 'drop table crowd'; done
+}
+
 checks=(connect-options connect-user connect-database connect-database-at connect-sni tls autocommit transaction transaction-error
-  savepoint prepared batch copy-in copy-out copy-in-aborted cursor cancel notify large types pool-reset session-state two-tenants)
+  savepoint prepared batch copy-in copy-out copy-in-aborted cursor cancel notify large types pool-reset session-state two-tenants
+  sixteen-clients)
 failed=0
 printf 'TAP version 13\n1..%s\n' ${#checks[@]}
 for number in "${!checks[@]}"; do

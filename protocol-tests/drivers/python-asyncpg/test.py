@@ -54,6 +54,12 @@ async def item(c):
     await c.execute("create table item (id int primary key)")
 
 
+async def crowd(c, tenant):
+    await c.execute("drop table if exists crowd")
+    await c.execute("create table crowd (tenant text, id int, n int)")
+    await c.execute("insert into crowd select $1, id, 0 from generate_series(0, 15) id", tenant)
+
+
 async def connect_options():
     async with connect(way="options") as c:
         await usable(c)
@@ -330,6 +336,54 @@ async def two_tenants():
                 await ask(y, i)
             if again:
                 await ask(x, i)
+
+
+async def sixteen_clients():
+    tenants = ["acme", "umbra"]
+    altering = set(tenants)
+    pids = set()
+
+    async def read(c, tenant, i):
+        sql = f"select tenant, $1::int + {i % 3}, pg_backend_pid() from crowd"
+        got = await rows(c, sql, i)
+        assert [row[:2] for row in got] == [(tenant, i + i % 3)] * 16
+        pids.update(row[2] for row in got)
+
+    async def client(c, tenant, id):
+        i = 0
+        while i < 20 or altering:
+            await read(c, tenant, i)
+            async with c.transaction():
+                await read(c, tenant, i)
+                await read(c, tenant, i + 1)
+            async with c.transaction():
+                for n in 2 * i + 1, 2 * i + 2:
+                    sql = "update crowd set n = n + 1 where id = $1 returning tenant, n"
+                    assert await rows(c, sql, id) == [(tenant, n)]
+            i += 1
+
+    async def alterer(c, tenant):
+        try:
+            for _ in range(20):
+                await c.execute("alter table crowd add column extra int")
+                await c.execute("alter table crowd drop column extra")
+        finally:
+            altering.remove(tenant)
+
+    async with contextlib.AsyncExitStack() as stack:
+        owners = {tenant: await stack.enter_async_context(connect(tenant)) for tenant in tenants}
+        for tenant, c in owners.items():
+            await crowd(c, tenant)
+        acts = [alterer(c, tenant) for tenant, c in owners.items()]
+        for id in range(16):
+            tenant = tenants[id % 2]
+            acts.append(client(await stack.enter_async_context(connect(tenant)), tenant, id))
+        for error in await asyncio.gather(*acts, return_exceptions=True):
+            if error:
+                raise error
+        for c in owners.values():
+            await c.execute("drop table crowd")
+    assert len(pids) >= 2, "only one server connection was used"
 
 
 tap.resolve_names()

@@ -1,7 +1,9 @@
 """psycopg 3, its pool and its pipeline mode."""
 
+import contextlib
 import datetime
 import decimal
+import functools
 import pathlib
 import sys
 import threading
@@ -39,6 +41,12 @@ def fails(sqlstate, act):
 def item(c):
     c.execute("drop table if exists item")
     c.execute("create table item (id int primary key)")
+
+
+def crowd(c, tenant):
+    c.execute("drop table if exists crowd")
+    c.execute("create table crowd (tenant text, id int, n int)")
+    c.execute("insert into crowd select %s, id, 0 from generate_series(0, 15) id", (tenant,))
 
 
 def connect_options():
@@ -322,6 +330,52 @@ def two_tenants():
                 ask(y, i)
             if again:
                 ask(x, i)
+
+
+def sixteen_clients():
+    tenants = ["acme", "umbra"]
+    altering = set(tenants)
+    pids = set()
+
+    def read(c, tenant, i):
+        sql = f"select tenant, %s::int + {i % 3}, pg_backend_pid() from crowd"
+        rows = c.execute(sql, (i,)).fetchall()
+        assert [row[:2] for row in rows] == [(tenant, i + i % 3)] * 16
+        pids.update(row[2] for row in rows)
+
+    def client(c, tenant, id):
+        i = 0
+        while i < 20 or altering:
+            read(c, tenant, i)
+            with c.transaction():
+                read(c, tenant, i)
+                read(c, tenant, i + 1)
+            with c.transaction():
+                for n in 2 * i + 1, 2 * i + 2:
+                    sql = "update crowd set n = n + 1 where id = %s returning tenant, n"
+                    assert c.execute(sql, (id,)).fetchall() == [(tenant, n)]
+            i += 1
+
+    def alterer(c, tenant):
+        try:
+            for _ in range(20):
+                c.execute("alter table crowd add column extra int")
+                c.execute("alter table crowd drop column extra")
+        finally:
+            altering.remove(tenant)
+
+    with contextlib.ExitStack() as stack:
+        owners = {tenant: stack.enter_context(connect(tenant)) for tenant in tenants}
+        for tenant, c in owners.items():
+            crowd(c, tenant)
+        acts = [functools.partial(alterer, c, tenant) for tenant, c in owners.items()]
+        for id in range(16):
+            tenant = tenants[id % 2]
+            acts.append(functools.partial(client, stack.enter_context(connect(tenant)), tenant, id))
+        tap.together(acts)
+        for c in owners.values():
+            c.execute("drop table crowd")
+    assert len(pids) >= 2, "only one server connection was used"
 
 
 tap.run(globals())

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import decimal
+import functools
 import io
 import pathlib
 import select
@@ -66,6 +67,12 @@ def begun(c):
 def item(c):
     execute(c, "drop table if exists item")
     execute(c, "create table item (id int primary key)")
+
+
+def crowd(c, tenant):
+    execute(c, "drop table if exists crowd")
+    execute(c, "create table crowd (tenant text, id int, n int)")
+    execute(c, "insert into crowd select %s, id, 0 from generate_series(0, 15) id", tenant)
 
 
 def connect_options():
@@ -353,6 +360,52 @@ def two_tenants():
                 ask(y, i)
             if again:
                 ask(x, i)
+
+
+def sixteen_clients():
+    """What the driver sends by itself: SQL's PREPARE would keep a server for its client alone."""
+    tenants = ["acme", "umbra"]
+    altering = set(tenants)
+    pids = set()
+
+    def read(c, tenant, i):
+        rows = execute(c, f"select tenant, %s::int + {i % 3}, pg_backend_pid() from crowd", i)
+        assert [row[:2] for row in rows] == [(tenant, i + i % 3)] * 16
+        pids.update(row[2] for row in rows)
+
+    def client(c, tenant, id):
+        i = 0
+        while i < 20 or altering:
+            read(c, tenant, i)
+            with c:
+                read(c, tenant, i)
+                read(c, tenant, i + 1)
+            with c:
+                for n in 2 * i + 1, 2 * i + 2:
+                    sql = "update crowd set n = n + 1 where id = %s returning tenant, n"
+                    assert execute(c, sql, id) == [(tenant, n)]
+            i += 1
+
+    def alterer(c, tenant):
+        try:
+            for _ in range(20):
+                execute(c, "alter table crowd add column extra int")
+                execute(c, "alter table crowd drop column extra")
+        finally:
+            altering.remove(tenant)
+
+    with contextlib.ExitStack() as stack:
+        owners = {tenant: stack.enter_context(connect(tenant)) for tenant in tenants}
+        for tenant, c in owners.items():
+            crowd(c, tenant)
+        acts = [functools.partial(alterer, c, tenant) for tenant, c in owners.items()]
+        for id in range(16):
+            tenant = tenants[id % 2]
+            acts.append(functools.partial(client, stack.enter_context(connect(tenant)), tenant, id))
+        tap.together(acts)
+        for c in owners.values():
+            execute(c, "drop table crowd")
+    assert len(pids) >= 2, "only one server connection was used"
 
 
 tap.run(globals())

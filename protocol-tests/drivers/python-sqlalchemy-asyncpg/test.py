@@ -123,6 +123,13 @@ def notify():
         await_only(driver(a).remove_listener("news", hear))
 
 
+def together(acts):
+    greenlets = [greenlet_spawn(act) for act in acts]
+    for error in await_only(asyncio.gather(*greenlets, return_exceptions=True)):
+        if error:
+            raise error
+
+
 def awaiting(check):
     async def run():
         await greenlet_spawn(check)
@@ -131,6 +138,6 @@ def awaiting(check):
 
 
 tap.resolve_names()
-sqlalchemy_checks.engine = engine
+sqlalchemy_checks.engine, sqlalchemy_checks.together = engine, together
 checks = vars(sqlalchemy_checks) | globals()
 tap.run({name: awaiting(checks[name]) for name in (check.replace("-", "_") for check in tap.CHECKS)})

@@ -104,5 +104,5 @@ def notify():
         assert (got.channel, got.payload) == ("news", "hello")
 
 
-sqlalchemy_checks.engine = engine
+sqlalchemy_checks.engine, sqlalchemy_checks.together = engine, tap.together
 tap.run(vars(sqlalchemy_checks) | globals())

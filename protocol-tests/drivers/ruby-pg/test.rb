@@ -345,6 +345,55 @@ CHECKS = {
       end
       interleave(100, [acme, umbra], ask)
     end
+  },
+
+  "sixteen-clients" => lambda {
+    tenants = Array.new(18) { |i| %w[acme umbra][i % 2] } # the first two own the tables
+    clients(*tenants) do |*all|
+      pids = Queue.new
+      altering = Queue.new
+      read = lambda do |c, tenant, i|
+        sql = "select tenant, $1::int + #{i % 3}, pg_backend_pid() from crowd"
+        [c.exec_prepared("kind #{i % 3}", [i]), c.exec_params(sql, [i])].each do |result|
+          equal([[tenant, (i + i % 3).to_s]] * 16, result.values.map { |row| row.first(2) })
+          pids << result.getvalue(0, 2)
+        end
+      end
+      client = lambda do |c, tenant, id|
+        3.times { |kind| c.prepare("kind #{kind}", "select tenant, $1::int + #{kind}, pg_backend_pid() from crowd") }
+        c.prepare("update", "update crowd set n = n + 1 where id = $1 returning tenant, n")
+        i = 0
+        while i < 20 || altering.size < 2
+          read.call(c, tenant, i)
+          c.transaction { [i, i + 1].each { |n| read.call(c, tenant, n) } }
+          c.transaction do
+            [2 * i + 1, 2 * i + 2].each { |n| equal([[tenant, n.to_s]], c.exec_prepared("update", [id]).values) }
+          end
+          i += 1
+        end
+      end
+      alterer = lambda do |c|
+        20.times do
+          c.exec("alter table crowd add column extra int")
+          c.exec("alter table crowd drop column extra")
+        end
+      ensure
+        altering << c
+      end
+      owners, working = all.partition.with_index { |_, i| i < 2 }
+      owners.zip(tenants) do |c, tenant|
+        c.exec("drop table if exists crowd")
+        c.exec("create table crowd (tenant text, id int, n int)")
+        c.exec_params("insert into crowd select $1, id, 0 from generate_series(0, 15) id", [tenant])
+      end
+      threads = owners.map { |c| Thread.new { alterer.call(c) } }
+      threads += working.each_with_index.map { |c, id| Thread.new { client.call(c, tenants[id], id) } }
+      threads.each { |thread| thread.report_on_exception = false }
+      threads.each(&:join)
+      owners.each { |c| c.exec("drop table crowd") }
+      met = Array.new(pids.size) { pids.pop }.uniq
+      raise "only one server connection was used" if met.size < 2
+    end
   }
 }.freeze
 

@@ -5,9 +5,12 @@ use std::env;
 use std::error::Error;
 use std::fmt::Debug;
 use std::panic::Location;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::{try_join, try_join_all};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::types::{Decimal, JsonValue, Uuid, chrono};
 use sqlx::{Connection, Executor, PgConnection, Row};
@@ -425,6 +428,77 @@ async fn two_tenants() -> Checked {
     Ok(())
 }
 
+async fn sixteen_clients() -> Checked {
+    const TENANTS: [&str; 2] = ["acme", "umbra"];
+
+    async fn read(
+        c: &mut PgConnection,
+        tenant: &str,
+        i: i32,
+        pids: &Mutex<HashSet<i32>>,
+    ) -> Checked {
+        let sql = format!("select tenant, $1::int + {}, pg_backend_pid() from crowd", i % 3);
+        let rows: Vec<(String, i32, i32)> = sqlx::query_as(&sql).bind(i).fetch_all(c).await?;
+        equal(rows.len(), 16)?;
+        for (name, number, pid) in rows {
+            equal((&*name, number), (tenant, i + i % 3))?;
+            pids.lock().map_err(|e| fail(e.to_string()))?.insert(pid);
+        }
+        Ok(())
+    }
+    async fn client(id: i32, altering: &AtomicUsize, pids: &Mutex<HashSet<i32>>) -> Checked {
+        let name = TENANTS[id as usize % 2];
+        let mut c = tenant(name).await?;
+        for i in 0.. {
+            if i >= 20 && altering.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            read(&mut c, name, i, pids).await?;
+            let mut transaction = c.begin().await?;
+            read(&mut transaction, name, i, pids).await?;
+            read(&mut transaction, name, i + 1, pids).await?;
+            transaction.commit().await?;
+            let mut transaction = c.begin().await?;
+            for n in [2 * i + 1, 2 * i + 2] {
+                let sql = "update crowd set n = n + 1 where id = $1 returning tenant, n";
+                let row: (String, i32) =
+                    sqlx::query_as(sql).bind(id).fetch_one(&mut *transaction).await?;
+                equal((&*row.0, row.1), (name, n))?;
+            }
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+    async fn alterer(c: &mut PgConnection, altering: &AtomicUsize) -> Checked {
+        for _ in 0..20 {
+            c.execute("alter table crowd add column extra int").await?;
+            c.execute("alter table crowd drop column extra").await?;
+        }
+        altering.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    let (altering, pids) = (AtomicUsize::new(TENANTS.len()), Mutex::new(HashSet::new()));
+    let mut owners = [acme().await?, tenant("umbra").await?];
+    for (c, name) in owners.iter_mut().zip(TENANTS) {
+        c.execute("drop table if exists crowd").await?;
+        c.execute("create table crowd (tenant text, id int, n int)").await?;
+        let sql = "insert into crowd select $1, id, 0 from generate_series(0, 15) id";
+        sqlx::query(sql).bind(name).execute(c).await?;
+    }
+    let clients = try_join_all((0..16).map(|id| client(id, &altering, &pids)));
+    let alterers = try_join_all(owners.iter_mut().map(|c| alterer(c, &altering)));
+    try_join(clients, alterers).await?;
+    for c in &mut owners {
+        c.execute("drop table crowd").await?;
+    }
+    if pids.into_inner()?.len() < 2 {
+        Err(fail("only one server connection was used".to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
 /// Runs each check in its turn; the name is the checklist's, with underscores.
 macro_rules! run {
     ($($check:ident)*) => {{
@@ -458,6 +532,7 @@ async fn main() {
     let failed = run!(
         connect_options connect_user connect_database connect_database_at connect_sni tls autocommit transaction transaction_error
         savepoint prepared batch copy_in copy_out copy_in_aborted cursor cancel notify large types pool_reset session_state two_tenants
+        sixteen_clients
     );
     std::process::exit(failed.into());
 }

@@ -7,12 +7,13 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use futures_util::future::{join_all, poll_fn};
+use futures_util::future::{join_all, poll_fn, try_join, try_join_all};
 use futures_util::{SinkExt, TryStreamExt};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -489,6 +490,79 @@ async fn two_tenants() -> Checked {
     Ok(())
 }
 
+async fn sixteen_clients() -> Checked {
+    const TENANTS: [&str; 2] = ["acme", "umbra"];
+
+    async fn read(
+        c: &impl GenericClient,
+        tenant: &str,
+        i: i32,
+        pids: &Mutex<HashSet<i32>>,
+    ) -> Checked {
+        let sql = format!("select tenant, $1::int + {}, pg_backend_pid() from crowd", i % 3);
+        let rows = c.query(&sql, &[&i]).await?;
+        equal(rows.len(), 16)?;
+        for row in rows {
+            equal((row.get(0), row.get(1)), (tenant, i + i % 3))?;
+            pids.lock().map_err(|e| fail(e.to_string()))?.insert(row.get(2));
+        }
+        Ok(())
+    }
+    async fn client(id: i32, altering: &AtomicUsize, pids: &Mutex<HashSet<i32>>) -> Checked {
+        let name = TENANTS[id as usize % 2];
+        let mut c = tenant(name).await?;
+        let update =
+            c.prepare("update crowd set n = n + 1 where id = $1 returning tenant, n").await?;
+        for i in 0.. {
+            if i >= 20 && altering.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            read(&c, name, i, pids).await?;
+            let transaction = c.transaction().await?;
+            read(&transaction, name, i, pids).await?;
+            read(&transaction, name, i + 1, pids).await?;
+            transaction.commit().await?;
+            let transaction = c.transaction().await?;
+            for n in [2 * i + 1, 2 * i + 2] {
+                let row = transaction.query_one(&update, &[&id]).await?;
+                equal((row.get(0), row.get(1)), (name, n))?;
+            }
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+    async fn alterer(c: &Client, altering: &AtomicUsize) -> Checked {
+        for _ in 0..20 {
+            c.batch_execute("alter table crowd add column extra int").await?;
+            c.batch_execute("alter table crowd drop column extra").await?;
+        }
+        altering.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    let (altering, pids) = (AtomicUsize::new(TENANTS.len()), Mutex::new(HashSet::new()));
+    let owners = [acme().await?, tenant("umbra").await?];
+    for (c, name) in owners.iter().zip(TENANTS) {
+        c.batch_execute(
+            "drop table if exists crowd; create table crowd (tenant text, id int, n int)",
+        )
+        .await?;
+        c.execute("insert into crowd select $1, id, 0 from generate_series(0, 15) id", &[&name])
+            .await?;
+    }
+    let clients = try_join_all((0..16).map(|id| client(id, &altering, &pids)));
+    let alterers = try_join_all(owners.iter().map(|c| alterer(c, &altering)));
+    try_join(clients, alterers).await?;
+    for c in &owners {
+        c.batch_execute("drop table crowd").await?;
+    }
+    if pids.into_inner()?.len() < 2 {
+        Err(fail("only one server connection was used".to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
 /// Runs each check in its turn; the name is the checklist's, with underscores.
 macro_rules! run {
     ($($check:ident)*) => {{
@@ -521,6 +595,7 @@ async fn main() {
     let failed = run!(
         connect_options connect_user connect_database connect_database_at connect_sni tls autocommit transaction transaction_error
         savepoint prepared batch copy_in copy_out copy_in_aborted cursor cancel notify large types pool_reset session_state two_tenants
+        sixteen_clients
     );
     std::process::exit(failed.into());
 }
