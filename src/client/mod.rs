@@ -22,11 +22,13 @@ mod prepared;
 mod refusal;
 mod session;
 mod sql_prepared;
+mod statements;
 mod targets;
 mod texts;
 mod to_client;
 mod to_server;
 mod units;
+mod unnamed;
 mod welcome;
 
 use std::collections::HashMap;

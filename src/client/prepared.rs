@@ -5,25 +5,13 @@
 //! its end, and again for the server it gets ([`Session::scan_again`]). Everything else passes
 //! untouched; what must keep its place behind a rewritten message is copied after it.
 
-use std::io::Write;
-use std::sync::Arc;
-
-use bytes::{BufMut, BytesMut};
-use tracing::debug;
-
-use super::changes::Pinned;
 use super::session::Session;
 use super::units::Step;
 use crate::config::PoolMode;
-use crate::flow::Reply;
-use crate::prepared::{Key, Op, PREFIX, Statement, UNNAMED_LEN_MAX};
-use crate::sql::{Flag, Flags, deallocated};
-use crate::wire::build::{self, FLUSH};
+use crate::sql::{Flag, Flags};
+use crate::wire::build::FLUSH;
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::{Names as Said, statement_named, tag};
-use crate::wire::split_cstr;
-
-use super::refusal::{Refusal, Severity};
 
 /// Whether a statement of the session's takes prepared statements away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,29 +29,6 @@ pub(super) const SAYS_NAMES: Flags = Flags::one(Flag::Prepare).union(Flags::one(
 
 /// Most bytes that are rewritten before they have to be sent.
 const REWRITTEN_LEN_MAX: usize = 64 * 1024;
-/// Longest name of the pooler's own: the prefix and a number.
-const NAME_LEN_MAX: usize = PREFIX.len() + 10;
-/// Runs instead of a DEALLOCATE of a name that only the pooler knows. It does nothing.
-const NOTHING: &[u8] = b"UNLISTEN tenantry_none";
-
-/// A number's name.
-pub(super) struct OwnName([u8; NAME_LEN_MAX], usize);
-
-impl OwnName {
-    const UNNAMED: Self = Self([0; NAME_LEN_MAX], 0);
-
-    pub(super) fn new(number: u32) -> Self {
-        let mut bytes = [0; NAME_LEN_MAX];
-        let mut room = &mut bytes[..];
-        room.write_all(PREFIX).and_then(|()| write!(room, "{number}")).expect("it has that length");
-        let len = NAME_LEN_MAX - room.len();
-        Self(bytes, len)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0[..self.1]
-    }
-}
 
 impl Session {
     /// Whether a message has to be written anew for the server it goes to.
@@ -99,7 +64,7 @@ impl Session {
         self.names.as_ref().is_some_and(|names| names.is_disguised())
     }
 
-    fn has_virtual_names(&self) -> bool {
+    pub(super) fn has_virtual_names(&self) -> bool {
         self.mode == PoolMode::Transaction
             && !self.has_own_names
             && self.shared.config.general.max_prepared_statements > 0
@@ -219,259 +184,6 @@ impl Session {
                 None
             }
         }
-    }
-
-    pub(super) fn key(&self, statement: &Statement) -> Key {
-        Key { statement: statement.id, class: self.target.class.id() }
-    }
-
-    /// A place on the server for a statement; `true`: it has to be parsed there.
-    pub(super) fn place(&mut self, statement: &Statement) -> (OwnName, bool) {
-        let key = self.key(statement);
-        let max = self.shared.config.general.max_prepared_statements;
-        let Some(linked) = &mut self.link.linked else { return (OwnName::new(0), false) };
-        let (slot, evicted) = linked.server().held.take(key, max);
-        self.link.reuses |= !slot.is_new;
-        if let Some(evicted) = evicted {
-            build::close_statement(OwnName::new(evicted.0).bytes(), &mut self.link.rewritten);
-            self.owe(Reply::ClosedUnasked, Op::Other);
-        }
-        (OwnName::new(slot.number), slot.is_new)
-    }
-
-    pub(super) fn owe(&mut self, reply: Reply, op: Op) {
-        self.exchange.owe(reply);
-        self.names.get_or_insert_default().push(op);
-    }
-
-    fn rewrite_parse(&mut self, body: &[u8], flags: Flags) -> Option<usize> {
-        let used = HEADER_LEN + body.len();
-        let (name, tail) = split_cstr(body)?;
-        if name.is_empty() {
-            return self.rewrite_text(tag::PARSE, split_cstr(tail)?, flags).then_some(used);
-        }
-        let names = self.names.get_or_insert_default();
-        if names.get(name).is_some() {
-            let name = String::from_utf8_lossy(name).into_owned();
-            let mut told = BytesMut::new();
-            Refusal::DuplicateStatement { name }.write(Severity::Error, &mut told);
-            // What is wrong with the text comes first.
-            self.parse_for_nobody(tail);
-            self.owe(Reply::ParsedUnasked, Op::Other);
-            build::failing_execute(&mut self.link.rewritten);
-            self.owe(Reply::Refused, Op::Refused(told.freeze()));
-            return Some(used);
-        }
-        let text = split_cstr(tail)?.0;
-        let statement = self.shared.statements.get(tail, flags).filter(|_| names.has_room());
-        let Some(statement) = statement else {
-            self.pin_to_server(Pinned::Lasting("more prepared statements than are kept"));
-            self.note(flags, Some(text));
-            return None;
-        };
-        let (own, is_new) = self.place(&statement);
-        if is_new {
-            build::parse(own.bytes(), tail, &mut self.link.rewritten);
-            self.exchange.owe(Reply::Parsed);
-        } else if self.exchange.in_block() || self.exchange.owes_ready() {
-            // The transaction may have failed, and then so has this: PostgreSQL is to say so.
-            self.parse_for_nobody(tail);
-            self.exchange.owe(Reply::Parsed);
-        } else {
-            // The server has it: an answer in its turn is all that is needed.
-            build::close_statement(b"tenantry_none", &mut self.link.rewritten);
-            self.exchange.owe(Reply::Known);
-        }
-        let parses = is_new.then(|| self.key(&statement));
-        self.names.get_or_insert_default().insert(name, statement, parses);
-        Some(used)
-    }
-
-    /// For what PostgreSQL says of it: the statement goes with the next one that is new.
-    fn parse_for_nobody(&mut self, tail: &[u8]) {
-        if let Some(linked) = &mut self.link.linked {
-            let number = linked.server().held.take_dead();
-            build::parse(OwnName::new(number).bytes(), tail, &mut self.link.rewritten);
-        }
-    }
-
-    /// A name that the client never gave, and that may be one of the pooler's own on the server.
-    fn refuse_own_name(&mut self, name: &[u8], used: usize) -> Option<usize> {
-        if !name.starts_with(PREFIX) {
-            return None;
-        }
-        let name = String::from_utf8_lossy(name).into_owned();
-        let mut told = BytesMut::new();
-        Refusal::UnknownStatement { name }.write(Severity::Error, &mut told);
-        build::failing_execute(&mut self.link.rewritten);
-        self.owe(Reply::Refused, Op::Refused(told.freeze()));
-        Some(used)
-    }
-
-    /// Puts a statement on the server if it lacks it; its name there.
-    pub(super) fn provide(&mut self, statement: &Arc<Statement>) -> OwnName {
-        let (own, is_new) = self.place(statement);
-        if is_new {
-            debug!("statement prepared again on another server");
-            self.make(statement, own.bytes(), Some(self.key(statement)));
-        }
-        own
-    }
-
-    /// The unnamed statement once more, if the client is about to use it on another server.
-    fn provide_unnamed(&mut self) {
-        if let Some(statement) = self.unnamed() {
-            build::parse(b"", &statement.tail, &mut self.link.rewritten);
-            self.owe(Reply::ParsedUnasked, Op::Other);
-            self.exchange.parsed_again();
-        }
-    }
-
-    /// Of a message that is not whole, only the names are rewritten; the rest follows as it comes.
-    fn rewrite_bind(&mut self, frame: &[u8], whole: bool) -> Option<usize> {
-        let body = &frame[HEADER_LEN..];
-        let (portal, behind) = split_cstr(body)?;
-        let (name, rest) = split_cstr(behind)?;
-        let statement = match name {
-            [] => {
-                self.provide_unnamed();
-                self.unnamed()
-            }
-            _ => self.names.as_ref().and_then(|names| names.get(name).cloned()),
-        };
-        let Some(statement) = statement else {
-            return if whole { self.refuse_own_name(name, frame.len()) } else { None };
-        };
-        self.note_bind(&statement, whole.then_some(body));
-        let own = match name {
-            [] => OwnName::UNNAMED,
-            _ => self.provide(&statement),
-        };
-        let body_len = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]) as usize - 4;
-        let len = 4 + body_len - name.len() + own.bytes().len();
-        let out = &mut self.link.rewritten;
-        out.put_u8(tag::BIND);
-        out.put_u32(u32::try_from(len).ok()?);
-        for part in [portal, b"\0", own.bytes(), b"\0"] {
-            out.put_slice(part);
-        }
-        let used = if whole {
-            out.put_slice(rest);
-            frame.len()
-        } else {
-            frame.len() - rest.len()
-        };
-        self.exchange.on_client(tag::BIND, Said::Statement);
-        Some(used)
-    }
-
-    /// What a statement does, it does when it runs.
-    pub(super) fn note_bind(&mut self, statement: &Statement, body: Option<&[u8]>) {
-        if !statement.flags.is_empty() {
-            self.note(statement.flags, Some(statement.text()));
-            self.note_bound(body);
-        }
-    }
-
-    fn rewrite_describe(&mut self, frame: &[u8]) -> Option<usize> {
-        let (name, _) = split_cstr(frame.get(HEADER_LEN + 1..)?)?;
-        if name.is_empty() {
-            self.provide_unnamed();
-            self.link.rewritten.put_slice(frame);
-        } else {
-            let Some(statement) = self.names.as_ref().and_then(|names| names.get(name).cloned())
-            else {
-                return self.refuse_own_name(name, frame.len());
-            };
-            let own = self.provide(&statement);
-            let len = 4 + 1 + own.bytes().len() + 1;
-            let out = &mut self.link.rewritten;
-            out.put_u8(tag::DESCRIBE);
-            out.put_u32(u32::try_from(len).ok()?);
-            for part in [b"S", own.bytes(), b"\0"] {
-                out.put_slice(part);
-            }
-        }
-        self.exchange.on_client(tag::DESCRIBE, Said::Statement);
-        Some(frame.len())
-    }
-
-    /// Servers keep the statement: it is somebody else's too. They know no such name, which is no error.
-    fn note_close(&mut self, body: &[u8]) -> Option<usize> {
-        let (name, _) = split_cstr(body.get(1..)?)?;
-        let names = self.names.get_or_insert_default();
-        if names.get(name).is_none() && !name.starts_with(PREFIX) {
-            return None;
-        }
-        names.remove(name);
-        self.exchange.owe(Reply::Closed);
-        build::close_statement(b"tenantry_none", &mut self.link.rewritten);
-        Some(HEADER_LEN + body.len())
-    }
-
-    fn rewrite_query(&mut self, body: &[u8], flags: Flags) -> Option<usize> {
-        let text = split_cstr(body)?;
-        let rewritten = match text {
-            (text, []) if flags.intersects(SAYS_NAMES) && self.rewrite_sql(text, flags) => true,
-            _ => self.rewrite_text(tag::QUERY, text, flags),
-        };
-        rewritten.then_some(HEADER_LEN + body.len())
-    }
-
-    /// `DEALLOCATE name`, of a name that only the pooler knows.
-    fn rewrite_text(&mut self, message: u8, (text, behind): (&[u8], &[u8]), flags: Flags) -> bool {
-        let known = deallocated(text)
-            .filter(|name| self.names.as_ref().is_some_and(|names| names.get(name).is_some()));
-        let (Some(name), Some(names)) = (known, self.names.as_mut()) else {
-            let says = SAYS_NAMES.union(Flags::one(Flag::Deallocate));
-            if flags.intersects(says) && message == tag::QUERY && self.has_virtual_names() {
-                self.make_all_if_used(text, flags);
-            }
-            self.note(flags, Some(text));
-            return false;
-        };
-        names.deallocate(&name);
-        let unnamed = if message == tag::PARSE { &b"\0"[..] } else { b"" };
-        let len = 4 + unnamed.len() + NOTHING.len() + 1 + behind.len();
-        let out = &mut self.link.rewritten;
-        out.put_u8(message);
-        out.put_u32(u32::try_from(len).expect("the client's message was in a buffer"));
-        for part in [unnamed, NOTHING, b"\0", behind] {
-            out.put_slice(part);
-        }
-        self.exchange.on_client(message, Said::Unnamed);
-        true
-    }
-
-    /// The unnamed statement passes by: it may be bound in a later transaction.
-    pub(super) fn keep_unnamed(&mut self, count: usize, flags: Flags) {
-        let end = self.units.scanned + count;
-        let is_bound_next = self.inbound.bytes().get(end) == Some(&tag::BIND);
-        let body = &self.inbound.bytes()[self.units.scanned + HEADER_LEN..end];
-        let Some((_, tail)) = split_cstr(body) else { return self.forget_unnamed() };
-        if is_bound_next && flags.is_empty() && tail.len() <= UNNAMED_LEN_MAX {
-            return self.names.get_or_insert_default().use_unnamed(tail);
-        }
-        match self.shared.statements.get(tail, flags) {
-            None => self.forget_unnamed(),
-            kept => self.names.get_or_insert_default().keep_unnamed(kept),
-        }
-    }
-
-    fn unnamed(&mut self) -> Option<Arc<Statement>> {
-        self.names.as_mut()?.unnamed(&self.shared.statements)
-    }
-
-    /// The unnamed statement is gone, as far as the client may rely on it.
-    pub(super) fn forget_unnamed(&mut self) {
-        if let Some(names) = &mut self.names {
-            names.keep_unnamed(None);
-        }
-    }
-
-    /// Whether the unnamed statement can be had on another server.
-    pub(super) fn keeps_unnamed(&self) -> bool {
-        self.names.as_ref().is_some_and(|names| names.has_unnamed())
     }
 
     /// What was sent will not be answered: the unit is sent again, or the session is over.

@@ -8,9 +8,9 @@
 use bytes::{BufMut, BytesMut};
 
 use super::changes::Pinned;
-use super::prepared::OwnName;
 use super::refusal::{Refusal, Severity};
 use super::session::Session;
+use super::statements::OwnName;
 use crate::flow::Reply;
 use crate::prepared::{Key, Maker, Op, PREFIX, Statement};
 use crate::sql::{Flag, Flags, Named, executes, prepares, used};

@@ -10,6 +10,7 @@
 //! <https://www.postgresql.org/docs/current/sql-syntax-lexical.html>
 
 mod alarm;
+mod code;
 mod deallocate;
 mod flags;
 mod lexer;
