@@ -118,6 +118,9 @@ impl Session {
         self.link.swallowing = false;
         let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
         let body = frame.get(HEADER_LEN..).unwrap_or_default();
+        if let (b"DISCARD ALL\0", Some(changes)) = (body, &mut self.changes) {
+            changes.has_discarded = true;
+        }
         let Some(names) = &mut self.names else { return self.pass(count) };
         match body {
             b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => names.clear(),

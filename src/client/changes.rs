@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::config::{Guard, PoolMode};
 use crate::pool::Taint;
 use crate::server::Parameters;
-use crate::sql::{Flag, Flags, Settings};
+use crate::sql::{AUTHORIZATION, Flag, Flags, Settings};
 use crate::tenant::{GucName, Observed, Question, SessionState, Tie, Ties};
 use crate::wire::frontend::{Names, bound_text, tag};
 
@@ -50,8 +50,10 @@ pub(super) struct Changes {
     pub(super) is_below_home: bool,
     /// The transaction may have taken back what it did.
     pub(super) in_doubt: bool,
-    /// A RESET ALL or DISCARD ALL was among the statements, and nothing that cannot be followed.
+    /// A DISCARD ALL was among the statements, and nothing that cannot be followed since.
     pub(super) may_prove_reset: bool,
+    /// It has run.
+    pub(super) has_discarded: bool,
 }
 
 /// Flags of statements that can only end what ties a session to its server.
@@ -161,6 +163,7 @@ impl Session {
             },
         };
         self.audit(&settings);
+        self.is_other_user |= settings.names.iter().any(|name| **name == *AUTHORIZATION);
         self.taint(if flags.iter().all(Flag::can_be_scrubbed) {
             Taint::Scrub
         } else {
@@ -180,7 +183,7 @@ impl Session {
             return;
         }
         let changes = self.changes.get_or_insert_default();
-        changes.may_prove_reset |= settings.all && settings.resets;
+        changes.may_prove_reset |= settings.resets_all && flags.contains(Flag::Discard);
         changes.may_prove_reset &= lasting.is_none();
         changes.ask(settings, flags);
     }
@@ -211,6 +214,9 @@ impl Session {
         for number in &changes.bound {
             let Some(name) = bound_text(body, *number) else { continue };
             match std::str::from_utf8(name).map(GucName::new) {
+                Ok(Ok(name)) if name.as_str() == AUTHORIZATION => {
+                    (unknown, self.is_other_user) = (true, true);
+                }
                 Ok(Ok(name)) => drop(changes.question.names.insert(name)),
                 // PostgreSQL has no such setting.
                 Ok(Err(_)) if name.is_ascii() && name.len() <= 63 => {}

@@ -16,7 +16,7 @@ use super::session::Session;
 use crate::config::{Guard, OnSessionState};
 use crate::flow::Reply;
 use crate::prepared::Op;
-use crate::sql::{COMPUTED, Flag, Flags, Settings};
+use crate::sql::{AUTHORIZATION, COMPUTED, Flag, Flags, Settings, lone_set};
 use crate::tenant::SessionState;
 use crate::wire::build;
 use crate::wire::frontend::tag;
@@ -29,6 +29,66 @@ const NO_STATEMENT: &str = "tenantry refused this statement";
 
 /// Statements that set something, for the session or the transaction.
 const SETS: Flags = Flags::SETTINGS.union(Flags::one(Flag::SetLocal));
+
+/// Flags of statements that may set anything, where nobody can read it.
+const HIDES: Flags = Flags::one(Flag::UnicodeIdentifier)
+    .union(Flags::one(Flag::RunsText))
+    .union(Flags::one(Flag::FunctionCall))
+    .union(Flags::one(Flag::LongDollarTag));
+
+/// A setting behind which texts could not be read any more, unless it is plainly set to what they are
+/// read by.
+fn blinds(text: &[u8], settings: &Settings) -> Option<String> {
+    let said = lone_set(text);
+    let mut named = settings.names.iter().chain(&settings.local).map(|name| &**name);
+    let blinding = named.find(|name| {
+        let plain = said.as_ref().filter(|said| said.name == **name);
+        let value = plain.and_then(|said| said.items.as_deref());
+        match value {
+            Some([value]) => blinds_with(name, value.as_bytes()),
+            _ => matches!(*name, STRINGS | ENCODING),
+        }
+    });
+    blinding.map(str::to_owned)
+}
+
+const STRINGS: &str = "standard_conforming_strings";
+const ENCODING: &str = "client_encoding";
+
+/// Encodings in which a byte of ASCII may be half of something else, by all their names.
+///
+/// <https://www.postgresql.org/docs/current/multibyte.html>
+const UNREADABLE: [&str; 17] = [
+    "big5",
+    "gb18030",
+    "gbk",
+    "johab",
+    "mskanji",
+    "shiftjis",
+    "shiftjis2004",
+    "sjis",
+    "uhc",
+    "win932",
+    "win936",
+    "win949",
+    "win950",
+    "windows932",
+    "windows936",
+    "windows949",
+    "windows950",
+];
+
+/// Whether texts could not be read any more with that value of a setting.
+pub(super) fn blinds_with(name: &str, value: &[u8]) -> bool {
+    // As PostgreSQL compares the names of encodings.
+    let letters = value.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let plain: Vec<u8> = letters.map(u8::to_ascii_lowercase).collect();
+    match name {
+        STRINGS => !matches!(&*plain, b"on" | b"true" | b"yes" | b"1"),
+        ENCODING => UNREADABLE.iter().any(|known| known.as_bytes() == plain),
+        _ => false,
+    }
+}
 
 impl Session {
     /// Whether some statements of the tenant's are refused.
@@ -43,13 +103,18 @@ impl Session {
             return None;
         }
         let settings = text.map(|text| Settings::of(text, flags));
+        if self.policy.guard == Guard::Reject && flags.intersects(HIDES) {
+            let name = "(hidden from view)".into();
+            return Some(Refusal::Guarded { name });
+        }
         if self.policy.guard == Guard::Reject && flags.intersects(SETS) {
             let Some(settings) = &settings else {
                 return Some(Refusal::Guarded {
                     name: "(in a statement too long to be read)".into(),
                 });
             };
-            if let Some(name) = self.guarded(settings) {
+            let blinds = text.and_then(|text| blinds(text, settings));
+            if let Some(name) = self.guarded(settings).or(blinds) {
                 return Some(Refusal::Guarded { name });
             }
         }
@@ -65,7 +130,10 @@ impl Session {
     fn guarded(&self, settings: &Settings) -> Option<String> {
         let mut named = settings.names.iter().chain(&settings.local).map(|name| &**name);
         let guarded = &self.policy.guarded;
-        let name = named.find(|name| guarded.iter().any(|guarded| guarded.as_str() == *name));
+        let is_guarded = |name: &&str| {
+            *name == AUTHORIZATION || guarded.iter().any(|guarded| guarded.as_str() == *name)
+        };
+        let name = named.find(is_guarded);
         let name = name.map(str::to_owned);
         let computed = settings.local.iter().any(|name| &**name == COMPUTED)
             || !settings.parameters.is_empty()

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::by_path::ByPath;
+use super::guard::blinds_with;
 use super::hello::Hello;
 use super::refusal::Refusal;
 use super::session::{Parts, Session};
@@ -91,7 +92,11 @@ async fn admit(
     let mut proof = prove(talk, &claim.user, &hello.user, &access, shared).await?;
     let tenant = tenant(&proof, &claim, shared)?;
     learn_keys(&mut proof, &tenant, shared);
-    let own = own_state(hello, &tenant, &tenancy.tenant_from)?;
+    let by_search_path = tenancy.tenant_from.iter().any(|s| matches!(s, Source::SearchPath));
+    let by_path = by_search_path && claim.tenant.is_none();
+    let policy = policy_of(&tenant, by_path, shared);
+    let guarded = policy.guard == Guard::Reject;
+    let own = own_state(hello, &tenant, &tenancy.tenant_from, guarded)?;
     let state = tenant.baseline.overlay(&own);
     let seat = take_seat(&tenant, shared)?;
     // It may have to wait for a server: nobody should, for a client that is gone.
@@ -104,13 +109,11 @@ async fn admit(
     };
     let user_mode = access.config.users.get(proof.user()).and_then(|user| user.pool_mode());
     let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.config.general.pool_mode);
-    let by_search_path = tenancy.tenant_from.iter().any(|s| matches!(s, Source::SearchPath));
-    let by_path = (by_search_path && claim.tenant.is_none()).then(|| {
+    let by_path = by_path.then(|| {
         // The first statement looks at the path: it may come from the start-up packet.
         let seen = shared.targets.get(&tenant.id, SessionState::default());
         Box::new(ByPath { startup: own, seen })
     });
-    let policy = policy_of(&tenant, by_path.is_some(), shared);
     let user = proof.user().to_owned();
     Ok(Admitted { permit, seat, welcome, mode, policy, by_path, user })
 }
@@ -240,7 +243,12 @@ pub(super) fn may_enter(user: &str, id: &TenantId, shared: &Shared) -> Result<Te
 
 /// The client's own settings. It may not start as another role than the tenant's, nor with
 /// another value of a setting by which policies know the tenant.
-fn own_state(hello: &Hello, tenant: &Tenant, sources: &[Source]) -> Result<SessionState, Refusal> {
+fn own_state(
+    hello: &Hello,
+    tenant: &Tenant,
+    sources: &[Source],
+    guarded: bool,
+) -> Result<SessionState, Refusal> {
     let mut own = SessionState::default();
     let names_tenant = |name: &GucName| {
         let is_source = |s: &Source| matches!(s, Source::Options { guc } if guc == name.as_str());
@@ -260,6 +268,9 @@ fn own_state(hello: &Hello, tenant: &Tenant, sources: &[Source]) -> Result<Sessi
                 }
                 own = own.with_role(Some(role));
             }
+            _ if guarded && !may_start_with(&guc, &value, tenant) => {
+                return Err(denied());
+            }
             _ if tenant.fixed_settings.contains(&guc) => {
                 if tenant.baseline.get(guc.as_str()) != Some(&value) {
                     return Err(denied());
@@ -271,6 +282,14 @@ fn own_state(hello: &Hello, tenant: &Tenant, sources: &[Source]) -> Result<Sessi
         }
     }
     Ok(own)
+}
+
+/// With `guard = "reject"`: nothing that is the tenant's, and nothing behind which texts cannot be read.
+fn may_start_with(guc: &GucName, value: &Value, tenant: &Tenant) -> bool {
+    let Value::Text(text) = value else { return false };
+    let is_own = !tenant.policy.guarded.contains(guc);
+    let is_home = tenant.baseline.shows(guc.as_str().as_bytes(), text);
+    !blinds_with(guc.as_str(), text) && (is_own || is_home)
 }
 
 async fn begin(

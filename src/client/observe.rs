@@ -140,7 +140,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         let (before, home) = (&self.target.session, &self.home.session);
         let (session, server) = observed.states(question, before, home);
-        let proven = changes.may_prove_reset && observed.proves_reset(before);
+        let proven = changes.may_prove_reset && changes.has_discarded && !observed.is_too_long;
         let session = self.without_guarded(session);
         if self.policy.on_session_state == OnSessionState::Reject
             && let Some(tie) = observed.ties.iter().next()
@@ -157,7 +157,8 @@ impl Session {
             self.pin_to_server(Pinned::Lasting("more settings than are followed"));
         }
         self.pin_if_unreadable();
-        let back = fits.then(|| self.target.session.statements_from(&server));
+        let back =
+            (fits && !self.is_other_user).then(|| self.target.session.statements_from(&server));
         let Some(linked) = &mut self.link.linked else { return Ok(()) };
         if let Some(statements) = back.filter(|statements| !statements.is_empty()) {
             // RESET has gone below the session's home.
@@ -189,7 +190,7 @@ impl Session {
             Some(tie) => self.pin_to_server(Pinned::Tied(tie.name())),
             None => {
                 self.pinned_since = None;
-                self.has_own_names = false;
+                (self.has_own_names, self.is_other_user) = (false, false);
                 if let Some(pin) = self.pin.take() {
                     let reason = pin.reason();
                     self.span().in_scope(|| info!(reason, "session no longer pinned"));

@@ -78,6 +78,9 @@ impl Session {
         self.deallocates = Deallocates::No;
         self.exchange.rewind();
         self.units.rewind();
+        if let Some(names) = &mut self.names {
+            names.rewind();
+        }
     }
 
     /// A message about a statement; `count` bytes of it are there, `whole` or not.
@@ -203,5 +206,6 @@ impl Session {
         if self.deallocates == Deallocates::InThisUnit {
             self.deallocates = Deallocates::InEarlierUnit;
         }
+        self.link.asked = false;
     }
 }

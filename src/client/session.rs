@@ -68,6 +68,8 @@ pub struct Session {
     pub(super) deallocates: Deallocates,
     /// Its server has its statements under their own names, until it is pinned no more.
     pub(super) has_own_names: bool,
+    /// `SET SESSION AUTHORIZATION`: whether what leads home may be set any more, nobody can tell.
+    pub(super) is_other_user: bool,
     /// What statements under their own names may do when they are bound.
     pub(super) own_flags: Flags,
     /// What it did to the server it holds.
@@ -120,6 +122,7 @@ impl Session {
             names: None,
             deallocates: Deallocates::No,
             has_own_names: false,
+            is_other_user: false,
             own_flags: Flags::NONE,
             taint: Taint::None,
             changes: None,

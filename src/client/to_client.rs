@@ -50,7 +50,10 @@ impl Session {
             self.pin_to_server(Pinned::Lasting("COPY that failed in a pipeline"));
         }
         let below = self.changes.as_ref().is_some_and(|changes| changes.is_below_home);
-        if below && self.exchange.in_sound_block() && !self.exchange.is_busy() && self.is_quiet() {
+        let can_ask = self.exchange.in_sound_block()
+            && !self.exchange.is_busy()
+            && !self.exchange.is_unsynced();
+        if below && can_ask && !self.is_other_user && self.is_quiet() {
             return Err(LinkEnd::Restore);
         }
         let at_rest =
@@ -82,7 +85,7 @@ impl Session {
         // In a block that has failed nothing can be put back, and nothing runs either.
         let can_be_put_back = !self.exchange.in_block() || self.exchange.in_sound_block();
         let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
-        below && unit_has_ended && can_be_put_back && !waits
+        below && unit_has_ended && can_be_put_back && !waits && !self.is_other_user
     }
 
     /// Not while the unnamed statement is to be used again: the question would drop it.

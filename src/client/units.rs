@@ -148,6 +148,12 @@ impl Session {
     }
 
     fn scan_more(&mut self, linked: bool) -> Step {
+        if !linked
+            && self.units.scanned == 0
+            && let Some(names) = &mut self.names
+        {
+            names.begin_unit();
+        }
         let bytes = &self.inbound.bytes()[self.units.scanned..];
         let Ok((count, event)) = self.units.scan.next(bytes) else {
             return Step::Broken("invalid message length".to_owned());
@@ -225,7 +231,7 @@ impl Session {
         if tag == tag::FLUSH && count > HEADER_LEN && !self.units.discarding {
             self.exchange.on_malformed_flush();
         }
-        if !rewritten {
+        if !rewritten && names == Names::Statement {
             self.pin_if_named(tag, names);
             self.note_own_name(tag, names, flags);
         }
@@ -252,7 +258,8 @@ impl Session {
     /// A statement under its own name, on a server of the client's own: if it is too long to be kept,
     /// or none is to be.
     fn pin_if_named(&mut self, tag: u8, names: Names) {
-        if (tag, names) == (tag::PARSE, Names::Statement) && !self.units.discarding {
+        let counts = !self.units.discarding && !self.exchange.skips_to_sync();
+        if (tag, names) == (tag::PARSE, Names::Statement) && counts {
             self.pin_to_server(Pinned::Lasting("prepared statement"));
         }
     }

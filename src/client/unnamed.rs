@@ -18,6 +18,9 @@ impl Session {
         let is_bound_next = self.inbound.bytes().get(end) == Some(&tag::BIND);
         let body = &self.inbound.bytes()[self.units.scanned + HEADER_LEN..end];
         let Some((_, tail)) = split_cstr(body) else { return self.forget_unnamed() };
+        if self.refusal_of(flags, split_cstr(tail).map(|(text, _)| text)).is_some() {
+            return self.forget_unnamed();
+        }
         if is_bound_next && flags.is_empty() && tail.len() <= UNNAMED_LEN_MAX {
             return self.names.get_or_insert_default().use_unnamed(tail);
         }

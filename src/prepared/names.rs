@@ -53,6 +53,9 @@ pub struct Names {
     /// names, or nothing where a name was given anew behind it.
     disguised: VecDeque<Option<Box<[u8]>>>,
     unnamed: Unnamed,
+    /// What it was when the unit began, if the unit has changed it.
+    unnamed_before: Unnamed,
+    has_changed_unnamed: bool,
 }
 
 /// The unnamed statement, which the client may bind in a later transaction.
@@ -208,13 +211,36 @@ impl Names {
         }
     }
 
+    /// A unit begins.
+    pub const fn begin_unit(&mut self) {
+        self.has_changed_unnamed = false;
+    }
+
+    /// The unit is read once more.
+    pub const fn rewind(&mut self) {
+        if self.has_changed_unnamed {
+            std::mem::swap(&mut self.unnamed, &mut self.unnamed_before);
+            self.has_changed_unnamed = false;
+        }
+    }
+
+    /// What it was stays known until the next unit, and its memory is used again then.
+    const fn change_unnamed(&mut self) {
+        if !self.has_changed_unnamed {
+            std::mem::swap(&mut self.unnamed, &mut self.unnamed_before);
+            self.has_changed_unnamed = true;
+        }
+    }
+
     /// The client has parsed another one; `None`: it has none any more.
     pub fn keep_unnamed(&mut self, statement: Option<Arc<Statement>>) {
+        self.change_unnamed();
         self.unnamed = statement.map_or(Unnamed::None, Unnamed::Kept);
     }
 
     /// The client parses another one and binds it at once. It leaves nothing behind.
     pub fn use_unnamed(&mut self, tail: &[u8]) {
+        self.change_unnamed();
         match &mut self.unnamed {
             Unnamed::Used(kept) => {
                 kept.clear();

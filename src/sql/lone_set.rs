@@ -114,6 +114,12 @@ pub fn lone_set(text: &[u8]) -> Option<LoneSet> {
         [scope, rest @ ..] if scope.is("session") => rest,
         _ => rest,
     };
+    if let [names, Token::Text(encoding)] = rest
+        && names.is("names")
+    {
+        let items = Some(vec![String::from_utf8(encoding.to_vec()).ok()?]);
+        return Some(LoneSet { name: "client_encoding".to_owned(), items });
+    }
     let (name, value) = name(rest)?;
     let items = match value {
         [word] if word.is("default") => None,
@@ -195,7 +201,11 @@ fn name<'t, 'a>(mut tokens: &'t [Token<'a>]) -> Option<(String, &'t [Token<'a>])
 
 fn items(tokens: &[Token<'_>]) -> Option<Vec<String>> {
     let item = |tokens: &[Token<'_>]| match tokens {
-        [word @ Token::Word(text)] if !RESERVED.iter().any(|reserved| word.is(reserved)) => {
+        // `opt_boolean_or_string`
+        [word @ Token::Word(text)]
+            if ["on", "true", "false"].iter().any(|value| word.is(value))
+                || !RESERVED.iter().any(|reserved| word.is(reserved)) =>
+        {
             Some(ascii(text)?.to_ascii_lowercase())
         }
         [Token::Quoted(text)] if !text.is_empty() => ascii(text).map(str::to_owned),

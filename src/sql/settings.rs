@@ -30,6 +30,9 @@ pub struct Settings {
     pub unknown: Option<&'static str>,
 }
 
+/// The setting behind `SET SESSION AUTHORIZATION`: it takes the role with it.
+pub const AUTHORIZATION: &str = "session_authorization";
+
 /// Stands for a name that is not in the text; no setting has it.
 pub const COMPUTED: &str = "(computed)";
 
@@ -84,7 +87,9 @@ impl Settings {
 
     /// `name` is set to something.
     fn name(&mut self, name: &str) -> bool {
-        if !is_followed(name) {
+        if name == AUTHORIZATION {
+            self.authorizes();
+        } else if !is_followed(name) {
             self.give_up("setting with such a name");
         } else if !self.names.iter().any(|known| **known == *name) {
             self.names.push(name.into());
@@ -114,8 +119,11 @@ impl Settings {
                 if !qualified
                     && ["local", "transaction", "constraints"].iter().any(|w| scope.is(w)) =>
             {
-                if let Some((name, _)) = name(&tokens[1..]) {
-                    self.local.push(name.into());
+                match &tokens[1..] {
+                    [a, b, ..] if a.is("session") && b.is("authorization") => {
+                        self.local.push(AUTHORIZATION.into());
+                    }
+                    rest => self.local.extend(name(rest).map(|(name, _)| name.into())),
                 }
                 // Anything else is a syntax error, or not what it looks like.
                 matches!(tokens.get(1), Some(Token::Word(_) | Token::Quoted(_)))
@@ -134,11 +142,18 @@ impl Settings {
     }
 
     fn authorization(&mut self, tokens: &[Token<'_>]) -> bool {
-        if !tokens.first().is_some_and(|word| word.is("default")) {
-            self.give_up("SET SESSION AUTHORIZATION");
+        if tokens.first().is_some_and(|word| word.is("default")) {
+            self.resets = true;
+            return self.name("role");
         }
-        self.resets = true;
-        self.name("role")
+        self.authorizes();
+        true
+    }
+
+    /// Another session user: its role is gone too, and only `DISCARD ALL` leads back for sure.
+    fn authorizes(&mut self) {
+        self.give_up("SET SESSION AUTHORIZATION");
+        self.names.push(AUTHORIZATION.into());
     }
 
     /// A setting and its value.

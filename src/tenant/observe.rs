@@ -251,14 +251,6 @@ impl Observed {
         Ok(())
     }
 
-    /// Whether a RESET ALL or DISCARD ALL has surely been the last word: nothing that PostgreSQL
-    /// lists is set, although `before` had set something.
-    #[must_use]
-    pub fn proves_reset(&self, before: &SessionState) -> bool {
-        before.settings().any(|(name, _)| name.is_listed())
-            && !self.settings.keys().any(GucName::is_listed)
-    }
-
     /// The session's state from now on, and the state the server is in: they differ where something
     /// was reset, because a server resets to less than the session's home.
     #[must_use]

@@ -65,6 +65,40 @@ on_both! {
         assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
     }
 
+    async fn no_disguise_gets_past_it(db: &Database) {
+        let pooler = with(db, 1, "guard = \"reject\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let before = wire.run(SEEN).await.unwrap();
+        for sql in [
+            "select U&\"s\\0065t_config\"('search_path', 'umbra', false)", "set standard_conforming_strings = off", "set local standard_conforming_strings to off",
+            "set client_encoding = 'SJIS'", "set names 'gbk'", "select set_config('client_encoding', 'BIG5', false)", "set session_authorization = x",
+            "set session authorization x", "set local session authorization x", "select set_config('session_authorization', 'x', false)",
+            "select query_to_xml($$select set_config('search_path', 'umbra', false)$$, true, true, '')",
+        ] {
+            assert_eq!(refused(&mut wire, &query(sql)).await.0, "42501", "{sql}");
+            assert_eq!(refused(&mut wire, &[batch(sql), sync()].concat()).await.0, "42501", "{sql}");
+        }
+        let call = [&2078_u32.to_be_bytes()[..], &[0; 6]].concat();
+        assert_eq!(refused(&mut wire, &protocol_tests::wire::message('F', &call)).await.0, "42501");
+        for sql in ["set client_encoding to 'UTF8'", "set names 'latin1'", "set standard_conforming_strings = on", "set client_encoding = 'UTF8'"] {
+            wire.run(sql).await.unwrap();
+        }
+        // A bound statement is the one that was there, not a refused one behind it.
+        wire.send(&[parse("", "select 1"), parse("c", "commit"), sync()].concat()).await;
+        wire.until_ready().await;
+        let run = |name| [bind("", name), execute("", 0)].concat();
+        let (code, ..) = refused(&mut wire, &[run(""), run("c"), parse("", "set search_path to umbra"), sync()].concat()).await;
+        assert_eq!((code.as_str(), wire.run(SEEN).await.unwrap()), ("42501", before.clone()));
+        assert_eq!(raw(&pooler, "acme").await.run(SEEN).await.unwrap(), before);
+        for (name, value) in [("search_path", "umbra"), ("options", "-c search_path=umbra"), ("client_encoding", "SJIS"), ("standard_conforming_strings", "off")] {
+            let mut wire = Wire::open(pooler.port).await;
+            wire.send(&protocol_tests::wire::startup(protocol_tests::wire::V3_0, &[("user", "app.acme"), (name, value)])).await;
+            assert_eq!(wire.receive().await.field('C'), "42501", "{name}");
+        }
+        let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), ("client_encoding", "'utf-8'"), ("search_path", "acme")]).await;
+        assert_eq!(wire.run(SEEN).await.unwrap(), before);
+    }
+
     async fn what_was_refused_cannot_be_bound_later(db: &Database) {
         let pooler = with(db, 1, "guard = \"reject\"\n").await;
         let mut wire = raw(&pooler, "acme").await;

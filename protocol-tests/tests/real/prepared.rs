@@ -222,6 +222,50 @@ on_both! {
         assert_eq!(pooler.messages("session pinned to its server"), 0);
     }
 
+    async fn an_unnamed_statement_means_what_it_meant_when_it_was_bound(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let bound = || [bind("", ""), execute("", 0)].concat();
+        let rows = |messages: &[protocol_tests::wire::Message]| -> Vec<String> {
+            messages.iter().filter(|m| m.tag == 'D').map(protocol_tests::wire::Message::text).collect()
+        };
+        for between in [vec![], bound(), describe('S', "")] {
+            wire.send(&[parse("", "select 'one'"), sync()].concat()).await;
+            wire.until_ready().await;
+            wire.send(&[between, bound(), parse("", "select 'two'"), bound(), sync()].concat()).await;
+            let rows = rows(&wire.until_ready().await.0);
+            assert_eq!(rows[rows.len() - 2..], ["one", "two"]);
+        }
+        // One that is parsed later is not there yet.
+        wire.run("select 1").await.unwrap();
+        assert_eq!(send(&mut wire, &[bound(), parse("n", "select 1"), parse("", "insert into who values ('evil')"), sync()]).await.1, "26000 unnamed prepared statement does not exist");
+        assert_eq!(wire.run("select count(*) from who").await.unwrap(), ["1"]);
+        // One that is closed later is still there.
+        for _ in 0..2 {
+            wire.send(&[parse("", "select 'one'"), sync()].concat()).await;
+            wire.until_ready().await;
+            assert_eq!(send(&mut wire, &[bound(), close('S', ""), sync()]).await, ok("2DC3ZI"));
+        }
+    }
+
+    async fn a_deallocate_that_fails_holds_nobody_up(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for (statement, code) in [("discard all", "25001"), ("deallocate nothing", "26000")] {
+            for next in [bind("", "n9"), describe('S', "n9"), parse("n9", "select 1")] {
+                wire.run("begin").await.unwrap();
+                let (tags, told) = send(&mut wire, &[batch(statement), next, sync()]).await;
+                assert!(tags.ends_with("EZE") && told.starts_with(code), "{statement}: {tags} {told}");
+                wire.run("rollback").await.unwrap();
+            }
+        }
+        let fails = [batch("deallocate p1"), parse("n", "set local work_mem = '6MB'"), sync()];
+        assert!(send(&mut wire, &fails).await.1.starts_with("26000"));
+        let follows = [batch("do $$ begin set local work_mem = '6MB'; end $$"), parse("n", "select 7"), bind("", "n"), execute("", 0), sync()];
+        assert_eq!(send(&mut wire, &follows).await, ok("12C12DCZI"));
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
     async fn what_a_statement_sets_is_followed_each_time_it_runs(db: &Database) {
         let pooler = trusting(db, 2).await;
         let mut wire = raw(&pooler, "acme").await;

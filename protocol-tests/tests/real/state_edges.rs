@@ -132,6 +132,36 @@ on_both! {
         }
     }
 
+    async fn a_session_user_is_nobody_elses(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let name = &db.name;
+        db.admin.batch_execute(&format!("create role {name}_su login superuser password 'pw'; create role {name}_low; create role {name}_r")).await.unwrap();
+        let toml = format!("{}[auth]\ntype = \"trust\"\n{}role = \"{name}_r\"\n", db.toml(1), protocol_tests::pooler::BY_SCHEMA);
+        let pooler = Pooler::start(&toml.replace(&format!("user = \"{name}\""), &format!("user = \"{name}_su\"\ndatabase = \"{name}\""))).await;
+        let who = "select session_user || ' ' || current_user";
+        let (home, low) = (vec![format!("{name}_su {name}_r")], vec![format!("{name}_low {name}_low")]);
+        assert_eq!(raw(&pooler, "acme").await.run(who).await.unwrap(), home);
+        for sql in ["set session authorization #", "set session_authorization = #", "select set_config('session_authorization', '#', false)",
+            "do $$ begin set session authorization #; end $$", "begin; set session authorization #; commit"] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.run(&sql.replace('#', &format!("{name}_low"))).await.unwrap();
+            for then in ["select 1", "reset all", "begin; set transaction isolation level serializable; commit"] {
+                wire.run(then).await.unwrap();
+                assert_eq!(wire.run(who).await.unwrap(), low, "{sql}; {then}");
+            }
+            drop(wire);
+            for _ in 0..2 {
+                assert_eq!(raw(&pooler, "acme").await.run(who).await.unwrap(), home, "{sql}");
+            }
+        }
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&[protocol_tests::wire::parse("", "select set_config($1, $2, false)"), protocol_tests::wire::message('B', &[&b"\0\0\0\0\0\x02\0\0\0\x15session_authorization"[..], &u32::try_from(low[0].len() / 2).unwrap().to_be_bytes(), format!("{name}_low").as_bytes(), b"\0\0"].concat()), protocol_tests::wire::execute("", 0), protocol_tests::wire::sync()].concat()).await;
+        assert!(!wire.tags().await.contains('E'));
+        assert_eq!(wire.run(who).await.unwrap(), low);
+        wire.run("discard all").await.unwrap();
+        assert_eq!((wire.run(who).await.unwrap(), raw(&pooler, "acme").await.run(who).await.unwrap()), (home.clone(), home));
+    }
+
     async fn a_session_whose_role_is_gone_ends_and_says_why(db: &Database) {
         let pooler = trusting(db, 1).await;
         let role = format!("{}_gone", db.name);
