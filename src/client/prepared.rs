@@ -97,13 +97,15 @@ impl Session {
         if self.deallocates == Deallocates::InThisUnit && !self.exchange.is_busy() {
             self.deallocates = Deallocates::No;
         }
+        let makes = flags.intersects(SAYS_NAMES) && self.exchange.is_in_pipeline();
         let waits = self.exchange.ends_copy()
+            || makes
             || (sql && self.exchange.owes_ready())
             || self.has_disguised()
             || self.deallocates != Deallocates::No
             || self.names.as_ref().is_some_and(|names| names.must_wait());
         if waits {
-            self.ask();
+            self.ask(makes);
         }
         if waits || (self.link.confirmed && self.has_rewritten_enough()) {
             return Some(Step::NeedsMore);
@@ -142,10 +144,11 @@ impl Session {
     }
 
     /// The server keeps its answers to itself until a `Sync`, which may stand behind what waits for them:
-    /// the end of a COPY, or a DEALLOCATE in the same unit.
-    fn ask(&mut self) {
+    /// the end of a COPY, or a DEALLOCATE in the same unit; or all of the unit before what `makes`
+    /// statements, which is not to be skipped.
+    fn ask(&mut self, makes: bool) {
         let deallocates = self.deallocates == Deallocates::InThisUnit || self.has_disguised();
-        let in_unit = self.exchange.ends_copy() || deallocates;
+        let in_unit = self.exchange.ends_copy() || deallocates || makes;
         if in_unit && !std::mem::replace(&mut self.link.asked, true) {
             self.rewrite_what_is_before();
             self.link.rewritten.extend_from_slice(FLUSH);

@@ -160,10 +160,10 @@ impl Session {
     }
 
     /// A text that passes as it is gives or uses a name: the server gets all of them as they are, and the
-    /// session stays there. Not in the middle of a pipeline, nor where nothing can be prepared.
+    /// session stays there. Not where nothing can be prepared.
     pub(super) fn make_all_if_used(&mut self, text: &[u8], flags: Flags) {
-        let can = !self.exchange.is_unsynced()
-            && (!self.exchange.in_block() || self.exchange.in_sound_block());
+        let can = !self.exchange.in_block() || self.exchange.in_sound_block();
+        let in_pipeline = self.exchange.is_unsynced();
         let names = self.names.get_or_insert_default();
         let uses = flags.contains(Flag::Prepare)
             || used(text).iter().any(|name| names.get(name).is_some());
@@ -188,7 +188,9 @@ impl Session {
                 Maker::Prepare => self.make(&statement, &quoted(&name), None),
             }
         }
-        self.end_making();
+        if !in_pipeline {
+            self.end_making();
+        }
         self.has_own_names = true;
         self.pin_to_server(Pinned::Lasting("EXECUTE that is not plain"));
     }

@@ -163,6 +163,9 @@ impl Session {
                 return Ok(());
             }
             ServerVerdict::Forward if tag == tag::ERROR => self.on_error(error),
+            ServerVerdict::Forward if self.exchange.take_unasked_failed() && self.has_own_names => {
+                return Err(self.server_lost("its statements could not be prepared once more"));
+            }
             // Which of its statements are there under their own names, nobody can tell.
             ServerVerdict::Foretold if self.has_own_names => {
                 return Err(self.server_lost("its statements could not be prepared once more"));

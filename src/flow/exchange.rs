@@ -99,6 +99,8 @@ pub struct Exchange {
     pub(super) unsure: bool,
     /// Since then the server has said `ReadyForQuery`.
     pub(super) ready_since: bool,
+    /// What the pooler sent by itself has failed.
+    pub(super) unasked_failed: bool,
     /// A `Parse` of the unnamed statement failed or was skipped, and it was the last.
     pub(super) unnamed_lost: bool,
     /// Messages about named statements that the server skipped after its last error.
@@ -109,6 +111,12 @@ impl Exchange {
     /// Announces `replies` to a switch that was put in front of what the client sent.
     pub fn begin_switch(&mut self, replies: u32) {
         self.switch = replies;
+    }
+
+    /// Whether something of an implicit transaction is still to be answered.
+    #[must_use]
+    pub fn is_in_pipeline(&self) -> bool {
+        self.unsynced && !self.owed.is_empty()
     }
 
     /// Whether replies to the switch are still to come.
@@ -327,6 +335,11 @@ impl Exchange {
     /// was last asked.
     pub const fn take_unnamed_lost(&mut self) -> bool {
         std::mem::replace(&mut self.unnamed_lost, false)
+    }
+
+    /// Whether what the pooler sent by itself has failed, since this was last asked.
+    pub const fn take_unasked_failed(&mut self) -> bool {
+        std::mem::replace(&mut self.unasked_failed, false)
     }
 
     /// How many messages about named statements the server has skipped since this was last asked.

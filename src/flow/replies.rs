@@ -200,6 +200,7 @@ impl Exchange {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
                 let mut lost = false;
+                self.unasked_failed |= matches!(self.owed.front(), Some(Owed::Unasked(_)));
                 let ends = |owed: &Owed| matches!(owed, Owed::Sync | Owed::SyncUnasked);
                 while self.owed.front().is_some_and(|owed| !ends(owed)) {
                     let skipped = self.owed.pop_front();

@@ -406,9 +406,15 @@ on_both! {
             drop(wire);
             db.until("state <> 'idle'", 0).await;
         }
+        for (first, tags) in [(vec![], "12DCZI"), (batch("select 1"), "12DC12DCZI"), (close('S', "no"), "312DCZI"), ([parse("p", "select 1"), bind("", "p")].concat(), "1212DCZI")] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.run("prepare s (int) as select $1").await.unwrap();
+            assert_eq!(send(&mut wire, &[first, batch("execute s(3)"), sync()]).await, ok(tags));
+        }
         let mut wire = raw(&pooler, "acme").await;
-        wire.run("prepare s (int) as select $1").await.unwrap();
-        assert_eq!(send(&mut wire, &[batch("execute s(3)"), sync()]).await, ok("12DCZI"));
+        assert_eq!(send(&mut wire, &[parse("x", "select 1"), batch("prepare p2 as select 1"), sync()]).await, ok("112CZI"));
+        assert!(send(&mut wire, &[parse("p2", "select 2"), sync()]).await.1.starts_with("42P05"));
+        assert_eq!(run(&mut wire, "x").await.unwrap(), ["1"]);
         let mut other = raw(&pooler, "acme").await;
         assert_eq!(other.run("execute s(3)").await.unwrap_err(), "26000");
     }

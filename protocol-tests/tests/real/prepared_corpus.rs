@@ -69,8 +69,15 @@ fn message(rng: &mut StdRng) -> Vec<u8> {
         8 => describe('S', name),
         9 => close('S', name),
         10 if rng.random_bool(0.3) => {
-            let ends = ["deallocate all", "deallocate a", "deallocate b"][rng.random_range(0..3)];
-            [parse("", ends), bind("", ""), execute("", 0)].concat()
+            let ends = [
+                "deallocate all",
+                "deallocate a",
+                "deallocate b",
+                "execute a",
+                "prepare b as select 9",
+            ];
+            [parse("", ends[rng.random_range(0..ends.len())]), bind("", ""), execute("", 0)]
+                .concat()
         }
         10 => [parse("", text), bind("", ""), describe('P', ""), execute("", 0)].concat(),
         _ => bind("", name),
