@@ -49,7 +49,7 @@ impl Session {
                 self.has_virtual_names()
             }
             (tag::QUERY | tag::PARSE, _) => {
-                flags.contains(Flag::Deallocate) && self.has_virtual_names() && self.names.is_some()
+                flags.contains(Flag::Deallocate) && self.has_virtual_names()
             }
             _ => false,
         }
@@ -170,6 +170,15 @@ impl Session {
                 self.refuse_message(message, &refusal);
                 return Some(frame.len());
             }
+        }
+        let says = SAYS_NAMES.union(Flags::one(Flag::Deallocate));
+        let uses = flags.intersects(says) && !flags.contains(Flag::Prepare);
+        if uses
+            && self.has_virtual_names()
+            && self.refuse_if_own_name(message, super::units::text(message, body)?)
+        {
+            self.forget_unnamed();
+            return Some(frame.len());
         }
         if message == tag::PARSE && flags.intersects(SAYS_NAMES) && self.has_virtual_names() {
             self.make_all_if_used(super::units::text(message, body)?, flags);

@@ -159,6 +159,21 @@ impl Session {
         self.exchange.owe_sync();
     }
 
+    /// A text that is not plain uses a name that only the pooler gives: it is somebody else's.
+    pub(super) fn refuse_if_own_name(&mut self, message: u8, text: &[u8]) -> bool {
+        let known =
+            |name: &[u8]| self.names.as_ref().is_some_and(|names| names.get(name).is_some());
+        let strange = used(text).into_iter().find(|name| name.starts_with(PREFIX) && !known(name));
+        let is_sound = !self.exchange.in_block() || self.exchange.in_sound_block();
+        let Some(name) = strange.filter(|_| is_sound) else { return false };
+        let name = String::from_utf8_lossy(&name).into_owned();
+        self.refuse_statement(&Refusal::UnknownStatement { name });
+        if message == tag::QUERY {
+            self.end_statement();
+        }
+        true
+    }
+
     /// A text that passes as it is gives or uses a name: the server gets all of them as they are, and the
     /// session stays there. Not where nothing can be prepared.
     pub(super) fn make_all_if_used(&mut self, text: &[u8], flags: Flags) {

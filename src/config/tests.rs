@@ -48,6 +48,21 @@ fn certificates_can_be_the_proof_only_where_they_are_checked() {
 }
 
 #[test]
+fn half_a_verifier_is_not_taken_for_a_password() {
+    let secret = |text: &str| {
+        let toml = format!("{BASE}\n[users.half]\npassword = \"{text}\"");
+        Config::parse(&toml, PathBuf::new()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let key = "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=";
+    assert_eq!(secret(&format!("SCRAM-SHA-256$4096:c2FsdA==${key}:{key}")), Ok(()));
+    assert_eq!(secret("SCRAM-SHA-256 is fine as a password"), Ok(()));
+    for text in ["SCRAM-SHA-256$junk", &format!("SCRAM-SHA-256$4096:c2FsdA==${key}:")] {
+        let told = secret(text).unwrap_err();
+        assert!(told.contains("users.half: a SCRAM verifier is"), "{told}");
+    }
+}
+
+#[test]
 fn all_faults_are_reported_at_once_with_their_paths() {
     let text = r#"
 [general]

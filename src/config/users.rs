@@ -188,6 +188,9 @@ pub(super) fn pool_mode(section: &Section<'_>) -> Option<PoolMode> {
 }
 
 fn check_method(method: AuthMethod, secrets: &HashMap<String, Secret>, users: &Section<'_>) {
+    for (name, _) in secrets.iter().filter(|(_, secret)| is_broken_verifier(secret)) {
+        users.fault(name, "a SCRAM verifier is SCRAM-SHA-256$<iterations>:<salt>$<key>:<key>");
+    }
     if method != AuthMethod::Scram {
         return;
     }
@@ -197,6 +200,19 @@ fn check_method(method: AuthMethod, secrets: &HashMap<String, Secret>, users: &S
             users.fault(name, problem);
         }
     }
+}
+
+/// Something that can only be meant as a verifier, and would be taken for a password.
+fn is_broken_verifier(secret: &Secret) -> bool {
+    let Some(rest) = secret.expose().strip_prefix("SCRAM-SHA-256$") else { return false };
+    let key = |text: &str| text.len() == 44 && text.ends_with('=');
+    let is_whole = rest.split_once('$').is_some_and(|(parameters, keys)| {
+        let has_salt = parameters
+            .split_once(':')
+            .is_some_and(|(n, salt)| n.parse::<u32>().is_ok_and(|n| n > 0) && !salt.is_empty());
+        has_salt && keys.split_once(':').is_some_and(|(a, b)| key(a) && key(b))
+    });
+    !is_whole
 }
 
 fn is_md5(secret: &Secret) -> bool {

@@ -39,9 +39,15 @@ pub fn executes(text: &[u8]) -> Option<Named> {
 #[must_use]
 pub fn used(text: &[u8]) -> Vec<Vec<u8>> {
     let tokens = tokens(text).unwrap_or_default();
-    let uses = |word: &Token<'_>| ["execute", "deallocate", "prepare"].iter().any(|w| word.is(w));
-    let pairs = tokens.windows(2).filter(|pair| uses(&pair[0]));
-    pairs.filter_map(|pair| folded(&pair[1])).collect()
+    let names = tokens.iter().enumerate().filter_map(|(at, word)| {
+        let rest = &tokens[at + 1..];
+        match rest {
+            [prepare, name, ..] if word.is("deallocate") && prepare.is("prepare") => folded(name),
+            [name, ..] if word.is("execute") || word.is("deallocate") => folded(name),
+            _ => None,
+        }
+    });
+    names.collect()
 }
 
 fn folded(token: &Token<'_>) -> Option<Vec<u8>> {

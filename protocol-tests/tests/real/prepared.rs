@@ -394,6 +394,27 @@ on_both! {
         assert_eq!(wire.run("execute s").await.unwrap(), [""; 0]);
     }
 
+    async fn names_of_the_poolers_own_are_nobodys(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut victim = raw(&pooler, "acme").await;
+        assert_eq!(send(&mut victim, &[parse("s", "select 'secret'"), sync()]).await, ok("1ZI"));
+        assert_eq!(run(&mut victim, "s").await.unwrap(), ["secret"]);
+        let mut wire = raw(&pooler, "acme").await;
+        let names = wire.run("select name from pg_prepared_statements where name like 'tenantry%'").await.unwrap();
+        let own = names.last().expect("the victim's statement is there");
+        for sql in ["execute #", "select 1; execute #", "explain execute #", "deallocate #", "deallocate prepare #; select 1", "create temp table t as execute #"] {
+            let sql = sql.replace('#', own);
+            assert_eq!(wire.run(&sql).await.unwrap_err(), "26000", "{sql}");
+            if !sql.contains(';') {
+                assert!(send(&mut wire, &[batch(&sql), sync()]).await.1.starts_with("26000"), "{sql}");
+            }
+        }
+        assert_eq!(run(&mut victim, "s").await.unwrap(), ["secret"]);
+        // A client may have that name itself.
+        wire.run(&format!("prepare {own} as select 'mine'")).await.unwrap();
+        assert_eq!(wire.run(&format!("select 1; execute {own}")).await.unwrap().last().unwrap(), "mine");
+    }
+
     async fn a_name_that_is_not_plainly_used_gets_its_server(db: &Database) {
         let pooler = trusting(db, 2).await;
         for (number, sql) in ["explain (costs off) execute \"S\"(1)", "select 1; execute \"S\"(1)", "create temp table t as execute \"S\"(1)"].iter().enumerate() {
