@@ -16,6 +16,7 @@ use super::session::Session;
 use crate::config::PoolMode;
 use crate::flow::ServerVerdict;
 use crate::net::Phase;
+use crate::sql::AUTHORIZATION;
 use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag};
 
 impl Session {
@@ -233,6 +234,11 @@ impl Session {
         if super::units::unreadable(&self.told).is_some() {
             // Whatever has changed it: from now on texts cannot be read.
             self.pin_if_unreadable();
+            return is_news;
+        }
+        if name == AUTHORIZATION.as_bytes() {
+            let value: Box<[u8]> = value.into();
+            self.note_user(&value);
             return is_news;
         }
         if self.changes.is_none() && !self.target.session.shows(name, value) {

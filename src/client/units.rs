@@ -248,6 +248,9 @@ impl Session {
 
     /// What a message does to the unnamed statement.
     fn keep_if_unnamed(&mut self, tag: u8, names: Names, count: usize, flags: Flags) {
+        if self.exchange.skips_to_sync() {
+            return;
+        }
         match (tag, names) {
             (tag::PARSE, Names::Unnamed) => self.keep_unnamed(count, flags),
             (tag::QUERY, _) | (tag::CLOSE, Names::Unnamed) => self.forget_unnamed(),

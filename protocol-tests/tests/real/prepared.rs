@@ -213,7 +213,7 @@ on_both! {
             }
         }
         // One that PostgreSQL did not parse, or did not get to, is not there: nor is any other in its place.
-        for unit in [vec![parse("", "select from nowhere"), sync()], vec![describe('S', "nope"), parse("", "select 2"), bind("", ""), sync()]] {
+        for unit in [vec![parse("", "select from nowhere"), sync()], vec![execute("nop", 0), flush(), parse("", "select 2"), sync()], vec![describe('S', "nope"), parse("", "select 2"), bind("", ""), sync()]] {
             assert_eq!(send(&mut wire, &[batch("select 1"), sync()]).await, ok("12DCZI"));
             assert_eq!(send(&mut wire, &unit).await.0, "EZI");
             raw(&pooler, "umbra").await.run("select 1").await.unwrap();

@@ -154,6 +154,15 @@ on_both! {
                 assert_eq!(raw(&pooler, "acme").await.run(who).await.unwrap(), home, "{sql}");
             }
         }
+        // A function shows it to nobody but PostgreSQL, which reports it.
+        db.admin.batch_execute(&format!("create function acme.become() returns void language plpgsql as $$ begin execute 'set session authorization {name}_low'; end $$; grant usage on schema acme to public")).await.unwrap();
+        for sql in ["select acme.become()", "begin; select acme.become(); commit", "set work_mem = '8MB'; select acme.become()"] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.run(sql).await.unwrap();
+            assert_eq!(wire.run(who).await.unwrap(), low, "{sql}");
+            drop(wire);
+            assert_eq!(raw(&pooler, "acme").await.run(who).await.unwrap(), home, "{sql}");
+        }
         let mut wire = raw(&pooler, "acme").await;
         wire.send(&[protocol_tests::wire::parse("", "select set_config($1, $2, false)"), protocol_tests::wire::message('B', &[&b"\0\0\0\0\0\x02\0\0\0\x15session_authorization"[..], &u32::try_from(low[0].len() / 2).unwrap().to_be_bytes(), format!("{name}_low").as_bytes(), b"\0\0"].concat()), protocol_tests::wire::execute("", 0), protocol_tests::wire::sync()].concat()).await;
         assert!(!wire.tags().await.contains('E'));
