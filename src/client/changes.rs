@@ -270,8 +270,8 @@ impl Session {
         self.pin = Some(pin);
         if is_news {
             let reason = pin.reason();
-            self.shared.stats.pins.add_one();
-            self.span().in_scope(|| info!(reason, "session pinned to its server"));
+            let times = self.shared.stats.pins.add_one(reason);
+            self.span().in_scope(|| info!(reason, times, "session pinned to its server"));
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Counters of what the pooler did. Added to from anywhere, read as a whole.
 //!
-//! Promises: an increment is one relaxed atomic addition; nothing here waits or allocates.
+//! Promises: an increment is one relaxed atomic addition, and nothing waits or allocates; only what is
+//! rare is counted by its reason, under a lock that nobody holds for long.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -18,6 +22,26 @@ impl Counter {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Numbers that only grow, each with a reason that is known beforehand. For what is rare.
+#[derive(Debug, Default)]
+pub struct ByReason(Mutex<BTreeMap<&'static str, u64>>);
+
+impl ByReason {
+    /// Adds one; how many there are now of that reason.
+    pub fn add_one(&self, reason: &'static str) -> u64 {
+        let mut counts = self.0.lock();
+        let count = counts.entry(reason).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn get(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().clone()
     }
 }
 
@@ -38,8 +62,8 @@ pub struct Stats {
     pub switch_failures: Counter,
     /// Servers dialled.
     pub dials: Counter,
-    /// Sessions pinned to their server.
-    pub pins: Counter,
+    /// Sessions pinned to their server, by the statement or the thing they were pinned for.
+    pub pins: ByReason,
     /// `SET`s that were answered without a server.
     pub absorbed: Counter,
     /// Statements that the guard, or `on_session_state`, has refused or counted.

@@ -423,7 +423,8 @@ on_both! {
             raw(&pooler, "umbra").await.run("select 1").await.unwrap();
             wire.run(sql).await.unwrap();
             assert_eq!(wire.run("execute \"S\"(2)").await.unwrap(), ["2"]);
-            pooler.until_message(number + 1, "session pinned to its server").await;
+            let told = pooler.until_message(number + 1, "session pinned to its server").await;
+            assert_eq!((told["reason"].as_str(), told["times"].as_u64()), (Some("EXECUTE that is not plain"), Some(number as u64 + 1)));
             drop(wire);
             db.until("state <> 'idle'", 0).await;
         }

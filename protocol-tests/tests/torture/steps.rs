@@ -200,7 +200,7 @@ impl Client {
             self.prepared = ran;
             return true;
         }
-        let (messages, readies) = match self.rng.random_range(0..6) {
+        let (messages, readies) = match self.rng.random_range(0..7) {
             0 => ([batch("select 1/0"), run_it.clone(), sync(), run_it, sync()].concat(), 2),
             1 => ([run_it.clone(), sync(), run_it.clone(), sync(), run_it, sync()].concat(), 3),
             2 => {
@@ -210,6 +210,7 @@ impl Client {
                 return true;
             }
             3 => ([query("begin"), run_it, sync(), query("rollback")].concat(), 3),
+            4 => ([run_it, sync(), query("execute w")].concat(), 2),
             _ => ([describe('S', "w"), run_it, sync()].concat(), 1),
         };
         self.extended(&messages, readies).await
