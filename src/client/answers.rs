@@ -7,7 +7,6 @@ use super::session::Session;
 use crate::flow::Reply;
 use crate::prepared::{Op, PREFIX};
 use crate::wire::backend::{ServerError, tag};
-use crate::wire::build;
 use crate::wire::frame::HEADER_LEN;
 
 /// What a DEALLOCATE that was sent as something else is answered with.
@@ -30,7 +29,6 @@ impl Session {
         self.link.swallowing =
             matches!(reply, Reply::ParsedUnasked | Reply::ClosedUnasked | Reply::PreparedUnasked);
         match (reply, op) {
-            (Reply::Known, _) => self.tell_instead(count, build::PARSE_COMPLETE),
             (Reply::Refused, Some(Op::Refused(told))) => {
                 self.undo_unit(1);
                 self.tell_instead(count, &told);

@@ -20,6 +20,8 @@ use crate::wire::split_cstr;
 
 /// Longest name of the pooler's own: the prefix and a number.
 const NAME_LEN_MAX: usize = PREFIX.len() + 10;
+/// A statement that is closed as soon as it is parsed, or that is not there.
+const NOBODYS: &[u8] = b"tenantry_none";
 /// Runs instead of a DEALLOCATE of a name that only the pooler knows. It does nothing.
 const NOTHING: &[u8] = b"UNLISTEN tenantry_none";
 
@@ -61,6 +63,21 @@ impl Session {
         (OwnName::new(slot.number), slot.is_new)
     }
 
+    /// A place for a statement that a client parses itself: it gets what PostgreSQL makes of the text by
+    /// now, and so does everybody else from now on.
+    fn place_anew(&mut self, statement: &Statement) -> OwnName {
+        let reuses = self.link.reuses;
+        let (own, is_new) = self.place(statement);
+        self.link.reuses = reuses;
+        let key = self.key(statement);
+        let linked = self.link.linked.as_mut().filter(|_| !is_new);
+        let Some(linked) = linked else { return own };
+        let number = linked.server().held.renew(key);
+        build::close_statement(own.bytes(), &mut self.link.rewritten);
+        self.owe(Reply::ClosedUnasked, Op::Other);
+        OwnName::new(number)
+    }
+
     pub(super) fn owe(&mut self, reply: Reply, op: Op) {
         self.exchange.owe(reply);
         self.names.get_or_insert_default().push(op);
@@ -80,6 +97,7 @@ impl Session {
             // What is wrong with the text comes first.
             self.parse_for_nobody(tail);
             self.owe(Reply::ParsedUnasked, Op::Other);
+            self.owe(Reply::ClosedUnasked, Op::Other);
             build::failing_execute(&mut self.link.rewritten);
             self.owe(Reply::Refused, Op::Refused(told.freeze()));
             return Some(used);
@@ -91,30 +109,18 @@ impl Session {
             self.note(flags, Some(text));
             return None;
         };
-        let (own, is_new) = self.place(&statement);
-        if is_new {
-            build::parse(own.bytes(), tail, &mut self.link.rewritten);
-            self.exchange.owe(Reply::Parsed);
-        } else if self.exchange.in_block() || self.exchange.owes_ready() {
-            // The transaction may have failed, and then so has this: PostgreSQL is to say so.
-            self.parse_for_nobody(tail);
-            self.exchange.owe(Reply::Parsed);
-        } else {
-            // The server has it: an answer in its turn is all that is needed.
-            build::close_statement(b"tenantry_none", &mut self.link.rewritten);
-            self.exchange.owe(Reply::Known);
-        }
-        let parses = is_new.then(|| self.key(&statement));
+        let own = self.place_anew(&statement);
+        build::parse(own.bytes(), tail, &mut self.link.rewritten);
+        self.exchange.owe(Reply::Parsed);
+        let parses = Some(self.key(&statement));
         self.names.get_or_insert_default().insert(name, statement, parses);
         Some(used)
     }
 
-    /// For what PostgreSQL says of it: the statement goes with the next one that is new.
+    /// For what PostgreSQL says of it: `ParseComplete` and `CloseComplete` are still to be owed.
     fn parse_for_nobody(&mut self, tail: &[u8]) {
-        if let Some(linked) = &mut self.link.linked {
-            let number = linked.server().held.take_dead();
-            build::parse(OwnName::new(number).bytes(), tail, &mut self.link.rewritten);
-        }
+        build::parse(NOBODYS, tail, &mut self.link.rewritten);
+        build::close_statement(NOBODYS, &mut self.link.rewritten);
     }
 
     /// A name that the client never gave, and that may be one of the pooler's own on the server.
@@ -218,7 +224,7 @@ impl Session {
         }
         names.remove(name);
         self.exchange.owe(Reply::Closed);
-        build::close_statement(b"tenantry_none", &mut self.link.rewritten);
+        build::close_statement(NOBODYS, &mut self.link.rewritten);
         Some(HEADER_LEN + body.len())
     }
 

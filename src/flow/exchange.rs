@@ -43,8 +43,6 @@ pub enum Reply {
     Parsed,
     /// `ParseComplete` that the client did not ask for.
     ParsedUnasked,
-    /// `CloseComplete`; the client is told `ParseComplete`: the server has its statement already.
-    Known,
     /// `CloseComplete`, for the client.
     Closed,
     /// `CloseComplete` that the client did not ask for.

@@ -283,7 +283,7 @@ impl Reply {
     const fn tag(self) -> Option<u8> {
         match self {
             Self::Parsed | Self::ParsedUnasked => Some(server::PARSE_COMPLETE),
-            Self::Known | Self::Closed | Self::ClosedUnasked => Some(server::CLOSE_COMPLETE),
+            Self::Closed | Self::ClosedUnasked => Some(server::CLOSE_COMPLETE),
             Self::Prepared | Self::PreparedUnasked => Some(server::COMMAND_COMPLETE),
             Self::Refused => None,
         }

@@ -60,6 +60,16 @@ impl Held {
         (Slot { number, is_new: true }, evicted)
     }
 
+    /// Another number for a statement that the server has, and that is closed under its old one.
+    pub fn renew(&mut self, key: Key) -> u32 {
+        let number = self.next_number;
+        self.next_number = self.next_number.wrapping_add(1);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.number = number;
+        }
+        number
+    }
+
     /// A number for a statement that nobody will use, and that goes with the next new one.
     pub fn take_dead(&mut self) -> u32 {
         let number = self.next_number;

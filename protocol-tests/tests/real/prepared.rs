@@ -461,6 +461,22 @@ on_both! {
         assert_eq!(raw(&pooler, "acme").await.run("select count(*) from sink").await.unwrap(), ["3"]);
     }
 
+    async fn a_text_that_others_have_prepared_is_parsed_for_each_client(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        a.run("create table thing (n int)").await.unwrap();
+        assert_eq!(send(&mut a, &[parse("s", "select n from thing"), sync()]).await, ok("1ZI"));
+        a.run("drop table thing").await.unwrap();
+        // PostgreSQL's own word for it, as on a connection of its own.
+        assert!(send(&mut b, &[parse("s", "select n from thing"), sync()]).await.1.starts_with("42P01"));
+        assert!(run(&mut b, "s").await.unwrap_err().starts_with("26000"));
+        a.run("create table thing (n text)").await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(send(&mut b, &[parse("s", "select n from thing"), describe('S', "s"), close('S', "s"), sync()]).await, ok("1tT3ZI"));
+        }
+        assert_eq!(b.run("select count(*) from pg_prepared_statements where name = 'tenantry_none'").await.unwrap(), ["0"]);
+    }
+
     async fn a_table_that_changes_is_prepared_for_again(db: &Database) {
         let pooler = trusting(db, 1).await;
         let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
