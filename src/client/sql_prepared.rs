@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use super::changes::Pinned;
 use super::refusal::{Refusal, Severity};
 use super::session::Session;
-use super::statements::OwnName;
+use super::statements::NOBODYS;
 use crate::flow::Reply;
 use crate::prepared::{Key, Maker, Op, PREFIX, Statement};
 use crate::sql::{Flag, Flags, Named, executes, prepares, used};
@@ -47,20 +47,24 @@ impl Session {
         let definition = &text[named.at.end..named.end];
         let statement = self.shared.statements.get_prepared(definition).filter(|_| has_room);
         let Some(statement) = statement else { return false };
-        // If the server has it already, PostgreSQL is still to say what it thinks of it.
-        let (own, parses) = match (!exists).then(|| self.place(&statement)) {
-            Some((own, true)) => (own, Some(self.key(&statement))),
-            Some((_, false)) | None => (self.dead_name(), None),
-        };
-        self.write_statement(text, named, own.bytes());
+        if exists {
+            self.write_statement(text, named, NOBODYS);
+        } else {
+            let own = self.place_anew(&statement);
+            self.write_statement(text, named, own.bytes());
+        }
         build::execute(b"", &mut self.link.rewritten);
         self.exchange.owe_unasked(&MADE);
         if exists {
+            // What is wrong with the text comes first.
+            build::close_statement(NOBODYS, &mut self.link.rewritten);
             let name = String::from_utf8_lossy(&named.name).into_owned();
             self.owe(Reply::PreparedUnasked, Op::Other);
+            self.owe(Reply::ClosedUnasked, Op::Other);
             self.refuse_statement(&Refusal::DuplicateStatement { name });
         } else {
             self.exchange.owe(Reply::Prepared);
+            let parses = Some(self.key(&statement));
             self.names.get_or_insert_default().insert(&named.name, statement, parses);
         }
         self.end_statement();
@@ -112,11 +116,6 @@ impl Session {
         refusal.write(Severity::Error, &mut told);
         build::failing_execute(&mut self.link.rewritten);
         self.owe(Reply::Refused, Op::Refused(told.freeze()));
-    }
-
-    fn dead_name(&mut self) -> OwnName {
-        let linked = self.link.linked.as_mut();
-        OwnName::new(linked.map_or(0, |linked| linked.server().held.take_dead()))
     }
 
     /// Makes a statement on the server, under a name, by what made it first.

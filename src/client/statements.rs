@@ -21,7 +21,7 @@ use crate::wire::split_cstr;
 /// Longest name of the pooler's own: the prefix and a number.
 const NAME_LEN_MAX: usize = PREFIX.len() + 10;
 /// A statement that is closed as soon as it is parsed, or that is not there.
-const NOBODYS: &[u8] = b"tenantry_none";
+pub(super) const NOBODYS: &[u8] = b"tenantry_none";
 /// Runs instead of a DEALLOCATE of a name that only the pooler knows. It does nothing.
 const NOTHING: &[u8] = b"UNLISTEN tenantry_none";
 
@@ -65,7 +65,7 @@ impl Session {
 
     /// A place for a statement that a client parses itself: it gets what PostgreSQL makes of the text by
     /// now, and so does everybody else from now on.
-    fn place_anew(&mut self, statement: &Statement) -> OwnName {
+    pub(super) fn place_anew(&mut self, statement: &Statement) -> OwnName {
         let reuses = self.link.reuses;
         let (own, is_new) = self.place(statement);
         self.link.reuses = reuses;

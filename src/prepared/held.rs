@@ -70,14 +70,6 @@ impl Held {
         number
     }
 
-    /// A number for a statement that nobody will use, and that goes with the next new one.
-    pub fn take_dead(&mut self) -> u32 {
-        let number = self.next_number;
-        self.next_number = self.next_number.wrapping_add(1);
-        self.bury([number]);
-        number
-    }
-
     fn evict(&mut self) -> Option<Evicted> {
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
         let key = *oldest?.0;

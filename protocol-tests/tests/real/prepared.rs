@@ -378,6 +378,19 @@ on_both! {
         assert_eq!(pooler.messages("session pinned to its server"), 0);
     }
 
+    async fn preparing_the_same_again_and_again_leaves_nothing_behind(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("prepare s as select 1").await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(wire.run("prepare s as select 1").await.unwrap_err(), "42P05");
+            wire.run("deallocate s").await.unwrap();
+            wire.run("prepare s as select 1").await.unwrap();
+            assert_eq!(wire.run("execute s").await.unwrap(), ["1"]);
+        }
+        assert_eq!(wire.run("select count(*) from pg_prepared_statements").await.unwrap(), ["1"]);
+    }
+
     async fn a_statement_that_can_be_prepared_no_more_says_why_once(db: &Database) {
         let pooler = trusting(db, 1).await;
         let mut wire = raw(&pooler, "acme").await;
