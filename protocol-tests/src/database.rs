@@ -1,5 +1,7 @@
 //! A database of a test's own, with roles and tenants in it.
 
+use std::path::PathBuf;
+
 use rand::Rng;
 use tokio_postgres::{Client, NoTls};
 
@@ -92,6 +94,13 @@ impl Database {
              [users.app]\npassword = \"secret\"\ntenants = [\"*\"]\n",
             self.port, self.name
         )
+    }
+
+    /// Its cluster, which can do TLS, does it with this certificate from now on.
+    pub async fn enable_tls(&self, cluster: &crate::Cluster, own: &(PathBuf, PathBuf)) {
+        cluster.enable_tls(own);
+        self.admin.batch_execute("alter system set ssl = on").await.unwrap();
+        self.reload().await;
     }
 
     /// Makes PostgreSQL read its configuration again; returns when new connections go by it.

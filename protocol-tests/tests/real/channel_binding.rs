@@ -76,12 +76,10 @@ async fn certificates_of_every_kind_will_do(major: u32) {
     let cluster = Cluster::start_with_tls(major);
     let db = Database::create_on(major, cluster.port).await;
     db.schemas(&["acme"]).await;
-    db.admin.batch_execute("alter system set ssl = on").await.unwrap();
     for kind in KINDS {
         let files = tempfile::tempdir().unwrap();
         let own = self_signed(files.path(), kind);
-        cluster.enable_tls(&own);
-        db.reload().await;
+        db.enable_tls(&cluster, &own).await;
         let (cert, key) = (own.0.display(), own.1.display());
         let tls = format!(
             "[tls.server]\nmode = \"require\"\n[tls.client]\ncert = \"{cert}\"\nkey = \"{key}\"\n"
@@ -109,9 +107,7 @@ async fn the_pooler_binds_its_proof_to_the_servers_certificate(major: u32) {
     let authority = Authority::new(files.path(), "ca");
     let db = Database::create_on(major, cluster.port).await;
     db.schemas(&["acme"]).await;
-    cluster.enable_tls(&authority.sign("localhost"));
-    db.admin.batch_execute("alter system set ssl = on; ").await.unwrap();
-    db.reload().await;
+    db.enable_tls(&cluster, &authority.sign("localhost")).await;
     let own = authority.sign("elsewhere");
     let through = |port| {
         let to = format!("port = {}\n", cluster.port);

@@ -188,9 +188,7 @@ async fn the_servers_certificate_is_checked_as_far_as_asked(major: u32) {
     let (authority, stranger) =
         (Authority::new(files.path(), "ca"), Authority::new(files.path(), "stranger"));
     let db = Database::create_on(major, cluster.port).await;
-    cluster.enable_tls(&authority.sign("localhost"));
-    db.admin.batch_execute("alter system set ssl = on; ").await.unwrap();
-    db.reload().await;
+    db.enable_tls(&cluster, &authority.sign("localhost")).await;
     let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     for (mode, ca, host, works) in [
         ("disable", &authority.ca, "127.0.0.1", Some("f")),
