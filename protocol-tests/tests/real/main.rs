@@ -32,6 +32,7 @@ mod session_mode;
 mod session_state;
 mod shutdown;
 mod simple_query;
+mod sql_prepared;
 mod startup;
 mod startup_rows;
 mod state_corpus;

@@ -19,17 +19,17 @@ async fn answer(wire: &mut Wire) -> (String, String) {
     (tags.chain(['Z', status]).collect(), told)
 }
 
-async fn send(wire: &mut Wire, messages: &[Vec<u8>]) -> (String, String) {
+pub(crate) async fn send(wire: &mut Wire, messages: &[Vec<u8>]) -> (String, String) {
     wire.send(&messages.concat()).await;
     answer(wire).await
 }
 
-fn ok(tags: &str) -> (String, String) {
+pub(crate) fn ok(tags: &str) -> (String, String) {
     (tags.to_owned(), String::new())
 }
 
 /// Runs a statement by its name; the first column of its rows.
-async fn run(wire: &mut Wire, name: &str) -> Result<Vec<String>, String> {
+pub(crate) async fn run(wire: &mut Wire, name: &str) -> Result<Vec<String>, String> {
     wire.send(&[bind("", name), execute("", 0), sync()].concat()).await;
     let (messages, _) = wire.until_ready().await;
     match messages.iter().find(|message| message.tag == 'E') {
@@ -43,7 +43,7 @@ async fn run(wire: &mut Wire, name: &str) -> Result<Vec<String>, String> {
 }
 
 /// Holds one of the servers until it is dropped or ends its transaction.
-async fn holding(pooler: &Pooler) -> Wire {
+pub(crate) async fn holding(pooler: &Pooler) -> Wire {
     let mut wire = raw(pooler, "acme").await;
     wire.run("begin").await.unwrap();
     wire
@@ -341,117 +341,6 @@ on_both! {
         assert_eq!(wire.receive().await.tag, 'E');
         assert_eq!(send(&mut wire, &[bind("", ""), execute("", 0), sync()]).await, ok("ZI"));
         assert_eq!(send(&mut wire, &[batch("select 2"), sync()]).await, ok("12DCZI"));
-    }
-
-    async fn sql_prepare_needs_no_server_of_its_own(db: &Database) {
-        let pooler = trusting(db, 2).await;
-        let mut wire = raw(&pooler, "acme").await;
-        let mut twin = raw(&pooler, "acme").await;
-        assert_eq!(send(&mut wire, &[query("prepare s (text) as select name || $1 from who")]).await, ok("CZI"));
-        assert_eq!(send(&mut twin, &[query("prepare s (text) as select $1")]).await, ok("CZI"));
-        for round in 0..4 {
-            let held = if round % 2 == 0 { Some(holding(&pooler).await) } else { None };
-            assert_eq!(wire.run("execute s('!')").await.unwrap(), ["acme!"]);
-            assert_eq!(twin.run("EXECUTE \"s\" (1 + 1);").await.unwrap(), ["2"]);
-            drop(held);
-            raw(&pooler, "umbra").await.run("select 1").await.unwrap();
-        }
-        // In a block, and behind an error in one.
-        wire.run("begin").await.unwrap();
-        assert_eq!(wire.run("execute s('?')").await.unwrap(), ["acme?"]);
-        assert_eq!(wire.run("execute s(1/0)").await.unwrap_err(), "22012");
-        assert_eq!(wire.run("execute s('?')").await.unwrap_err(), "25P02");
-        wire.run("rollback").await.unwrap();
-        // By the protocol it is the same statement.
-        let bound = message('B', b"\0s\0\0\0\0\x01\0\0\0\x01.\0\0");
-        raw(&pooler, "umbra").await.run("select 1").await.unwrap();
-        assert_eq!(send(&mut wire, &[bound, execute("", 0), sync()]).await, ok("2DCZI"));
-        assert_eq!(send(&mut wire, &[parse("p", "select 5"), sync()]).await, ok("1ZI"));
-        raw(&pooler, "umbra").await.run("select 1").await.unwrap();
-        assert_eq!(wire.run("execute p").await.unwrap(), ["5"]);
-        // A simple query leaves no unnamed statement.
-        assert!(send(&mut wire, &[bind("", ""), sync()]).await.1.starts_with("26000"));
-        assert_eq!(wire.run("prepare s as select 1").await.unwrap_err(), "42P05");
-        assert_eq!(wire.run("execute tenantry_0").await.unwrap_err(), "26000");
-        wire.run("deallocate s").await.unwrap();
-        assert_eq!(wire.run("execute s('!')").await.unwrap_err(), "26000");
-        assert_eq!(pooler.messages("session pinned to its server"), 0);
-    }
-
-    async fn preparing_the_same_again_and_again_leaves_nothing_behind(db: &Database) {
-        let pooler = trusting(db, 1).await;
-        let mut wire = raw(&pooler, "acme").await;
-        wire.run("prepare s as select 1").await.unwrap();
-        for _ in 0..20 {
-            assert_eq!(wire.run("prepare s as select 1").await.unwrap_err(), "42P05");
-            wire.run("deallocate s").await.unwrap();
-            wire.run("prepare s as select 1").await.unwrap();
-            assert_eq!(wire.run("execute s").await.unwrap(), ["1"]);
-        }
-        assert_eq!(wire.run("select count(*) from pg_prepared_statements").await.unwrap(), ["1"]);
-    }
-
-    async fn a_statement_that_can_be_prepared_no_more_says_why_once(db: &Database) {
-        let pooler = trusting(db, 1).await;
-        let mut wire = raw(&pooler, "acme").await;
-        wire.run("create table thing (a int)").await.unwrap();
-        wire.run("prepare s as select a from thing").await.unwrap();
-        assert_eq!(wire.run("execute s").await.unwrap(), [""; 0]);
-        raw(&pooler, "umbra").await.run("select 1").await.unwrap();
-        wire.run("drop table thing").await.unwrap();
-        wire.send(&query("execute s")).await;
-        let (messages, status) = wire.until_ready().await;
-        let codes: Vec<_> = messages.iter().filter(|m| m.tag == 'E').map(|m| m.field('C')).collect();
-        assert_eq!((codes, status), (vec!["42P01".to_owned()], 'I'));
-        wire.run("create table thing (a int)").await.unwrap();
-        assert_eq!(wire.run("execute s").await.unwrap(), [""; 0]);
-    }
-
-    async fn names_of_the_poolers_own_are_nobodys(db: &Database) {
-        let pooler = trusting(db, 1).await;
-        let mut victim = raw(&pooler, "acme").await;
-        assert_eq!(send(&mut victim, &[parse("s", "select 'secret'"), sync()]).await, ok("1ZI"));
-        assert_eq!(run(&mut victim, "s").await.unwrap(), ["secret"]);
-        let mut wire = raw(&pooler, "acme").await;
-        let names = wire.run("select name from pg_prepared_statements where name like 'tenantry%'").await.unwrap();
-        let own = names.last().expect("the victim's statement is there");
-        for sql in ["execute #", "select 1; execute #", "explain execute #", "deallocate #", "deallocate prepare #; select 1", "create temp table t as execute #"] {
-            let sql = sql.replace('#', own);
-            assert_eq!(wire.run(&sql).await.unwrap_err(), "26000", "{sql}");
-            if !sql.contains(';') {
-                assert!(send(&mut wire, &[batch(&sql), sync()]).await.1.starts_with("26000"), "{sql}");
-            }
-        }
-        assert_eq!(run(&mut victim, "s").await.unwrap(), ["secret"]);
-        // A client may have that name itself.
-        wire.run(&format!("prepare {own} as select 'mine'")).await.unwrap();
-        assert_eq!(wire.run(&format!("select 1; execute {own}")).await.unwrap().last().unwrap(), "mine");
-    }
-
-    async fn a_name_that_is_not_plainly_used_gets_its_server(db: &Database) {
-        let pooler = trusting(db, 2).await;
-        for (number, sql) in ["explain (costs off) execute \"S\"(1)", "select 1; execute \"S\"(1)", "create temp table t as execute \"S\"(1)"].iter().enumerate() {
-            let mut wire = raw(&pooler, "acme").await;
-            wire.run("prepare \"S\" (int) as select $1").await.unwrap();
-            raw(&pooler, "umbra").await.run("select 1").await.unwrap();
-            wire.run(sql).await.unwrap();
-            assert_eq!(wire.run("execute \"S\"(2)").await.unwrap(), ["2"]);
-            let told = pooler.until_message(number + 1, "session pinned to its server").await;
-            assert_eq!((told["reason"].as_str(), told["times"].as_u64()), (Some("EXECUTE that is not plain"), Some(number as u64 + 1)));
-            drop(wire);
-            db.until("state <> 'idle'", 0).await;
-        }
-        for (first, tags) in [(vec![], "12DCZI"), (batch("select 1"), "12DC12DCZI"), (close('S', "no"), "312DCZI"), ([parse("p", "select 1"), bind("", "p")].concat(), "1212DCZI")] {
-            let mut wire = raw(&pooler, "acme").await;
-            wire.run("prepare s (int) as select $1").await.unwrap();
-            assert_eq!(send(&mut wire, &[first, batch("execute s(3)"), sync()]).await, ok(tags));
-        }
-        let mut wire = raw(&pooler, "acme").await;
-        assert_eq!(send(&mut wire, &[parse("x", "select 1"), batch("prepare p2 as select 1"), sync()]).await, ok("112CZI"));
-        assert!(send(&mut wire, &[parse("p2", "select 2"), sync()]).await.1.starts_with("42P05"));
-        assert_eq!(run(&mut wire, "x").await.unwrap(), ["1"]);
-        let mut other = raw(&pooler, "acme").await;
-        assert_eq!(other.run("execute s(3)").await.unwrap_err(), "26000");
     }
 
     async fn what_is_pipelined_behind_a_copy_goes_through(db: &Database) {
