@@ -131,8 +131,8 @@ pub(super) fn policy_of(tenant: &Tenant, by_path: bool, shared: &Shared) -> Arc<
 
 /// A client's place among those of its tenant, where the tenant lives.
 pub(super) fn take_seat(tenant: &Tenant, shared: &Shared) -> Result<Arc<Seat>, Refusal> {
-    let (pools, pool) = shared.pool(tenant);
-    Seat::take(pools, pool, tenant).map_err(|too_many| Refusal::TooManyTenantClients {
+    let (pools, endpoint) = shared.home(tenant);
+    Seat::take(pools, &endpoint, tenant).map_err(|too_many| Refusal::TooManyTenantClients {
         tenant: tenant.id.to_string(),
         limit: too_many.limit,
     })
@@ -196,8 +196,8 @@ fn learn_keys(proof: &mut Authenticated, tenant: &Tenant, shared: &Shared) {
         && let Some(keys) = proof.take_keys()
         && shared.keychain.learn(proof.user(), keys)
     {
-        let (pools, pool) = shared.pool(tenant);
-        pools.forget_failure(pool);
+        let (pools, endpoint) = shared.home(tenant);
+        pools.forget_failure(&endpoint);
     }
 }
 

@@ -112,9 +112,9 @@ impl Shared {
         Some(tenant)
     }
 
-    /// A tenant's pool: whose servers, and which of them.
+    /// Where a tenant's servers are, and how they are logged in to.
     #[must_use]
-    pub fn pool(&self, tenant: &Tenant) -> (&Arc<Pools>, usize) {
+    pub fn home(&self, tenant: &Tenant) -> (&Arc<Pools>, Endpoint) {
         let (connector, pools) = &self.clusters[&tenant.cluster.name];
         let endpoint = Endpoint::new(
             &tenant.cluster,
@@ -124,6 +124,6 @@ impl Shared {
             tenant.password.clone(),
             &self.keychain,
         );
-        (pools, pools.pool(&endpoint))
+        (pools, endpoint)
     }
 }

@@ -84,7 +84,30 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
     for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
         root.fault(key, format!("unknown section; known are {}", known.join(", ")));
     }
-    Config { general, client_tls, clusters, users, tenancy, tenants, classes }
+    let config = Config { general, client_tls, clusters, users, tenancy, tenants, classes };
+    check_guarantees(&config, root);
+    config
+}
+
+/// What tenants listed by name are guaranteed must leave something to the others.
+fn check_guarantees(config: &Config, root: &Section<'_>) {
+    let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
+    let tenants: Vec<_> = config.listed().filter_map(|id| config.tenant(&id)).collect();
+    for tenant in &tenants {
+        *sums.entry(&tenant.cluster.name).or_default() +=
+            tenant.quotas.guaranteed_server_connections;
+    }
+    for (name, sum) in sums {
+        let max = config.clusters.get(name).map_or(0, |cluster| cluster.max_server_connections);
+        if sum > 0 && sum >= max {
+            root.context.faults.add(
+                format!("clusters.{name}.max_server_connections"),
+                format!(
+                    "{max}, but guaranteed_server_connections of its tenants add up to {sum}: at least one must be left to the others"
+                ),
+            );
+        }
+    }
 }
 
 fn general(section: Section<'_>) -> General {
@@ -227,6 +250,7 @@ fn clusters(
             password: cluster.password(),
             tls: tls.clone(),
             max_server_connections: cluster.count("max_server_connections", 1).unwrap_or(20),
+            max_tenants_per_server: cluster.count("max_tenants_per_server", 1).unwrap_or(200),
             server_idle_timeout: cluster.duration("server_idle_timeout").unwrap_or(seconds(600)),
             server_lifetime: cluster.duration("server_lifetime").unwrap_or(seconds(3600)),
             server_connect_timeout: cluster

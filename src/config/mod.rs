@@ -140,6 +140,8 @@ pub struct Cluster {
     pub tls: ServerTls,
     /// Servers of all tenants and databases together, counted from before they are dialled.
     pub max_server_connections: usize,
+    /// Close a server that has served more tenants than this, once it is idle.
+    pub max_tenants_per_server: usize,
     /// Close a server that nobody used for so long.
     pub server_idle_timeout: Duration,
     /// Close a server that is this old, once it is idle.

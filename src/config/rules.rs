@@ -31,6 +31,8 @@ pub(super) struct Rules {
     max_pin_time: Option<Duration>,
     max_client_connections: Option<usize>,
     max_server_connections: Option<usize>,
+    guaranteed_server_connections: Option<usize>,
+    weight: Option<u32>,
     max_waiting_clients: Option<usize>,
     query_wait_timeout: Option<Duration>,
 }
@@ -48,6 +50,10 @@ impl Rules {
         Self {
             max_client_connections: section.count("max_client_connections", 1),
             max_server_connections: section.count("max_server_connections", 1),
+            guaranteed_server_connections: section.count("guaranteed_server_connections", 0),
+            weight: section.get("weight", "a whole number from 1 to 1000", |value| {
+                u32::try_from(value.as_integer()?).ok().filter(|n| (1..=1000).contains(n))
+            }),
             max_waiting_clients: section.count("max_waiting_clients", 0),
             query_wait_timeout: section.duration("query_wait_timeout"),
             max_pin_time: section.duration("max_pin_time"),
@@ -217,6 +223,10 @@ pub struct Quotas {
     pub max_client_connections: usize,
     /// Servers lent at once; one more client waits.
     pub max_server_connections: usize,
+    /// Servers that nobody else gets while the tenant has clients.
+    pub guaranteed_server_connections: usize,
+    /// Its share of servers that are short, beside others' weights.
+    pub weight: u32,
     /// Clients waiting at once; one more is refused.
     pub max_waiting_clients: usize,
     /// Longest wait for a server.
@@ -331,6 +341,15 @@ impl Config {
         Some((tenant, layers.explained))
     }
 
+    /// Tenants that have a section of their own.
+    pub(super) fn listed(&self) -> impl Iterator<Item = TenantId> {
+        let exact = |rules: &Rules| {
+            let pattern = rules.pattern.as_ref().filter(|pattern| pattern.is_exact())?;
+            self.tenancy.name_pattern.parse(pattern.text()).ok()
+        };
+        self.tenants.iter().filter_map(exact)
+    }
+
     /// The tenant's own entry, patterns it fits, each followed by its class, then `[tenancy]`.
     fn layers(&self, id: &TenantId) -> Option<Vec<&Rules>> {
         let fits = |rules: &&Rules| {
@@ -412,6 +431,13 @@ fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
             cluster.max_server_connections,
             count,
         ),
+        guaranteed_server_connections: layers.quota(
+            "guaranteed_server_connections",
+            |l| l.guaranteed_server_connections.as_ref(),
+            0,
+            count,
+        ),
+        weight: layers.quota("weight", |l| l.weight.as_ref(), 1, u32::to_string),
         max_waiting_clients: layers.quota(
             "max_waiting_clients",
             |l| l.max_waiting_clients.as_ref(),

@@ -48,6 +48,22 @@ fn certificates_can_be_the_proof_only_where_they_are_checked() {
 }
 
 #[test]
+fn what_is_guaranteed_leaves_something_to_the_others() {
+    let tenants = |each: usize| {
+        format!(
+            "{BASE}\n[classes.gold]\nguaranteed_server_connections = {each}\n[tenants.a]\nclass = \"gold\"\n[tenants.b]\nclass = \"gold\"\n"
+        )
+    };
+    assert_eq!(
+        faults(&tenants(4)),
+        [
+            "clusters.main.max_server_connections: 8, but guaranteed_server_connections of its tenants add up to 8: at least one must be left to the others"
+        ]
+    );
+    assert!(parse(&tenants(3)).is_ok());
+}
+
+#[test]
 fn half_a_verifier_is_not_taken_for_a_password() {
     let secret = |text: &str| {
         let toml = format!("{BASE}\n[users.half]\npassword = \"{text}\"");
@@ -300,6 +316,8 @@ fn the_example_configuration_is_valid_and_names_every_key() {
         "cluster",
         "class",
         "max_client_connections",
+        "guaranteed_server_connections",
+        "weight",
         "max_waiting_clients",
         "query_wait_timeout",
         "state",

@@ -1,13 +1,14 @@
 //! A server that is lent: unknown state -> the client's state -> back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::sched::Effects;
+use super::sched::{Effects, Lent};
 use super::seat::Seat;
+use crate::server::switch::Fit;
 use crate::server::{Frames, Known, Server, Switch, Target};
 use crate::wire::backend::TransactionStatus;
 
@@ -18,11 +19,13 @@ const SCRUB_TIME_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Loan {
     seat: Arc<Seat>,
     server: Option<Box<Server>>,
+    /// The server's; its tenant may have moved to another one meanwhile.
+    pool: usize,
 }
 
 impl Loan {
-    pub(super) const fn new(seat: Arc<Seat>, server: Box<Server>) -> Self {
-        Self { seat, server: Some(server) }
+    pub(super) fn new(seat: Arc<Seat>, lent: Lent) -> Self {
+        Self { seat, server: Some(lent.server), pool: lent.pool }
     }
 
     fn server(&mut self) -> &mut Server {
@@ -34,11 +37,8 @@ impl Loan {
     fn give_back(&mut self) {
         let Some(server) = self.server.take() else { return };
         let pools = &self.seat.pools;
-        let effects = {
-            let mut sched = pools.sched.lock();
-            sched.turns.give_back(self.seat.place);
-            sched.put_idle(self.seat.pool, server)
-        };
+        let lent = Lent { server, pool: self.pool };
+        let effects = pools.sched.lock().put_idle(self.seat.place, lent);
         if let Some(effects) = effects {
             pools.carry_out(effects);
         }
@@ -55,12 +55,7 @@ impl Loan {
         }
         let pools = &self.seat.pools;
         let mut effects = Effects::default();
-        {
-            let mut sched = pools.sched.lock();
-            sched.turns.give_back(self.seat.place);
-            sched.closed(self.seat.pool);
-            sched.dispatch(Instant::now(), &mut effects);
-        }
+        pools.sched.lock().lost(self.seat.place, self.pool, &mut effects);
         pools.carry_out(effects);
     }
 }
@@ -102,6 +97,10 @@ impl Checkout {
         let switch = server.known.switch_to(target, scrub);
         if let Switch::Frames { scrubs, .. } = &switch {
             stats.switches.add_one();
+            if server.known.fit(target) == Fit::OtherTenant {
+                let first_touch = server.tenants.add(&target.tenant);
+                if first_touch { &stats.cold } else { &stats.warm }.add_one();
+            }
             if *scrubs {
                 stats.scrubs.add_one();
                 server.held.clear();

@@ -5,15 +5,18 @@
 //! runs under another tenant's `search_path`. A [`Linked`] dropped half-way closes its socket.
 //!
 //! Promises: a tenant never has more servers than `max_server_connections`, a cluster never more
-//! than its own, counted from before the dial until the socket is closed; tenants that wait take
-//! turns, and within a tenant the first comes first; a server whose cancel is under way is lent to
-//! nobody.
+//! than its own, counted from before the dial until the socket is closed; what a tenant is guaranteed
+//! nobody else gets; tenants that wait take turns by weight, over all databases of a cluster, and
+//! within a tenant the first comes first; a server whose cancel is under way is lent to nobody.
 //!
-//! Uses `server`, `tenant`, `config`. Pure inside: `turns`.
+//! Uses `server`, `tenant`, `config`. Pure inside: `turns` (who is next), `account`, `order`.
 
+mod account;
 mod cancel;
 mod error;
 mod loan;
+mod order;
+mod rack;
 mod sched;
 mod seat;
 mod turns;
@@ -59,21 +62,22 @@ impl Pools {
     /// No servers yet. Tasks it needs run in `tasks` until [`Pools::stop`].
     #[must_use]
     pub fn new(config: Arc<Cluster>, scrub: Scrub, tasks: Tasks, stats: Arc<Stats>) -> Arc<Self> {
-        let sched = Mutex::new(Sched::new(config.max_server_connections));
+        let sched = Sched::new(config.max_server_connections, config.max_tenants_per_server);
+        let sched = Mutex::new(sched);
         let stop = CancellationToken::new();
         Arc::new(Self { config, scrub, sched, tasks, stop, alarm: Notify::new(), stats })
     }
 
-    /// The pool for an endpoint, by its database and login role. It logs in with that password from now
-    /// on.
-    #[must_use]
-    pub fn pool(&self, endpoint: &Endpoint) -> usize {
-        self.sched.lock().pool(endpoint)
+    /// The pool of an endpoint's database and login role logs in as it says, from now on.
+    pub fn renew(&self, endpoint: &Endpoint) {
+        let _ = self.sched.lock().pool(endpoint);
     }
 
     /// Its last failed login is over: what it fails by may be another by now.
-    pub fn forget_failure(&self, pool: usize) {
-        self.sched.lock().forget_failure(pool);
+    pub fn forget_failure(&self, endpoint: &Endpoint) {
+        let mut sched = self.sched.lock();
+        let pool = sched.pool(endpoint);
+        sched.forget_failure(pool);
     }
 
     /// Tenants that have clients.
@@ -85,7 +89,7 @@ impl Pools {
     /// Servers that exist or are being dialled.
     #[must_use]
     pub fn server_connections(&self) -> usize {
-        self.sched.lock().open()
+        self.sched.lock().turns.budget().0
     }
 
     /// How often clients of a tenant have waited for a server since its first client came.
@@ -94,10 +98,14 @@ impl Pools {
         self.sched.lock().turns.waits(tenant)
     }
 
-    /// Tells clients that have waited for `query_wait_timeout`, until [`Pools::stop`].
+    /// Tells clients that have waited for `query_wait_timeout`, and tries logins again that have failed,
+    /// until [`Pools::stop`].
     pub async fn watch_the_clock(self: Arc<Self>) {
         loop {
-            let next = self.sched.lock().expire(Instant::now());
+            let mut effects = Effects::default();
+            let next = self.sched.lock().tick(Instant::now(), &mut effects);
+            effects.rings = false;
+            self.carry_out(effects);
             let sooner = self.alarm.notified();
             let watch = async {
                 match next {
@@ -130,6 +138,7 @@ impl Pools {
             let mut sched = self.sched.lock();
             sched.clock = now;
             sched.close_idle(stale, now, &mut effects);
+            sched.forget_pools(now);
         }
         self.carry_out(effects);
     }
@@ -147,25 +156,20 @@ impl Pools {
         for server in effects.closed {
             server.terminate();
         }
-        for (pool, endpoint) in effects.dials {
+        for (pool, generation, endpoint) in effects.dials {
             let pools = Arc::clone(self);
             self.stats.dials.add_one();
             self.tasks.spawn(async move {
                 let stop = pools.stop.clone();
-                let result = stop.run_until_cancelled(login(&endpoint)).await;
+                let mut result = stop.run_until_cancelled(login(&endpoint)).await;
+                if let Some(Ok(server)) = &mut result {
+                    server.generation = generation;
+                }
                 pools.dialled(pool, &endpoint, result);
             });
         }
-        if let Some(delay) = effects.retry_after {
-            let pools = Arc::clone(self);
-            self.tasks.spawn(async move {
-                let stop = pools.stop.clone();
-                if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_some() {
-                    let mut effects = Effects::default();
-                    pools.sched.lock().dispatch(Instant::now(), &mut effects);
-                    pools.carry_out(effects);
-                }
-            });
+        if effects.rings {
+            self.alarm.notify_one();
         }
     }
 

@@ -1,67 +1,38 @@
 //! One cluster's servers and waiters, under one lock.
 //!
-//! What takes time (dialling, closing) is not done here: it is returned as [`Effects`].
+//! [`Turns`] says who is next; here are the servers themselves. What takes time (dialling, closing) is not
+//! done here: it is returned as [`Effects`].
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::account::TicketId;
 use super::error::CheckoutError;
-use super::turns::{QueueFull, TicketId, Turns};
-use crate::server::switch::Fit;
+use super::rack::Rack;
+use super::turns::{Logins, Next, QueueFull, Turns};
 use crate::server::{Endpoint, LoginError, Server, Target};
 
-/// First wait after a failed login; it doubles up to [`RETRY_DELAY_MAX`].
-const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Longest wait between two logins, PgBouncer's `server_login_retry`.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(15);
-/// Logins under way at once in a pool: each costs PostgreSQL a fork and some milliseconds.
-const OPENING_MAX: usize = 8;
-
-/// How long a server rests before it makes room for a pool that has others, and how long somebody of
-/// that pool waits before even one that was busy a moment ago has to go.
-const STAY_MIN: Duration = Duration::from_millis(500);
+/// How long a server stays in its pool, at least, before it makes room for one of another pool: a login
+/// costs some milliseconds and a fork, and two busy pools would otherwise do little else.
+const STAY_MIN: Duration = Duration::from_millis(200);
 
 /// A waiter, and what it waits for.
 pub(super) struct Ticket {
     pub(super) place: usize,
-    pub(super) pool: usize,
-    /// When the wait began.
-    pub(super) since: Instant,
     /// `query_wait_timeout`, and when it ends.
     pub(super) patience: Duration,
     pub(super) deadline: Instant,
     pub(super) target: Arc<Target>,
-    pub(super) reply: oneshot::Sender<Result<Box<Server>, CheckoutError>>,
+    pub(super) reply: oneshot::Sender<Result<Lent, CheckoutError>>,
 }
 
-/// Servers that are interchangeable: same database and login role.
-struct Pool {
-    endpoint: Arc<Endpoint>,
-    /// The one used last is at the back.
-    idle: VecDeque<Box<Server>>,
-    /// Servers that exist.
-    open: usize,
-    /// Logins under way.
-    opening: usize,
-    failure: Option<Failure>,
-}
-
-#[derive(Clone)]
-struct Failure {
-    error: LoginError,
-    retry_at: Instant,
-    delay: Duration,
-}
-
-/// What a look at the waiters, in their turns, found.
-struct Look {
-    /// Pools that want a dial, and since when.
-    wanted: Vec<(usize, Instant)>,
-    /// The first tenant that can be served: place and pool.
-    found: Option<(usize, usize)>,
+/// A server, and the pool it belongs to.
+pub(super) struct Lent {
+    pub(super) server: Box<Server>,
+    pub(super) pool: usize,
 }
 
 /// What is to be done once the lock is free.
@@ -69,220 +40,266 @@ struct Look {
 pub(super) struct Effects {
     #[expect(clippy::vec_box, reason = "they are moved as they are held, as pointers")]
     pub(super) closed: Vec<Box<Server>>,
-    pub(super) dials: Vec<(usize, Arc<Endpoint>)>,
-    pub(super) retry_after: Option<Duration>,
+    pub(super) dials: Vec<(usize, u64, Arc<Endpoint>)>,
+    /// The clock is to be looked at sooner than was thought.
+    pub(super) rings: bool,
 }
+
+/// Pools by database and login role.
+type Names = HashMap<(String, String), usize>;
 
 pub(super) struct Sched {
     /// What time it was a moment ago: to read the clock twice a transaction costs more than the
     /// rest of giving a server back, and servers rest for seconds.
     pub(super) clock: Instant,
-    /// When the next waiter may lose patience: for all of them there is one timer.
+    /// When somebody may lose patience, or a login may be tried again: for all there is one timer.
     alarm: Option<Instant>,
     pub(super) turns: Turns<Ticket>,
-    pools: Vec<Pool>,
-    /// Servers that exist or are being dialled.
-    open: usize,
-    max_open: usize,
+    racks: Vec<Option<Rack>>,
+    names: Names,
+    tenants_per_server_max: usize,
     stopping: bool,
 }
 
 impl Sched {
-    pub(super) fn new(max_open: usize) -> Self {
+    pub(super) fn new(max_open: usize, tenants_per_server_max: usize) -> Self {
+        let clock = Instant::now();
         Self {
-            clock: Instant::now(),
+            clock,
             alarm: None,
-            turns: Turns::new(),
-            pools: Vec::new(),
-            open: 0,
-            max_open,
+            turns: Turns::new(max_open, clock),
+            racks: Vec::new(),
+            names: HashMap::new(),
+            tenants_per_server_max,
             stopping: false,
         }
-    }
-
-    pub(super) const fn open(&self) -> usize {
-        self.open
     }
 
     pub(super) const fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    /// Queues a ticket; `true`: its patience ends before the alarm that is set.
-    pub(super) fn wait(&mut self, ticket: Ticket) -> Result<(TicketId, bool), QueueFull> {
-        let deadline = ticket.deadline;
-        let id = self.turns.wait(ticket.place, ticket)?;
-        let sooner = self.alarm.is_none_or(|alarm| deadline < alarm);
-        if sooner {
-            self.alarm = Some(deadline);
-        }
-        Ok((id, sooner))
+    fn rack(&mut self, pool: usize) -> &mut Rack {
+        self.racks[pool].as_mut().expect("a pool is there as long as it has tenants or servers")
     }
 
-    /// Tells those whose patience has ended, and sets the alarm for the next.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
-        for ticket in self.turns.drain(|ticket| ticket.deadline <= now) {
-            let failure = self.pools[ticket.pool].failure.as_ref();
+    /// The time now, to the caller's knowledge; exact as long as somebody waits.
+    pub(super) fn now(&self) -> Instant {
+        if self.turns.nobody_waits() { self.clock } else { Instant::now() }
+    }
+
+    /// The pool of that database and login role. From now on it logs in as the endpoint says.
+    pub(super) fn pool(&mut self, endpoint: &Endpoint) -> usize {
+        let name = (endpoint.database.clone(), endpoint.user.clone());
+        if let Some(&pool) = self.names.get(&name) {
+            if self.rack(pool).endpoint.password != endpoint.password {
+                self.rack(pool).endpoint = Arc::new(endpoint.clone());
+                self.forget_failure(pool);
+            }
+            return pool;
+        }
+        let pool = self.turns.add_pool();
+        if pool == self.racks.len() {
+            self.racks.push(None);
+        }
+        self.racks[pool] = Some(Rack::new(endpoint.clone()));
+        self.names.insert(name, pool);
+        pool
+    }
+
+    pub(super) fn forget_failure(&mut self, pool: usize) {
+        self.rack(pool).failure = None;
+        self.turns.allow_logins(pool, Logins::Any);
+    }
+
+    /// Forgets pools that nobody uses.
+    pub(super) fn forget_pools(&mut self, now: Instant) {
+        for pool in 0..self.racks.len() {
+            let Some(rack) = &self.racks[pool] else { continue };
+            if rack.failing(now).is_none() && self.turns.forget_pool(pool) {
+                let endpoint = Arc::clone(&rack.endpoint);
+                self.names.remove(&(endpoint.database.clone(), endpoint.user.clone()));
+                self.racks[pool] = None;
+            }
+        }
+    }
+
+    /// Queues a ticket.
+    pub(super) fn wait(
+        &mut self,
+        ticket: Ticket,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<TicketId, QueueFull> {
+        let deadline = ticket.deadline;
+        let id = self.turns.wait(ticket.place, ticket, now)?;
+        self.clock = now;
+        self.look_at(deadline, effects);
+        self.dispatch(now, effects);
+        Ok(id)
+    }
+
+    /// The clock is to be looked at then, at the latest.
+    fn look_at(&mut self, at: Instant, effects: &mut Effects) {
+        if self.alarm.is_none_or(|alarm| at < alarm) {
+            self.alarm = Some(at);
+            effects.rings = true;
+        }
+    }
+
+    /// The clock has come so far: tells those whose patience has ended, lets logins be tried again.
+    pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects) -> Option<Instant> {
+        self.clock = now;
+        self.expire(now);
+        let mut next = self.turns.tickets().map(|ticket| ticket.deadline).min();
+        for pool in 0..self.racks.len() {
+            let failure = self.racks[pool].as_ref().and_then(|rack| rack.failure.as_ref());
+            match failure.map(|failure| failure.retry_at) {
+                Some(at) if at > now => next = Some(next.map_or(at, |next| next.min(at))),
+                Some(_) => self.turns.allow_logins(pool, Logins::One),
+                None => {}
+            }
+        }
+        self.alarm = next;
+        self.turns.set_no_room(false);
+        self.dispatch(now, effects);
+        self.alarm
+    }
+
+    fn expire(&mut self, now: Instant) {
+        for ticket in self.turns.drain(now, |ticket| ticket.deadline <= now) {
+            let pool = self.turns.pool_of(ticket.place);
+            let failure = self.rack(pool).failure.as_ref();
+            let login = failure.map(|failure| failure.error.clone());
             let timed_out = CheckoutError::TimedOut {
                 waited: ticket.patience,
                 tenant: self.turns.usage(ticket.place),
-                cluster: (self.open, self.max_open),
-                login: failure.map(|failure| failure.error.clone()),
+                cluster: self.turns.budget(),
+                login,
             };
             // A waiter that is gone needs no answer.
             let _ = ticket.reply.send(Err(timed_out));
         }
-        self.alarm = self.turns.tickets().map(|ticket| ticket.deadline).min();
-        self.alarm
     }
 
-    pub(super) fn pool(&mut self, endpoint: &Endpoint) -> usize {
-        let same =
-            |p: &Pool| p.endpoint.database == endpoint.database && p.endpoint.user == endpoint.user;
-        if let Some(at) = self.pools.iter().position(same) {
-            if self.pools[at].endpoint.password != endpoint.password {
-                self.pools[at].endpoint = Arc::new(endpoint.clone());
-                self.forget_failure(at);
-            }
-            return at;
-        }
-        let (endpoint, idle) = (Arc::new(endpoint.clone()), VecDeque::new());
-        self.pools.push(Pool { endpoint, idle, open: 0, opening: 0, failure: None });
-        self.pools.len() - 1
-    }
-
-    pub(super) fn forget_failure(&mut self, pool: usize) {
-        self.pools[pool].failure = None;
-    }
-
-    /// The idle server that fits best: same state, same tenant, least recently used.
-    pub(super) fn take_idle(&mut self, pool: usize, target: &Arc<Target>) -> Option<Box<Server>> {
-        let idle = &mut self.pools[pool].idle;
-        if idle.back()?.known.fit(target) == Fit::SameState {
-            return idle.pop_back();
-        }
-        let mut best = (Fit::OtherTenant, 0);
-        for (at, server) in idle.iter().enumerate().rev() {
-            match server.known.fit(target) {
-                Fit::SameState => return idle.remove(at),
-                fit if fit > best.0 => best = (fit, at),
-                _ => {}
-            }
-        }
-        idle.remove(best.1)
+    /// An idle server for the tenant at that place, if nobody is overtaken.
+    pub(super) fn take_idle(&mut self, place: usize, target: &Arc<Target>) -> Option<Lent> {
+        let pool = self.turns.take(place, Instant::now)?;
+        let server = self.rack(pool).take(target).expect("the turns count what rests");
+        Some(Lent { server, pool })
     }
 
     /// A server comes back to its pool, if it may still be lent. Whoever is next gets it, wherever
     /// he belongs; `None`: nobody waits.
-    pub(super) fn put_idle(&mut self, pool: usize, mut server: Box<Server>) -> Option<Effects> {
-        let now = self.clock;
-        if self.stopping || now >= server.retire_at {
+    pub(super) fn put_idle(&mut self, place: usize, lent: Lent) -> Option<Effects> {
+        let now = self.now();
+        let Lent { mut server, pool } = lent;
+        self.turns.give_back(place, || now);
+        if self.stopping || self.is_worn(pool, &server, now) {
             let mut effects = Effects { closed: vec![server], ..Effects::default() };
-            self.closed(pool);
+            self.turns.closed(pool);
             self.dispatch(now, &mut effects);
             return Some(effects);
         }
         server.idle_since = now;
-        self.pools[pool].idle.push_back(server);
+        let may_make_room = now.duration_since(server.opened) >= STAY_MIN;
+        self.rack(pool).put(server);
+        self.turns.rests(pool);
         if self.turns.nobody_waits() {
             return None;
+        }
+        if may_make_room {
+            self.turns.set_no_room(false);
         }
         let mut effects = Effects::default();
         self.dispatch(now, &mut effects);
         Some(effects)
     }
 
-    /// A server is gone.
-    pub(super) fn closed(&mut self, pool: usize) {
-        self.open -= 1;
-        self.pools[pool].open -= 1;
+    /// A client goes; what its tenant was guaranteed may be free for others.
+    pub(super) fn leave(&mut self, place: usize, effects: &mut Effects) {
+        self.turns.leave(place);
+        if !self.turns.nobody_waits() {
+            self.dispatch(Instant::now(), effects);
+        }
     }
 
-    /// Serves waiters in their turns, with idle servers, then with dials, while there are any.
+    fn is_worn(&mut self, pool: usize, server: &Server, now: Instant) -> bool {
+        now >= server.retire_at
+            || server.tenants.len() > self.tenants_per_server_max
+            || server.generation != self.rack(pool).generation
+    }
+
+    /// A server that was lent is gone.
+    pub(super) fn lost(&mut self, place: usize, pool: usize, effects: &mut Effects) {
+        let now = Instant::now();
+        self.turns.give_back(place, || now);
+        self.turns.closed(pool);
+        self.dispatch(now, effects);
+    }
+
+    /// Serves waiters in their turns, with idle servers and with logins, while there are any.
     pub(super) fn dispatch(&mut self, now: Instant, effects: &mut Effects) {
-        let spent = || self.open >= self.max_open && self.pools.iter().all(|p| p.idle.is_empty());
-        if self.turns.nobody_waits() || self.stopping || spent() {
+        if self.stopping {
             return;
         }
-        while let Some((place, pool)) = self.next_with_idle(now, effects) {
-            let Some(ticket) = self.turns.serve(place) else { break };
-            let Some(server) = self.take_idle(pool, &ticket.target) else { break };
-            // The client may have left meanwhile: the server goes to the next one.
-            if let Err(Ok(server)) = ticket.reply.send(Ok(server)) {
-                self.turns.give_back(place);
-                self.pools[pool].idle.push_back(server);
+        while let Some(next) = self.turns.next(now) {
+            match next {
+                Next::Serve { place, pool } => self.serve(place, pool, now),
+                Next::Open { pool } => self.open(pool, now, effects),
             }
         }
     }
 
-    /// The first in turn whose pool has an idle server. Those before him get a dial, if the
-    /// budget allows, or if an idle server of another pool can make room.
-    fn next_with_idle(&mut self, now: Instant, effects: &mut Effects) -> Option<(usize, usize)> {
-        loop {
-            // Mostly the first in turn is served, by the server that has just come back.
-            if let Some((place, ticket, _)) = self.turns.in_turn().next()
-                && !self.pools[ticket.pool].idle.is_empty()
-            {
-                return Some((place, ticket.pool));
-            }
-            let Look { wanted, found } = self.look_around();
-            for (pool, since) in wanted {
-                self.dial(pool, since, now, effects);
-            }
-            // A dial may have closed the very server that was found; then it is now expected, and
-            // the next look passes by whoever wanted it.
-            match found {
-                Some((_, pool)) if self.pools[pool].idle.is_empty() => {}
-                found => return found,
-            }
+    fn serve(&mut self, place: usize, pool: usize, now: Instant) {
+        let Some(ticket) = self.turns.serve(place, now) else { return };
+        let server = self.rack(pool).take(&ticket.target).expect("the turns count what rests");
+        // The client may have left meanwhile: the server goes to the next one.
+        if let Err(Ok(lent)) = ticket.reply.send(Ok(Lent { server, pool })) {
+            self.turns.give_back(place, || now);
+            self.rack(pool).put(lent.server);
+            self.turns.rests(pool);
         }
     }
 
-    fn look_around(&self) -> Look {
-        let mut expected: Vec<usize> = self.pools.iter().map(|pool| pool.opening).collect();
-        let mut wanted = Vec::new();
-        for (place, ticket, room) in self.turns.in_turn() {
-            if !self.pools[ticket.pool].idle.is_empty() {
-                return Look { wanted, found: Some((place, ticket.pool)) };
-            }
-            let covered = room.min(expected[ticket.pool]);
-            expected[ticket.pool] -= covered;
-            wanted.extend(std::iter::repeat_n((ticket.pool, ticket.since), room - covered));
-        }
-        Look { wanted, found: None }
-    }
-
-    fn dial(&mut self, pool: usize, since: Instant, now: Instant, effects: &mut Effects) {
-        let wanted = &self.pools[pool];
-        let backs_off = wanted.failure.as_ref().is_some_and(|failure| failure.retry_at > now);
-        if backs_off || wanted.opening >= OPENING_MAX {
-            return;
-        }
-        if self.open >= self.max_open {
-            let Some(server) = self.evict_for(pool, since, now) else { return };
+    fn open(&mut self, pool: usize, now: Instant, effects: &mut Effects) {
+        let (open, max_open) = self.turns.budget();
+        if open >= max_open {
+            let Some(server) = self.make_room(pool, now, effects) else {
+                return self.turns.set_no_room(true);
+            };
             effects.closed.push(server);
         }
-        let pool_entry = &mut self.pools[pool];
-        pool_entry.opening += 1;
-        pool_entry.open += 1;
-        self.open += 1;
-        effects.dials.push((pool, Arc::clone(&self.pools[pool].endpoint)));
+        self.turns.opening(pool);
+        let rack = self.rack(pool);
+        effects.dials.push((pool, rack.generation, Arc::clone(&rack.endpoint)));
     }
 
-    /// The idle server of another pool that nobody has used for longest. A pool that has servers
-    /// waits for them for a while rather than close one that was busy a moment ago: two pools would
-    /// otherwise spend their time logging in.
-    fn evict_for(&mut self, pool: usize, since: Instant, now: Instant) -> Option<Box<Server>> {
-        let others = self.pools.iter().enumerate().filter(|(at, _)| *at != pool);
-        let oldest = others.filter_map(|(at, p)| Some((p.idle.front()?.idle_since, at))).min();
-        let (idle_since, victim) = oldest?;
-        let rested = now.duration_since(idle_since) >= STAY_MIN;
-        let waited = now.duration_since(since) >= STAY_MIN;
-        if !rested && !waited && self.pools[pool].open > 0 {
+    /// The idle server of another pool that nobody has used for longest, if it has stayed long enough and
+    /// nobody is guaranteed it.
+    fn make_room(
+        &mut self,
+        pool: usize,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<Box<Server>> {
+        let opened_by = now.checked_sub(STAY_MIN)?;
+        let spare = |at: &usize| *at != pool && self.turns.has_to_spare(*at);
+        let others = || {
+            (0..self.racks.len())
+                .filter(spare)
+                .filter_map(|at| Some((at, self.racks[at].as_ref()?)))
+        };
+        let oldest = others().filter_map(|(at, s)| Some((s.rests_since(opened_by)?, at))).min();
+        let Some((since, victim)) = oldest else {
+            if let Some(opened) = others().filter_map(|(_, rack)| rack.opened_first()).min() {
+                self.look_at(opened + STAY_MIN, effects);
+            }
             return None;
-        }
-        self.closed(victim);
-        self.pools[victim].idle.pop_front()
+        };
+        let server = self.rack(victim).take_resting(since)?;
+        self.turns.closed_idle(victim);
+        Some(server)
     }
 
     /// A login succeeded; `true` if the one before had failed.
@@ -293,23 +310,23 @@ impl Sched {
         now: Instant,
         effects: &mut Effects,
     ) -> bool {
-        self.pools[pool].opening -= 1;
-        let recovered = self.pools[pool].failure.take().is_some();
-        if self.stopping {
-            self.closed(pool);
+        let rack = self.rack(pool);
+        let recovered = rack.failure.take().is_some();
+        let outdated = server.generation != rack.generation;
+        self.turns.allow_logins(pool, Logins::Any);
+        self.turns.opened(pool, !self.stopping && !outdated);
+        if self.stopping || outdated {
             effects.closed.push(server);
         } else {
-            // At the front: it fits nobody better than a server that was used before.
-            self.pools[pool].idle.push_front(server);
-            self.dispatch(now, effects);
+            self.rack(pool).put_new(server);
         }
+        self.dispatch(now, effects);
         recovered
     }
 
     /// A login was given up because the pooler stops.
     pub(super) fn dial_given_up(&mut self, pool: usize) {
-        self.pools[pool].opening -= 1;
-        self.closed(pool);
+        self.turns.opened(pool, false);
     }
 
     /// A login failed. Waiters learn it at once if waiting cannot help: the failure will not pass
@@ -321,27 +338,24 @@ impl Sched {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.dial_given_up(pool);
-        let entry = &mut self.pools[pool];
-        let delay =
-            entry.failure.as_ref().map_or(RETRY_DELAY, |f| (f.delay * 2).min(RETRY_DELAY_MAX));
-        entry.failure = Some(Failure { error: error.clone(), retry_at: now + delay, delay });
-        if !error.may_pass() && entry.open == 0 {
-            for ticket in self.turns.drain(|ticket| ticket.pool == pool) {
+        self.turns.opened(pool, false);
+        let retry_at = self.rack(pool).fails(error.clone(), now);
+        self.turns.allow_logins(pool, Logins::None);
+        self.look_at(retry_at, effects);
+        if !error.may_pass() && self.turns.open_in(pool) == 0 {
+            for ticket in self.turns.drain_pool(pool, now) {
                 // A waiter that is gone needs no answer.
                 let _ = ticket.reply.send(Err(CheckoutError::Login(error.clone())));
             }
         }
-        effects.retry_after = Some(delay);
         self.dispatch(now, effects);
     }
 
     /// Why a client need not even queue: the last login failed for good, and nothing else is open.
-    pub(super) fn is_hopeless(&self, pool: usize, now: Instant) -> Option<LoginError> {
-        let pool = &self.pools[pool];
-        let failure = pool.failure.as_ref()?;
-        let hopeless = pool.open == 0 && failure.retry_at > now && !failure.error.may_pass();
-        hopeless.then(|| failure.error.clone())
+    pub(super) fn is_hopeless(&mut self, place: usize, now: Instant) -> Option<LoginError> {
+        let pool = self.turns.pool_of(place);
+        let error = self.rack(pool).failing(now)?.clone();
+        (self.turns.open_in(pool) == 0 && !error.may_pass()).then_some(error)
     }
 
     /// Closes the idle servers that are `stale`.
@@ -351,15 +365,11 @@ impl Sched {
         now: Instant,
         effects: &mut Effects,
     ) {
-        for pool in 0..self.pools.len() {
-            let idle = std::mem::take(&mut self.pools[pool].idle);
-            for mut server in idle {
-                if stale(&mut server) {
-                    self.closed(pool);
-                    effects.closed.push(server);
-                } else {
-                    self.pools[pool].idle.push_back(server);
-                }
+        for pool in 0..self.racks.len() {
+            let Some(rack) = &mut self.racks[pool] else { continue };
+            for server in rack.take_stale(&mut stale) {
+                self.turns.closed_idle(pool);
+                effects.closed.push(server);
             }
         }
         self.dispatch(now, effects);
@@ -367,8 +377,9 @@ impl Sched {
 
     pub(super) fn stop(&mut self, effects: &mut Effects) {
         self.stopping = true;
-        self.close_idle(|_| true, Instant::now(), effects);
-        for ticket in self.turns.drain(|_| true) {
+        let now = Instant::now();
+        self.close_idle(|_| true, now, effects);
+        for ticket in self.turns.drain(now, |_| true) {
             // A waiter that is gone needs no answer.
             let _ = ticket.reply.send(Err(CheckoutError::Stopping));
         }

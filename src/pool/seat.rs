@@ -8,24 +8,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Pools;
+use super::account::{Limits, TicketId};
 use super::error::CheckoutError;
 use super::loan::{Checkout, Loan};
-use super::sched::{Effects, Ticket};
-use super::turns::{TicketId, TooManyClients};
+use super::sched::{Effects, Lent, Ticket};
+use super::turns::TooManyClients;
 use crate::config::Tenant;
-use crate::server::{Server, Target};
+use crate::server::{Endpoint, Target};
 
 /// A client of a tenant, counted until the last clone is gone. A loan keeps one.
 pub struct Seat {
     pub(super) pools: Arc<Pools>,
     pub(super) place: usize,
-    pub(super) pool: usize,
     query_wait_timeout: Duration,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.pools.sched.lock().turns.leave(self.place);
+        let mut effects = Effects::default();
+        self.pools.sched.lock().leave(self.place, &mut effects);
+        self.pools.carry_out(effects);
     }
 }
 
@@ -44,12 +46,17 @@ impl Seat {
     /// [`TooManyClients`] at `max_client_connections`.
     pub fn take(
         pools: &Arc<Pools>,
-        pool: usize,
+        endpoint: &Endpoint,
         tenant: &Tenant,
     ) -> Result<Arc<Self>, TooManyClients> {
-        let place = pools.sched.lock().turns.enter(&tenant.id, &tenant.quotas)?;
+        let limits = Limits::new(&tenant.quotas, false);
+        let place = {
+            let mut sched = pools.sched.lock();
+            let pool = sched.pool(endpoint);
+            sched.turns.enter(&tenant.id, limits, pool, Instant::now())?
+        };
         let query_wait_timeout = tenant.quotas.query_wait_timeout;
-        Ok(Arc::new(Self { pools: Arc::clone(pools), place, pool, query_wait_timeout }))
+        Ok(Arc::new(Self { pools: Arc::clone(pools), place, query_wait_timeout }))
     }
 
     /// Asks for a server: at once if one is idle and nobody is overtaken, else a place in the queue.
@@ -72,17 +79,12 @@ impl Seat {
             if sched.is_stopping() {
                 return Err(CheckoutError::Stopping);
             }
-            if !sched.turns.take(self.place) {
-                drop(sched);
-                return self.queue(deadline, target);
-            }
-            let Some(server) = sched.take_idle(self.pool, target) else {
-                sched.turns.give_back(self.place);
+            let Some(lent) = sched.take_idle(self.place, target) else {
                 drop(sched);
                 return self.queue(deadline, target);
             };
             drop(sched);
-            let mut checkout = self.checkout(server);
+            let mut checkout = self.checkout(lent);
             if checkout.is_usable() {
                 return Ok(Acquired::Now(checkout));
             }
@@ -90,8 +92,8 @@ impl Seat {
         }
     }
 
-    fn checkout(self: &Arc<Self>, server: Box<Server>) -> Checkout {
-        Checkout::new(Loan::new(Arc::clone(self), server))
+    fn checkout(self: &Arc<Self>, lent: Lent) -> Checkout {
+        Checkout::new(Loan::new(Arc::clone(self), lent))
     }
 
     fn queue(
@@ -103,33 +105,21 @@ impl Seat {
         let now = Instant::now();
         let patience = self.query_wait_timeout;
         let deadline = deadline.unwrap_or(now + patience);
-        let ticket = Ticket {
-            place: self.place,
-            pool: self.pool,
-            since: now,
-            patience,
-            deadline,
-            target: Arc::clone(target),
-            reply,
-        };
+        let ticket =
+            Ticket { place: self.place, patience, deadline, target: Arc::clone(target), reply };
         let mut effects = Effects::default();
-        let (id, sooner) = {
+        let id = {
             let mut sched = self.pools.sched.lock();
             if sched.is_stopping() {
                 return Err(CheckoutError::Stopping);
             }
-            if let Some(error) = sched.is_hopeless(self.pool, now) {
+            if let Some(error) = sched.is_hopeless(self.place, now) {
                 return Err(CheckoutError::Login(error));
             }
-            let queued = sched.wait(ticket);
-            let queued = queued.map_err(|full| CheckoutError::QueueFull { limit: full.limit })?;
-            sched.dispatch(now, &mut effects);
-            queued
+            let queued = sched.wait(ticket, now, &mut effects);
+            queued.map_err(|full| CheckoutError::QueueFull { limit: full.limit })?
         };
         self.pools.carry_out(effects);
-        if sooner {
-            self.pools.alarm.notify_one();
-        }
         self.pools.stats.waits.add_one();
         Ok(Acquired::Later(Waiting {
             seat: Arc::clone(self),
@@ -147,7 +137,7 @@ pub struct Waiting {
     seat: Arc<Seat>,
     target: Arc<Target>,
     id: TicketId,
-    answer: oneshot::Receiver<Result<Box<Server>, CheckoutError>>,
+    answer: oneshot::Receiver<Result<Lent, CheckoutError>>,
     deadline: Instant,
     /// The answer has come: there is no place to give up any more.
     answered: bool,
@@ -162,8 +152,8 @@ impl Waiting {
         let answer = ready!(Pin::new(&mut self.answer).poll(cx));
         self.answered = true;
         match answer {
-            Ok(Ok(server)) => {
-                let mut checkout = self.seat.checkout(server);
+            Ok(Ok(lent)) => {
+                let mut checkout = self.seat.checkout(lent);
                 if checkout.is_usable() {
                     return Poll::Ready(Ok(checkout));
                 }
@@ -189,11 +179,15 @@ impl Drop for Waiting {
         if self.answered {
             return;
         }
-        self.seat.pools.sched.lock().turns.forget(self.seat.place, self.id);
+        {
+            let mut sched = self.seat.pools.sched.lock();
+            let now = sched.clock;
+            sched.turns.forget(self.seat.place, self.id, now);
+        }
         self.answer.close();
-        if let Ok(Ok(server)) = self.answer.try_recv() {
+        if let Ok(Ok(lent)) = self.answer.try_recv() {
             // Nothing was sent on it: as it was when it came.
-            drop(self.seat.checkout(server));
+            drop(self.seat.checkout(lent));
         }
     }
 }

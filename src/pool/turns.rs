@@ -1,11 +1,26 @@
-//! Who is next: one FIFO a tenant, and tenants take turns.
+//! Who is next: one FIFO a tenant; tenants take turns by what they use, over all pools of a cluster.
 //!
-//! Pure: no clocks, no servers. A ticket is whatever the caller waits with.
+//! Weighted deficit round robin, charged in server-busy time: a tenant with statements of 20 ms pays 100
+//! times what one with 0.2 ms pays, and who has used more comes in a later round. Guaranteed servers come
+//! first, and nobody else may take them while their tenant has clients. Who wakes up is next soon, and
+//! cannot have saved anything up. No server rests while somebody may have it.
+//!
+//! Pure: no clocks, no servers. A ticket is whatever the caller waits with; pools are counted only. What
+//! one call costs does not depend on how many tenants there are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::time::Instant;
 
-use crate::config::Quotas;
+use slab::Slab;
+
+use super::account::{Account, Contention, Limits, TicketId};
+use super::order::{Due, Links, Order};
 use crate::tenant::TenantId;
+
+/// Logins under way at once: each costs PostgreSQL a fork and some milliseconds.
+const OPENING_MAX: usize = 32;
+/// The same in one pool: a database that keeps logins waiting does not keep other databases' waiting.
+const POOL_OPENING_MAX: usize = 8;
 
 /// The tenant is at `max_client_connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,80 +36,214 @@ pub(super) struct QueueFull {
     pub(super) limit: usize,
 }
 
-/// A ticket's number, to find it again.
+/// What is to be done next for those who wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TicketId(u64);
-
-#[derive(Debug)]
-struct Entry<T> {
-    id: TenantId,
-    clients: usize,
-    in_use: usize,
-    max_clients: usize,
-    max_servers: usize,
-    max_waiting: usize,
-    /// Tickets it ever had.
-    waits: u64,
-    waiting: VecDeque<(TicketId, T)>,
+pub(super) enum Next {
+    /// Serve the first ticket of the tenant at this place with an idle server of its pool.
+    Serve { place: usize, pool: usize },
+    /// A server for this pool, by a login; if the budget is spent, in the place of one of another pool.
+    Open { pool: usize },
 }
 
-/// Tenants with clients, by their place in `entries`.
+/// Logins that a pool may have under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logins {
+    /// As many as any pool.
+    Any,
+    /// One, to see whether it works again.
+    One,
+    /// None for now.
+    None,
+}
+
+impl Logins {
+    const fn max(self) -> usize {
+        match self {
+            Self::Any => POOL_OPENING_MAX,
+            Self::One => 1,
+            Self::None => 0,
+        }
+    }
+}
+
+/// Servers of one pool, by number, and its tenants that wait.
+#[derive(Debug)]
+struct PoolTurns {
+    order: Order,
+    /// Tenants that live in it.
+    members: usize,
+    /// Tickets that could be served if there were servers enough.
+    demand: usize,
+    idle: usize,
+    /// Logins under way.
+    opening: usize,
+    /// Servers that exist, and logins under way.
+    open: usize,
+    /// What its tenants are guaranteed.
+    kept: usize,
+    logins: Logins,
+    filed: Option<(Wants, Due)>,
+}
+
+/// What a pool with waiters lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// Nothing but its turn.
+    Turn,
+    /// A server.
+    Server,
+}
+
+/// Tenants with clients, and the pools of a cluster.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
-    entries: Vec<Option<Entry<T>>>,
+    accounts: Vec<Option<Account<T>>>,
     free: Vec<usize>,
     places: HashMap<TenantId, usize>,
-    /// Tenants with tickets, each once, in the order of their turns.
-    ring: VecDeque<usize>,
+    links: Links,
+    pools: Slab<PoolTurns>,
+    pool_links: Links,
+    /// Pools that have waiters and idle servers.
+    ready: Order,
+    /// Pools that have waiters and not enough servers, and may have another.
+    wanting: Order,
+    /// There is nothing to close for another pool.
+    no_room: bool,
+    contention: Contention,
+    /// Tenants of which somebody waits.
+    contenders: usize,
+    /// Servers that are lent.
+    lent: usize,
+    /// Slots kept for tenants that do not use them now.
+    reserved: usize,
+    /// All that is guaranteed now.
+    kept: usize,
+    /// Servers that exist, and logins under way.
+    open: usize,
+    /// Logins under way.
+    opening: usize,
+    max_open: usize,
     last_ticket: u64,
 }
 
 impl<T> Turns<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(max_open: usize, now: Instant) -> Self {
         Self {
-            entries: Vec::new(),
+            accounts: Vec::new(),
             free: Vec::new(),
             places: HashMap::new(),
-            ring: VecDeque::new(),
+            links: Links::default(),
+            pools: Slab::new(),
+            pool_links: Links::default(),
+            ready: Order::new(),
+            wanting: Order::new(),
+            no_room: false,
+            contention: Contention { number: 1, since: now, round: 1 },
+            contenders: 0,
+            lent: 0,
+            reserved: 0,
+            kept: 0,
+            open: 0,
+            opening: 0,
+            max_open,
             last_ticket: 0,
         }
     }
 
-    fn entry(&mut self, place: usize) -> &mut Entry<T> {
-        self.entries[place].as_mut().expect("a seat keeps its tenant's entry")
+    fn account(&mut self, place: usize) -> &mut Account<T> {
+        self.accounts[place].as_mut().expect("a seat keeps its tenant's account")
+    }
+
+    /// A new pool; its number.
+    pub(super) fn add_pool(&mut self) -> usize {
+        self.pools.insert(PoolTurns {
+            order: Order::new(),
+            members: 0,
+            demand: 0,
+            idle: 0,
+            opening: 0,
+            open: 0,
+            kept: 0,
+            logins: Logins::Any,
+            filed: None,
+        })
+    }
+
+    /// Forgets a pool, if it has no tenant and no server.
+    pub(super) fn forget_pool(&mut self, pool: usize) -> bool {
+        let unused = self.pools[pool].members == 0 && self.pools[pool].open == 0;
+        if unused {
+            self.pools.remove(pool);
+        }
+        unused
+    }
+
+    /// The pool a tenant lives in.
+    pub(super) fn pool_of(&mut self, place: usize) -> usize {
+        self.account(place).pool
     }
 
     /// A client of the tenant comes; its place is kept until [`Turns::leave`].
     pub(super) fn enter(
         &mut self,
         id: &TenantId,
-        quotas: &Quotas,
+        limits: Limits,
+        pool: usize,
+        now: Instant,
     ) -> Result<usize, TooManyClients> {
-        let place = *self.places.entry(id.clone()).or_insert_with(|| {
-            self.free.pop().unwrap_or_else(|| {
-                self.entries.push(None);
-                self.entries.len() - 1
-            })
+        let place = self.places.get(id).copied().unwrap_or_else(|| {
+            let place = self.free.pop().unwrap_or_else(|| {
+                self.accounts.push(None);
+                self.accounts.len() - 1
+            });
+            self.places.insert(id.clone(), place);
+            place
         });
-        let entry = self.entries[place].get_or_insert_with(|| Entry {
-            id: id.clone(),
-            clients: 0,
-            in_use: 0,
-            max_clients: 0,
-            max_servers: 0,
-            max_waiting: 0,
-            waits: 0,
-            waiting: VecDeque::new(),
+        let limit = limits.clients;
+        let account = self.accounts[place].get_or_insert_with(|| {
+            self.pools[pool].members += 1;
+            Account::new(id.clone(), limits, pool, now)
         });
-        // The last word of the configuration counts, for the clients that are here already too.
-        entry.max_clients = quotas.max_client_connections;
-        entry.max_servers = quotas.max_server_connections;
-        entry.max_waiting = quotas.max_waiting_clients;
-        if entry.clients >= entry.max_clients {
-            return Err(TooManyClients { limit: entry.max_clients });
+        if account.clients >= limit {
+            return Err(TooManyClients { limit });
         }
-        entry.clients += 1;
+        account.clients += 1;
+        if account.clients == 1 {
+            self.keep(place);
+            self.settle(place);
+        }
         Ok(place)
+    }
+
+    /// What holds for the tenant from now on, and where it lives. Tickets that wait for another place
+    /// are returned.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a reload that amends tenants comes next"))]
+    pub(super) fn amend(
+        &mut self,
+        id: &TenantId,
+        limits: Limits,
+        pool: usize,
+        now: Instant,
+    ) -> Vec<T> {
+        let Some(&place) = self.places.get(id) else { return Vec::new() };
+        let contended = self.account(place).contends();
+        self.count(place, now);
+        let account = self.account(place);
+        account.limits = limits;
+        let mut moved = Vec::new();
+        if account.pool != pool {
+            moved.extend(account.queue.drain(..).map(|(_, ticket)| ticket));
+            // Out of the old pool's books, before it is in the new one's.
+            self.keep_only(place, 0);
+            self.settle(place);
+            let old = std::mem::replace(&mut self.account(place).pool, pool);
+            self.pools[old].members -= 1;
+            self.pools[pool].members += 1;
+        }
+        self.note_contender(contended, place, now);
+        self.keep(place);
+        self.settle(place);
+        moved
     }
 
     /// Tenants that have clients.
@@ -104,239 +253,386 @@ impl<T> Turns<T> {
 
     /// A client goes. With the last one, the tenant is forgotten.
     pub(super) fn leave(&mut self, place: usize) {
-        let entry = self.entry(place);
-        entry.clients -= 1;
-        if entry.clients == 0 {
-            debug_assert_eq!(entry.in_use, 0, "a loan keeps its seat");
-            let id = entry.id.clone();
+        let account = self.account(place);
+        account.clients -= 1;
+        if account.clients == 0 {
+            debug_assert_eq!(account.in_use, 0, "a loan keeps its seat");
+            debug_assert!(account.queue.is_empty(), "a ticket keeps its seat");
+            let (id, pool) = (account.id.clone(), account.pool);
+            self.keep_only(place, 0);
+            self.settle(place);
+            self.pools[pool].members -= 1;
             self.places.remove(&id);
-            self.entries[place] = None;
+            self.accounts[place] = None;
             self.free.push(place);
-            self.ring.retain(|waiting| *waiting != place);
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether nobody waits that could be served.
     pub(super) fn nobody_waits(&self) -> bool {
-        self.ring.is_empty()
+        self.contenders == 0
     }
 
-    /// Takes a server for the tenant if it is below its limit and nobody of it waits already.
-    pub(super) fn take(&mut self, place: usize) -> bool {
-        let entry = self.entry(place);
-        let may = entry.waiting.is_empty() && entry.in_use < entry.max_servers;
-        entry.in_use += usize::from(may);
-        may
+    /// Takes an idle server of its pool for the tenant, if there is one and nobody is overtaken.
+    pub(super) fn take(&mut self, place: usize, now: impl FnOnce() -> Instant) -> Option<usize> {
+        let free = self.max_open.saturating_sub(self.lent);
+        let (reserved, contended) = (self.reserved, self.contenders > 0);
+        let account = self.account(place);
+        let pool = account.pool;
+        let may = account.queue.is_empty()
+            && !account.limits.paused
+            && account.in_use < account.limits.servers
+            && (free > reserved || account.in_use < account.kept);
+        if !may || self.pools[pool].idle == 0 {
+            return None;
+        }
+        if contended {
+            self.count(place, now());
+        }
+        self.lend(place, pool);
+        Some(pool)
+    }
+
+    fn lend(&mut self, place: usize, pool: usize) {
+        let account = self.account(place);
+        let reserved = account.reserved();
+        account.in_use += 1;
+        let freed = reserved - account.reserved();
+        self.reserved -= freed;
+        self.lent += 1;
+        self.pools[pool].idle -= 1;
+        self.settle_pool(pool);
     }
 
     /// A server of the tenant comes back or is gone.
-    pub(super) fn give_back(&mut self, place: usize) {
-        self.entry(place).in_use -= 1;
+    pub(super) fn give_back(&mut self, place: usize, now: impl FnOnce() -> Instant) {
+        if self.contenders > 0 {
+            self.count(place, now());
+        }
+        self.lent -= 1;
+        let account = self.account(place);
+        let reserved = account.reserved();
+        account.in_use -= 1;
+        let more = account.reserved() - reserved;
+        let waits = !account.queue.is_empty();
+        self.reserved += more;
+        if waits {
+            self.settle(place);
+        }
     }
 
     /// Servers the tenant has, and may have.
     pub(super) fn usage(&mut self, place: usize) -> (usize, usize) {
-        let entry = self.entry(place);
-        (entry.in_use, entry.max_servers)
+        let account = self.account(place);
+        (account.in_use, account.limits.servers)
+    }
+
+    /// Servers that exist or are being dialled, and how many there may be.
+    pub(super) const fn budget(&self) -> (usize, usize) {
+        (self.open, self.max_open)
     }
 
     /// How often clients of the tenant have waited since its first client came.
     pub(super) fn waits(&self, id: &str) -> u64 {
-        let entry = self.entries.iter().flatten().find(|entry| entry.id.as_str() == id);
-        entry.map_or(0, |entry| entry.waits)
+        let account = self.accounts.iter().flatten().find(|account| account.id.as_str() == id);
+        account.map_or(0, |account| account.waits)
     }
 
     /// Queues a ticket.
-    pub(super) fn wait(&mut self, place: usize, ticket: T) -> Result<TicketId, QueueFull> {
+    pub(super) fn wait(
+        &mut self,
+        place: usize,
+        ticket: T,
+        now: Instant,
+    ) -> Result<TicketId, QueueFull> {
+        let account = self.account(place);
+        if account.queue.len() >= account.limits.waiting {
+            return Err(QueueFull { limit: account.limits.waiting });
+        }
         self.last_ticket += 1;
         let id = TicketId(self.last_ticket);
-        let entry = self.entry(place);
-        if entry.waiting.len() >= entry.max_waiting {
-            return Err(QueueFull { limit: entry.max_waiting });
-        }
-        entry.waits += 1;
-        entry.waiting.push_back((id, ticket));
-        if entry.waiting.len() == 1 {
-            self.ring.push_back(place);
-        }
+        let account = self.account(place);
+        let contended = account.contends();
+        account.waits += 1;
+        account.queue.push_back((id, ticket));
+        self.note_contender(contended, place, now);
+        self.count(place, now);
+        self.settle(place);
         Ok(id)
     }
 
     /// Takes a ticket out of the queue, if it is still in it.
-    pub(super) fn forget(&mut self, place: usize, id: TicketId) {
-        let entry = self.entry(place);
-        entry.waiting.retain(|(waiting, _)| *waiting != id);
-        if entry.waiting.is_empty() {
-            self.ring.retain(|waiting| *waiting != place);
+    pub(super) fn forget(&mut self, place: usize, id: TicketId, now: Instant) {
+        let account = self.account(place);
+        let contended = account.contends();
+        account.queue.retain(|(waiting, _)| *waiting != id);
+        self.note_contender(contended, place, now);
+        self.settle(place);
+    }
+
+    /// What is to be done next, if anything can be done.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
+        loop {
+            let free = self.max_open.saturating_sub(self.lent);
+            let open_to_all = |taken: usize| free > self.reserved + taken;
+            let may = |due: Due, taken: usize| due == Due::Guaranteed || open_to_all(taken);
+            let ready = self.ready.first().filter(|(_, due)| may(*due, 0));
+            let wanting = self.wanting.first().filter(|(_, due)| may(*due, self.opening));
+            let wanting = wanting.filter(|_| self.opening < OPENING_MAX);
+            let wanting = wanting.filter(|_| self.open < self.max_open || !self.no_room);
+            let ((pool, filed), opens) = match (ready, wanting) {
+                (None, None) => return None,
+                (Some(ready), None) => (ready, false),
+                (None, Some(wanting)) => (wanting, true),
+                (Some((_, due)), Some(wanting)) if wanting.1 < due => (wanting, true),
+                (Some(ready), Some(_)) => (ready, false),
+            };
+            let (place, due) = self.pools[pool].order.first()?;
+            if self.is_due(place, pool, due, filed, now) {
+                return Some(if opens { Next::Open { pool } } else { Next::Serve { place, pool } });
+            }
         }
     }
 
-    /// Tenants in the order of their turns that wait and are below their limit: place, first
-    /// ticket, and how many of its tickets could be served now.
-    pub(super) fn in_turn(&self) -> impl Iterator<Item = (usize, &T, usize)> {
-        self.ring.iter().filter_map(|&place| {
-            let entry = self.entries[place].as_ref()?;
-            let room = entry.max_servers.saturating_sub(entry.in_use).min(entry.waiting.len());
-            let (_, first) = entry.waiting.front()?;
-            (room > 0).then_some((place, first, room))
-        })
+    /// Whether the turn of the tenant that is first in its pool has come; if not, it is filed again: what
+    /// it has used since may have moved its turn, and rounds far ahead are not told apart.
+    fn is_due(&mut self, place: usize, pool: usize, due: Due, filed: Due, now: Instant) -> bool {
+        if due != Due::Guaranteed {
+            self.count(place, now);
+            let later = self.account(place).next_due();
+            if later.is_none_or(|later| later > due) {
+                self.file(place, None);
+                self.file(place, later);
+                self.settle_pool(pool);
+                return false;
+            }
+        }
+        if due > filed {
+            self.file_pool(pool, None);
+            self.settle_pool(pool);
+            return false;
+        }
+        true
     }
 
-    /// Serves the tenant's first ticket: it has one server more, and its next turn comes last.
-    pub(super) fn serve(&mut self, place: usize) -> Option<T> {
-        let entry = self.entry(place);
-        let (_, ticket) = entry.waiting.pop_front()?;
-        entry.in_use += 1;
-        let waits_on = !entry.waiting.is_empty();
-        self.ring.retain(|waiting| *waiting != place);
-        if waits_on {
-            self.ring.push_back(place);
+    /// Serves the tenant's first ticket: it has one server more.
+    pub(super) fn serve(&mut self, place: usize, now: Instant) -> Option<T> {
+        let account = self.account(place);
+        let (pool, contended, due) = (account.pool, account.contends(), account.due);
+        let (_, ticket) = account.queue.pop_front()?;
+        if let Some(Due::Round(round)) = due {
+            self.contention.round = self.contention.round.max(round);
         }
+        self.note_contender(contended, place, now);
+        self.lend(place, pool);
+        self.settle(place);
         Some(ticket)
     }
 
     /// All tickets that wait.
     pub(super) fn tickets(&self) -> impl Iterator<Item = &T> {
-        let waiting = |&place: &usize| self.entries[place].as_ref().map(|entry| &entry.waiting);
-        self.ring.iter().filter_map(waiting).flatten().map(|(_, ticket)| ticket)
+        self.accounts.iter().flatten().flat_map(|a| a.queue.iter().map(|(_, ticket)| ticket))
     }
 
     /// Takes out every ticket for which `is_hopeless`.
-    pub(super) fn drain(&mut self, mut is_hopeless: impl FnMut(&T) -> bool) -> Vec<T> {
+    pub(super) fn drain(&mut self, now: Instant, is_hopeless: impl Fn(&T) -> bool) -> Vec<T> {
+        let concerns = |account: &Account<T>| account.queue.iter().any(|(_, t)| is_hopeless(t));
+        self.drain_of(now, concerns, &is_hopeless)
+    }
+
+    /// Takes out every ticket of a pool's tenants.
+    pub(super) fn drain_pool(&mut self, pool: usize, now: Instant) -> Vec<T> {
+        self.drain_of(now, |account| account.pool == pool && !account.queue.is_empty(), |_| true)
+    }
+
+    fn drain_of(
+        &mut self,
+        now: Instant,
+        concerns: impl Fn(&Account<T>) -> bool,
+        is_hopeless: impl Fn(&T) -> bool,
+    ) -> Vec<T> {
         let mut drained = Vec::new();
-        for entry in self.entries.iter_mut().flatten() {
-            let (out, keep) = entry.waiting.drain(..).partition(|(_, ticket)| is_hopeless(ticket));
-            entry.waiting = keep;
-            let out: VecDeque<(TicketId, T)> = out;
-            drained.extend(out.into_iter().map(|(_, ticket)| ticket));
+        for place in 0..self.accounts.len() {
+            let Some(account) = &mut self.accounts[place] else { continue };
+            if !concerns(account) {
+                continue;
+            }
+            let contended = account.contends();
+            let queue = std::mem::take(&mut account.queue);
+            for (id, ticket) in queue {
+                if is_hopeless(&ticket) {
+                    drained.push(ticket);
+                } else {
+                    account.queue.push_back((id, ticket));
+                }
+            }
+            self.note_contender(contended, place, now);
+            self.settle(place);
         }
-        let entries = &self.entries;
-        let waits = |place: &usize| entries[*place].as_ref().is_some_and(|e| !e.waiting.is_empty());
-        self.ring.retain(waits);
         drained
+    }
+
+    fn count(&mut self, place: usize, now: Instant) {
+        let contention = self.contention;
+        self.account(place).count(&contention, now);
+    }
+
+    /// A tenant may have begun or ceased to wait.
+    fn note_contender(&mut self, before: bool, place: usize, now: Instant) {
+        match (before, self.account(place).contends()) {
+            (false, true) => {
+                if self.contenders == 0 {
+                    self.contention.number += 1;
+                    self.contention.since = now;
+                }
+                self.contenders += 1;
+            }
+            (true, false) => self.contenders -= 1,
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Guarantees what the tenant is promised, as far as the budget goes; one server is always left for
+    /// those who are promised nothing.
+    fn keep(&mut self, place: usize) {
+        let account = self.account(place);
+        let promised = if account.limits.paused { 0 } else { account.limits.guaranteed };
+        let others = self.kept - self.account(place).kept;
+        let room = self.max_open.saturating_sub(1 + others);
+        self.keep_only(place, promised.min(room));
+    }
+
+    fn keep_only(&mut self, place: usize, kept: usize) {
+        let account = self.account(place);
+        let (before, reserved) = (account.kept, account.reserved());
+        account.kept = kept;
+        let (now_reserved, pool) = (account.reserved(), account.pool);
+        self.kept = self.kept - before + kept;
+        self.reserved = self.reserved - reserved + now_reserved;
+        self.pools[pool].kept = self.pools[pool].kept - before + kept;
+    }
+
+    /// Files the tenant where it belongs now.
+    fn settle(&mut self, place: usize) {
+        let contention = self.contention;
+        let account = self.account(place);
+        if account.due.is_none() && account.servable() > 0 {
+            account.wake(&contention);
+        }
+        let (due, demand, pool) = (account.next_due(), account.servable(), account.pool);
+        let before = std::mem::replace(&mut account.demand, demand);
+        self.pools[pool].demand = self.pools[pool].demand - before + demand;
+        self.file(place, due);
+        self.settle_pool(pool);
+    }
+
+    fn file(&mut self, place: usize, due: Option<Due>) {
+        let account = self.account(place);
+        if account.due == due {
+            return;
+        }
+        account.due = due;
+        let order = &mut self.pools[self.accounts[place].as_ref().map_or(0, |a| a.pool)].order;
+        order.remove(&mut self.links, place);
+        if let Some(due) = due {
+            order.file(&mut self.links, place, due);
+        }
+    }
+
+    /// Files a pool where it belongs now.
+    fn settle_pool(&mut self, pool: usize) {
+        let entry = &mut self.pools[pool];
+        let filed = entry.order.first().and_then(|(_, due)| {
+            let may_open = entry.opening < entry.demand.min(entry.logins.max());
+            match entry.idle {
+                0 => may_open.then_some((Wants::Server, due)),
+                _ => Some((Wants::Turn, due)),
+            }
+        });
+        self.file_pool(pool, filed);
+    }
+
+    fn file_pool(&mut self, pool: usize, filed: Option<(Wants, Due)>) {
+        let before = std::mem::replace(&mut self.pools[pool].filed, filed);
+        if before == filed {
+            return;
+        }
+        match before {
+            Some((Wants::Turn, _)) => self.ready.remove(&mut self.pool_links, pool),
+            Some((Wants::Server, _)) => self.wanting.remove(&mut self.pool_links, pool),
+            None => {}
+        }
+        match filed {
+            Some((Wants::Turn, due)) => self.ready.file(&mut self.pool_links, pool, due),
+            Some((Wants::Server, due)) => self.wanting.file(&mut self.pool_links, pool, due),
+            None => {}
+        }
+    }
+}
+
+/// What happens to servers, by number.
+impl<T> Turns<T> {
+    /// A login begins.
+    pub(super) fn opening(&mut self, pool: usize) {
+        (self.open, self.opening) = (self.open + 1, self.opening + 1);
+        let entry = &mut self.pools[pool];
+        (entry.open, entry.opening) = (entry.open + 1, entry.opening + 1);
+        self.settle_pool(pool);
+    }
+
+    /// A login has ended: there is a server that rests, or none.
+    pub(super) fn opened(&mut self, pool: usize, succeeded: bool) {
+        self.opening -= 1;
+        self.pools[pool].opening -= 1;
+        if succeeded {
+            self.rests(pool);
+        } else {
+            self.closed(pool);
+        }
+    }
+
+    /// A server has come back to its pool.
+    pub(super) fn rests(&mut self, pool: usize) {
+        self.pools[pool].idle += 1;
+        self.settle_pool(pool);
+    }
+
+    /// A server that was lent is gone.
+    pub(super) fn closed(&mut self, pool: usize) {
+        self.open -= 1;
+        self.pools[pool].open -= 1;
+        self.no_room = false;
+        self.settle_pool(pool);
+    }
+
+    /// A server that rested is gone.
+    pub(super) fn closed_idle(&mut self, pool: usize) {
+        self.pools[pool].idle -= 1;
+        self.closed(pool);
+    }
+
+    /// Nothing can be closed for another pool now, or something may be.
+    pub(super) const fn set_no_room(&mut self, no_room: bool) {
+        self.no_room = no_room;
+    }
+
+    /// How many logins a pool may have under way.
+    pub(super) fn allow_logins(&mut self, pool: usize, logins: Logins) {
+        self.pools[pool].logins = logins;
+        self.settle_pool(pool);
+    }
+
+    /// Servers of a pool, logins under way among them.
+    pub(super) fn open_in(&self, pool: usize) -> usize {
+        self.pools[pool].open
+    }
+
+    /// Whether a pool has more servers than its tenants are guaranteed.
+    pub(super) fn has_to_spare(&self, pool: usize) -> bool {
+        self.pools.get(pool).is_some_and(|pool| pool.open > pool.kept)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::tenant::NamePattern;
-
-    fn id(name: &str) -> TenantId {
-        NamePattern::new("[a-z0-9]+").unwrap().parse(name).unwrap()
-    }
-
-    fn quotas(clients: usize, servers: usize, waiting: usize) -> Quotas {
-        Quotas {
-            max_client_connections: clients,
-            max_server_connections: servers,
-            max_waiting_clients: waiting,
-            query_wait_timeout: Duration::from_secs(1),
-        }
-    }
-
-    fn order(turns: &mut Turns<&'static str>) -> Vec<&'static str> {
-        let mut order = Vec::new();
-        loop {
-            let next = turns.in_turn().next().map(|(place, ..)| place);
-            let Some(place) = next else { return order };
-            order.extend(turns.serve(place));
-        }
-    }
-
-    #[test]
-    fn a_loud_tenant_does_not_starve_a_quiet_one() {
-        let mut turns = Turns::new();
-        let loud = turns.enter(&id("loud"), &quotas(9, 9, 9)).unwrap();
-        let quiet = turns.enter(&id("quiet"), &quotas(9, 9, 9)).unwrap();
-        for ticket in ["l1", "l2", "l3"] {
-            turns.wait(loud, ticket).unwrap();
-        }
-        turns.wait(quiet, "q1").unwrap();
-        assert_eq!(order(&mut turns), ["l1", "q1", "l2", "l3"]);
-    }
-
-    #[test]
-    fn a_tenant_at_its_limit_waits_and_lets_others_pass() {
-        let mut turns = Turns::new();
-        let a = turns.enter(&id("a"), &quotas(9, 1, 9)).unwrap();
-        let b = turns.enter(&id("b"), &quotas(9, 1, 9)).unwrap();
-        assert!(turns.take(a) && !turns.take(a));
-        turns.wait(a, "a2").unwrap();
-        turns.wait(b, "b1").unwrap();
-        assert_eq!(order(&mut turns), ["b1"]);
-        turns.give_back(a);
-        assert_eq!(order(&mut turns), ["a2"]);
-    }
-
-    #[test]
-    fn nobody_overtakes_his_own_tenants_queue() {
-        let mut turns = Turns::new();
-        let a = turns.enter(&id("a"), &quotas(9, 2, 9)).unwrap();
-        turns.wait(a, "first").unwrap();
-        assert!(!turns.take(a), "somebody of the tenant waits already");
-    }
-
-    #[test]
-    fn limits_on_clients_and_on_the_queue_refuse_at_once() {
-        let mut turns = Turns::new();
-        let quotas = quotas(2, 1, 1);
-        let a = turns.enter(&id("a"), &quotas).unwrap();
-        assert_eq!(turns.enter(&id("a"), &quotas), Ok(a));
-        assert_eq!(turns.enter(&id("a"), &quotas), Err(TooManyClients { limit: 2 }));
-        let ticket = turns.wait(a, "x").unwrap();
-        assert_eq!(turns.wait(a, "y"), Err(QueueFull { limit: 1 }));
-        turns.forget(a, ticket);
-        assert!(turns.nobody_waits() && turns.wait(a, "y").is_ok());
-        turns.leave(a);
-        assert!(turns.enter(&id("a"), &quotas).is_ok());
-    }
-
-    proptest! {
-        /// No limit is ever exceeded, nobody is lost, and everybody is served in the end.
-        #[test]
-        fn caps_hold_at_every_step(steps in prop::collection::vec((0..4usize, 0..3usize), 1..200)) {
-            let mut turns = Turns::new();
-            let names = ["a", "b", "c", "d"];
-            let places: Vec<usize> =
-                names.iter().map(|n| turns.enter(&id(n), &quotas(9, 2, 5)).unwrap()).collect();
-            let (mut in_use, mut queued) = ([0usize; 4], [0usize; 4]);
-            for (tenant, step) in steps {
-                let place = places[tenant];
-                match step {
-                    0 if turns.take(place) => in_use[tenant] += 1,
-                    0 if turns.wait(place, tenant).is_ok() => queued[tenant] += 1,
-                    1 if in_use[tenant] > 0 => {
-                        turns.give_back(place);
-                        in_use[tenant] -= 1;
-                    }
-                    2 => {
-                        let next = turns.in_turn().next().map(|(place, ..)| place);
-                        if let Some(served) = next.and_then(|place| turns.serve(place)) {
-                            in_use[served] += 1;
-                            queued[served] -= 1;
-                        }
-                    }
-                    _ => {}
-                }
-                prop_assert!(in_use.iter().all(|n| *n <= 2));
-                prop_assert!(queued.iter().all(|n| *n <= 5));
-            }
-            for (tenant, place) in places.iter().enumerate() {
-                for _ in 0..in_use[tenant] { turns.give_back(*place); }
-            }
-            let mut left: usize = queued.iter().sum();
-            while let Some(place) = {  turns.in_turn().next().map(|(p, ..)| p) } {
-                turns.serve(place);
-                turns.give_back(place);
-                left -= 1;
-            }
-            prop_assert_eq!(left, 0);
-            prop_assert!(turns.nobody_waits());
-        }
-    }
-}
+#[path = "turns_tests.rs"]
+mod tests;

@@ -49,7 +49,8 @@ fn apply(access: Access, shared: &Shared) {
     for (_, pools) in shared.clusters.values() {
         for tenant in pools.tenants().iter().filter_map(|id| shared.tenant(id)) {
             // Its pool logs in with the tenant's password of now.
-            let _ = shared.pool(&tenant);
+            let (pools, endpoint) = shared.home(&tenant);
+            pools.renew(&endpoint);
         }
     }
     info!(users, "configuration reloaded");

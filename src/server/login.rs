@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::prove::prove;
-use super::{CancelKey, Keychain, Known, Parameters, ScramError, Server};
+use super::{CancelKey, Keychain, Known, Parameters, ScramError, Served, Server};
 use crate::config::{Cluster, Secret};
 use crate::net::{Connector, Conversation, DialError, Stream, dial};
 use crate::prepared::Held;
@@ -217,6 +217,9 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
         known: Known::Neutral,
         unnamed_left: None,
         held: Held::default(),
+        tenants: Served::default(),
+        generation: 0,
+        opened: now,
         retire_at: now + endpoint.lifetime,
         idle_since: now,
     }))

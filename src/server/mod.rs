@@ -19,6 +19,7 @@ pub mod switch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -38,6 +39,7 @@ pub use switch::{Class, Frames, Known, Switch, Target};
 
 use crate::net::Stream;
 use crate::prepared::Held;
+use crate::tenant::TenantId;
 use crate::wire::backend::{parameter_status, tag};
 use crate::wire::build;
 use crate::wire::frame::{HEADER_LEN, Header};
@@ -56,10 +58,45 @@ pub struct Server {
     pub unnamed_left: Option<i32>,
     /// What it has prepared for clients.
     pub held: Held,
+    /// Tenants it has served: what it has read of their schemas it keeps in memory.
+    pub tenants: Served,
+    /// Which of the pool's settings and addresses it was opened by.
+    pub generation: u64,
+    /// When it was opened.
+    pub opened: Instant,
     /// When `server_lifetime` is over.
     pub retire_at: Instant,
     /// When it was last given back.
     pub idle_since: Instant,
+}
+
+/// Tenants that a server has served.
+#[derive(Debug, Default)]
+pub struct Served(HashSet<TenantId>);
+
+impl Served {
+    /// Whether it has served this one.
+    #[must_use]
+    pub fn has(&self, tenant: &TenantId) -> bool {
+        self.0.contains(tenant)
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has served none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// It serves this one now; `true`: for the first time.
+    pub fn add(&mut self, tenant: &TenantId) -> bool {
+        self.0.insert(tenant.clone())
+    }
 }
 
 impl Server {

@@ -56,6 +56,10 @@ pub struct Stats {
     pub switches: Counter,
     /// Scrubs: in front of a switch, or behind a session that left something.
     pub scrubs: Counter,
+    /// Switches to a tenant that the server had served before.
+    pub warm: Counter,
+    /// Switches to a tenant that was new to the server.
+    pub cold: Counter,
     /// Switches that cost a round trip: the client's first message did not fit into the buffer.
     pub switch_round_trips: Counter,
     /// Switches that PostgreSQL refused.

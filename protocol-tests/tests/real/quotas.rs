@@ -61,6 +61,26 @@ on_both! {
         }
     }
 
+    async fn what_a_tenant_is_guaranteed_nobody_else_gets_while_it_has_clients(db: &Database) {
+        let pooler = limited(db, "", 3, "[tenants.acme]\n[tenants.umbra]\nguaranteed_server_connections = 2\n").await;
+        let (mut one, mut two, mut three) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        let mut gold = raw(&pooler, "umbra").await;
+        one.run("begin").await.unwrap();
+        two.send(&query("begin")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        // Two servers rest, or could be opened: they are umbra's.
+        gold.run("begin").await.unwrap();
+        assert_eq!(gold.run("select name from who").await.unwrap(), ["umbra"]);
+        gold.run("commit").await.unwrap();
+        three.send(&query("select name from who")).await;
+        pooler.until_message(2, "client waits for a server").await;
+        // With umbra's last client its guarantee ends.
+        drop(gold);
+        two.until_ready().await;
+        let (messages, _) = three.until_ready().await;
+        assert!(messages.iter().any(|message| message.tag == 'D'));
+    }
+
     async fn a_wait_that_is_too_long_or_a_queue_that_is_full_is_an_error_and_the_session_stays(db: &Database) {
         let pooler = limited(db, "", 1, "[tenants.acme]\n[tenants.umbra]\nquery_wait_timeout = \"200ms\"\nmax_waiting_clients = 1\n").await;
         let (mut holder, mut first, mut second) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await, raw(&pooler, "umbra").await);

@@ -1,0 +1,163 @@
+//! One tenant's account: its clients, its queue, its servers, and what it has used of them.
+//!
+//! Use is server-busy time: each server it holds, for as long as it holds it, divided by its weight.
+//!
+//! Pure: the time comes in as an argument.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::order::Due;
+use crate::config::Quotas;
+use crate::tenant::TenantId;
+
+/// Length of a round for weight 1, in nanoseconds of server-busy time; about a millisecond.
+const ROUND: u64 = 1 << 20;
+
+/// What a tenant has used more than this beyond others is forgotten: an hour of reports does not cost an
+/// hour of waiting.
+const DEBT_MAX: Duration = Duration::from_mins(1);
+
+/// A ticket's number, to find it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TicketId(pub(super) u64);
+
+/// The limits of a tenant that its turns depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) clients: usize,
+    pub(super) servers: usize,
+    pub(super) guaranteed: usize,
+    pub(super) weight: u64,
+    pub(super) waiting: usize,
+    /// It gets no server for now: its clients wait.
+    pub(super) paused: bool,
+}
+
+impl Limits {
+    pub(super) fn new(quotas: &Quotas, paused: bool) -> Self {
+        Self {
+            clients: quotas.max_client_connections,
+            servers: quotas.max_server_connections,
+            guaranteed: quotas.guaranteed_server_connections.min(quotas.max_server_connections),
+            weight: u64::from(quotas.weight),
+            waiting: quotas.max_waiting_clients,
+            paused,
+        }
+    }
+}
+
+/// A stretch of time in which somebody waits. Before it nothing is counted: there was enough for all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Contention {
+    pub(super) number: u64,
+    pub(super) since: Instant,
+    /// The round that was served last.
+    pub(super) round: u64,
+}
+
+impl Contention {
+    /// Who comes now starts here, one round before those who wait already: he is next, and what he did not
+    /// use before he cannot use now.
+    const fn start(&self) -> u64 {
+        self.round.saturating_sub(1) * ROUND
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Account<T> {
+    pub(super) id: TenantId,
+    pub(super) limits: Limits,
+    pub(super) clients: usize,
+    pub(super) in_use: usize,
+    /// Tickets it ever had.
+    pub(super) waits: u64,
+    pub(super) queue: VecDeque<(TicketId, T)>,
+    /// Where it lives now; servers lent before may be of another pool.
+    pub(super) pool: usize,
+    /// Of the guarantee, what the cluster's budget has room for.
+    pub(super) kept: usize,
+    /// Tickets that could be served if there were servers enough; as counted in its pool.
+    pub(super) demand: usize,
+    /// When it is due, if it is filed.
+    pub(super) due: Option<Due>,
+    /// Server-busy time it has used, by its weight, in nanoseconds.
+    used: u64,
+    /// Until when that is counted, and in which contention.
+    counted: Instant,
+    contention: u64,
+}
+
+impl<T> Account<T> {
+    pub(super) fn new(id: TenantId, limits: Limits, pool: usize, now: Instant) -> Self {
+        Self {
+            id,
+            limits,
+            clients: 0,
+            in_use: 0,
+            waits: 0,
+            queue: VecDeque::new(),
+            pool,
+            kept: 0,
+            demand: 0,
+            due: None,
+            used: 0,
+            counted: now,
+            contention: 0,
+        }
+    }
+
+    /// Whether one of its clients waits for a server and not for the operator.
+    pub(super) fn contends(&self) -> bool {
+        !self.limits.paused && !self.queue.is_empty()
+    }
+
+    /// Tickets that its limit has room for.
+    pub(super) fn servable(&self) -> usize {
+        let room = self.limits.servers.saturating_sub(self.in_use);
+        if self.limits.paused { 0 } else { room.min(self.queue.len()) }
+    }
+
+    /// Slots that nobody else may take: those of its guarantee that it does not use.
+    pub(super) fn reserved(&self) -> usize {
+        self.kept.saturating_sub(self.in_use)
+    }
+
+    /// Counts what it has used until now.
+    pub(super) fn count(&mut self, contention: &Contention, now: Instant) {
+        if self.contention != contention.number {
+            (self.contention, self.counted) = (contention.number, contention.since);
+            self.used = contention.start();
+        }
+        let passed = now.saturating_duration_since(self.counted);
+        self.counted = now.max(self.counted);
+        let busy = nanoseconds(passed).saturating_mul(self.in_use as u64) / self.limits.weight;
+        let debt_max = contention.start() + nanoseconds(DEBT_MAX);
+        self.used = self.used.saturating_add(busy).min(debt_max.max(self.used));
+    }
+
+    /// It was not filed and is now: what it has not used before it cannot use now.
+    pub(super) fn wake(&mut self, contention: &Contention) {
+        self.used = self.used.max(contention.start().saturating_sub(self.advance()));
+    }
+
+    /// When it is due: a guaranteed server at once, another in its round. A server it has is paid for a
+    /// round in advance, so that nobody takes many at once.
+    pub(super) fn next_due(&self) -> Option<Due> {
+        if self.servable() == 0 {
+            return None;
+        }
+        if self.in_use < self.kept {
+            return Some(Due::Guaranteed);
+        }
+        Some(Due::Round((self.used + self.advance()) / ROUND))
+    }
+
+    const fn advance(&self) -> u64 {
+        ROUND * self.in_use as u64 / self.limits.weight
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
