@@ -44,7 +44,7 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve clients until SIGTERM (drains) or SIGINT (stops now). SIGHUP reads users and secrets again.
+    /// Serve clients until SIGTERM (drains) or SIGINT (stops now). SIGHUP reads the configuration again.
     Serve(ConfigPath),
     /// Check a configuration; print what a tenant's settings are and which rule set each.
     Check {
@@ -172,6 +172,9 @@ fn check(path: &Path, tenant: Option<&str>) -> Result<(), Failure> {
 fn summary(tenant: &Tenant) -> String {
     let state = match &tenant.availability {
         Availability::Active => "active",
+        Availability::ReadOnly => "read-only",
+        Availability::Paused => "paused",
+        Availability::Draining => "draining",
         Availability::Suspended { .. } => "suspended",
     };
     let cluster = &tenant.cluster;

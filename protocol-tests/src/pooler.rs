@@ -150,6 +150,21 @@ impl Pooler {
         self.child.id().expect("it runs")
     }
 
+    /// Writes its configuration anew and has it read again, for the `count`th time.
+    pub async fn reload(&self, count: usize, change: impl Fn(&str) -> String) {
+        self.rewrite(change);
+        self.signal("HUP");
+        self.until_message(count, "configuration reloaded").await;
+    }
+
+    /// Writes its configuration anew.
+    pub fn rewrite(&self, change: impl Fn(&str) -> String) {
+        let path = self.directory.path().join("tenantry.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, change(&text)).unwrap();
+    }
+
+    /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let status = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();

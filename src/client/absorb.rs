@@ -26,7 +26,7 @@ const APPLICATION_NAME_LEN_MAX: usize = 63;
 impl Session {
     /// The unit that waits is a `SET` and nothing else: answers it. `false`: it needs a server.
     pub(super) fn absorb(&mut self) -> bool {
-        let may = self.shared.config.general.absorb
+        let may = self.shared.general.absorb
             && self.mode == PoolMode::Transaction
             && self.pin.is_none()
             && self.changes.is_some();

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::events::Next;
-use super::login::{may_enter, policy_of, take_seat};
+use super::login::{may_enter, take_seat};
 use super::refusal::Refusal;
 use super::session::Session;
-use crate::config::Tenant;
+use crate::config::{Config, Tenant};
 use crate::server::Target;
 use crate::tenant::{GucName, SessionState, TenantId};
 
@@ -47,30 +47,27 @@ impl Session {
         Next::Go
     }
 
-    fn tenant_in_path(&self) -> Result<Tenant, Refusal> {
-        let config = &self.shared.config;
+    fn tenant_in_path(&self) -> Result<Arc<Tenant>, Refusal> {
+        let access = self.shared.access();
+        let config = &access.config;
         let names = self.target.session.search_path();
         let known = names.iter().filter_map(|name| config.tenancy.name_pattern.parse(name).ok());
-        let id = known.into_iter().find(|id| config.tenant(id).is_some());
-        let id = id.or_else(|| self.default_tenant()).ok_or_else(|| Refusal::NoTenant {
+        let id = known.into_iter().find(|id| access.tenant(id).is_some());
+        let id = id.or_else(|| default_tenant(config)).ok_or_else(|| Refusal::NoTenant {
             accepted: config.tenancy.tenant_from_text.clone(),
         })?;
-        may_enter(&self.user, &id, &self.shared)
+        may_enter(&self.user, &id, &access)
     }
 
-    fn default_tenant(&self) -> Option<TenantId> {
-        let tenancy = &self.shared.config.tenancy;
-        tenancy.name_pattern.parse(tenancy.default_tenant.as_deref()?).ok()
-    }
-
-    async fn become_tenant(&mut self, tenant: &Tenant) -> Result<(), Refusal> {
+    async fn become_tenant(&mut self, tenant: &Arc<Tenant>) -> Result<(), Refusal> {
         let startup = self.by_path.as_ref().map(|path| path.startup.clone()).unwrap_or_default();
-        let before = self.shared.config.tenant(&self.target.tenant);
-        let own = match &before {
-            Some(before) => self.target.session.beyond(&before.baseline),
-            None => self.target.session.clone(),
-        };
-        let seat = take_seat(tenant, &self.shared)?;
+        let own = self.target.session.beyond(&self.of.baseline);
+        let access = self.shared.access();
+        // What was true of the tenant a moment ago need not be: it is looked at once more.
+        let tenant = &access
+            .tenant(&tenant.id)
+            .ok_or_else(|| Refusal::UnknownTenant { tenant: tenant.id.to_string() })?;
+        let seat = take_seat(tenant, &access)?;
         let state = tenant.baseline.overlay(&own);
         let welcomes = &self.shared.welcomes;
         let welcome = welcomes.get(tenant, &state, &own, &seat, &self.shared.targets).await?;
@@ -84,7 +81,13 @@ impl Session {
         self.home = self.shared.targets.get(&tenant.id, home);
         self.target = welcome.target;
         self.seat = seat;
-        self.policy = policy_of(tenant, true, &self.shared);
+        self.policy = access.policy(tenant, true);
+        (self.of, self.version) = (Arc::clone(tenant), access.number);
         Ok(())
     }
+}
+
+fn default_tenant(config: &Config) -> Option<TenantId> {
+    let tenancy = &config.tenancy;
+    tenancy.name_pattern.parse(tenancy.default_tenant.as_deref()?).ok()
 }

@@ -239,8 +239,7 @@ impl Session {
 
     /// The server reports another session user, whatever has made it that.
     pub(super) fn note_user(&mut self, user: &[u8]) {
-        let login = self.shared.config.tenant(&self.target.tenant).map(|tenant| tenant.user);
-        if login.is_none_or(|login| login.as_bytes() != user) {
+        if self.of.user.as_bytes() != user {
             self.is_other_user = true;
             self.pin_to_server(Pinned::Lasting("SET SESSION AUTHORIZATION"));
         }

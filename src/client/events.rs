@@ -33,6 +33,8 @@ pub(super) enum Event {
     Link(LinkEnd),
     /// The search_path may name another tenant.
     Path,
+    /// Its tenant may be another by now, or live elsewhere.
+    Outdated,
     /// It has kept its server for `max_pin_time`.
     PinnedTooLong,
     /// The client is gone.
@@ -59,6 +61,8 @@ pub(super) enum Unserved {
     Left,
     /// The client is told, and goes.
     Farewell(Refusal),
+    /// The tenant lives elsewhere by now: a server is asked for there.
+    Moved,
 }
 
 impl Session {
@@ -84,6 +88,7 @@ impl Session {
                 self.on_link_end(end, cancelled).await
             }
             Event::Path => self.follow_path().await,
+            Event::Outdated => self.refresh().await,
             Event::PinnedTooLong => self.end_pin(),
             Event::Over => Next::Over,
             Event::Farewell(refusal) => Next::Farewell(refusal),
@@ -93,6 +98,10 @@ impl Session {
     async fn on_unserved(&mut self, unserved: Unserved) -> Next {
         self.stage = Stage::Idle;
         match unserved {
+            Unserved::Moved => {
+                self.stage = Stage::Asking { again: false };
+                Next::Go
+            }
             Unserved::Left => Next::Over,
             Unserved::Refused(refusal) => self.refuse_unit(&refusal).await,
             Unserved::Farewell(refusal) => Next::Farewell(refusal),
@@ -186,7 +195,10 @@ impl Session {
 
     pub(super) fn unserved(&self, error: CheckoutError) -> Unserved {
         match error {
+            // The cluster is gone, not the pooler.
+            CheckoutError::Stopping if self.shared.is_newer(self.version) => Unserved::Moved,
             CheckoutError::Stopping => Unserved::Farewell(Refusal::ShuttingDown),
+            CheckoutError::Moved => Unserved::Moved,
             error => {
                 Unserved::Refused(Refusal::Checkout { tenant: self.tenant().to_owned(), error })
             }

@@ -37,14 +37,15 @@ pub async fn login(
     mut talk: Conversation,
     hello: Hello,
     listener_tenant: Option<&str>,
+    access: &Access,
     shared: &Arc<Shared>,
 ) -> Result<Box<Session>, Refusal> {
     let admitted = tokio::select! {
-        admitted = admit(&mut talk, &hello, listener_tenant, shared) => admitted,
+        admitted = admit(&mut talk, &hello, listener_tenant, access, shared) => admitted,
         () = shared.shutdown.drained_for(DRAIN_GRACE) => Err(Refusal::ShuttingDown),
     };
     match admitted {
-        Ok(admitted) => Ok(begin(talk, &hello, admitted, shared).await),
+        Ok(admitted) => Ok(begin(talk, &hello, admitted, access.number, shared).await),
         Err(refusal) => {
             let mut out = BytesMut::new();
             refusal.write(Severity::Fatal, &mut out);
@@ -63,21 +64,23 @@ struct Admitted {
     policy: Arc<Policy>,
     by_path: Option<Box<ByPath>>,
     user: String,
+    tenant: Arc<Tenant>,
 }
 
 async fn admit(
     talk: &mut Conversation,
     hello: &Hello,
     listener_tenant: Option<&str>,
+    access: &Access,
     shared: &Arc<Shared>,
 ) -> Result<Admitted, Refusal> {
     if shared.shutdown.phase() > Phase::Running {
         return Err(Refusal::ShuttingDown);
     }
-    let limit = shared.config.general.max_client_conn;
+    let limit = shared.general.max_client_conn;
     let permit = Arc::clone(&shared.room).try_acquire_owned();
     let permit = permit.map_err(|_| Refusal::TooManyClients { limit })?;
-    let tenancy = &shared.config.tenancy;
+    let tenancy = &access.config.tenancy;
     let who = Claimant {
         user: &hello.user,
         database: hello.database.as_deref(),
@@ -88,17 +91,16 @@ async fn admit(
     };
     let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
     negotiate(talk, hello).await;
-    let access = shared.access();
-    let mut proof = prove(talk, &claim.user, &hello.user, &access, shared).await?;
-    let tenant = tenant(&proof, &claim, shared)?;
-    learn_keys(&mut proof, &tenant, shared);
+    let mut proof = prove(talk, &claim.user, &hello.user, access, shared).await?;
+    let tenant = tenant(&proof, &claim, access)?;
+    learn_keys(&mut proof, &tenant, access);
     let by_search_path = tenancy.tenant_from.iter().any(|s| matches!(s, Source::SearchPath));
     let by_path = by_search_path && claim.tenant.is_none();
-    let policy = policy_of(&tenant, by_path, shared);
+    let policy = access.policy(&tenant, by_path);
     let guarded = policy.guard == Guard::Reject;
     let own = own_state(hello, &tenant, &tenancy.tenant_from, guarded)?;
     let state = tenant.baseline.overlay(&own);
-    let seat = take_seat(&tenant, shared)?;
+    let seat = take_seat(&tenant, access)?;
     // It may have to wait for a server: nobody should, for a client that is gone.
     let welcome = tokio::select! {
         welcome = shared.welcomes.get(&tenant, &state, &own, &seat, &shared.targets) => welcome?,
@@ -108,30 +110,19 @@ async fn admit(
         }
     };
     let user_mode = access.config.users.get(proof.user()).and_then(|user| user.pool_mode());
-    let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.config.general.pool_mode);
+    let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.general.pool_mode);
     let by_path = by_path.then(|| {
         // The first statement looks at the path: it may come from the start-up packet.
         let seen = shared.targets.get(&tenant.id, SessionState::default());
         Box::new(ByPath { startup: own, seen })
     });
     let user = proof.user().to_owned();
-    Ok(Admitted { permit, seat, welcome, mode, policy, by_path, user })
-}
-
-/// What a tenant's clients may do; whose tenant is named by its search_path may set that.
-pub(super) fn policy_of(tenant: &Tenant, by_path: bool, shared: &Shared) -> Arc<Policy> {
-    shared.targets.policies.get((tenant.id.clone(), by_path), |_| {
-        let mut policy = tenant.policy.clone();
-        if by_path {
-            policy.guard = Guard::Off;
-        }
-        policy
-    })
+    Ok(Admitted { permit, seat, welcome, mode, policy, by_path, user, tenant })
 }
 
 /// A client's place among those of its tenant, where the tenant lives.
-pub(super) fn take_seat(tenant: &Tenant, shared: &Shared) -> Result<Arc<Seat>, Refusal> {
-    let (pools, endpoint) = shared.home(tenant);
+pub(super) fn take_seat(tenant: &Tenant, access: &Access) -> Result<Arc<Seat>, Refusal> {
+    let (pools, endpoint) = access.home(tenant);
     Seat::take(pools, &endpoint, tenant).map_err(|too_many| Refusal::TooManyTenantClients {
         tenant: tenant.id.to_string(),
         limit: too_many.limit,
@@ -181,7 +172,7 @@ async fn prove(
             return Err(Refusal::Protocol { problem });
         }
     };
-    let verify_name = shared.acceptor.mode() == TlsMode::VerifyFull && talk.stream.is_tls();
+    let verify_name = access.acceptor.mode() == TlsMode::VerifyFull && talk.stream.is_tls();
     let owns = |name: &String| access.config.users.owns(name, user);
     if verify_name && !talk.stream.client_common_name().is_some_and(|name| owns(&name)) {
         return Err(Refusal::Certificate { user: user.to_owned() });
@@ -190,20 +181,20 @@ async fn prove(
 }
 
 /// Servers may be logged in to as the user, if no password is configured for that.
-fn learn_keys(proof: &mut Authenticated, tenant: &Tenant, shared: &Shared) {
+fn learn_keys(proof: &mut Authenticated, tenant: &Tenant, access: &Access) {
     if tenant.password.is_none()
         && tenant.user == proof.user()
         && let Some(keys) = proof.take_keys()
-        && shared.keychain.learn(proof.user(), keys)
+        && access.keychain.learn(proof.user(), keys)
     {
-        let (pools, endpoint) = shared.home(tenant);
+        let (pools, endpoint) = access.home(tenant);
         pools.forget_failure(&endpoint);
     }
 }
 
 /// The tenant, if the user may be it. What does not exist is told only to who was let in.
-fn tenant(proof: &Authenticated, claim: &Claim, shared: &Shared) -> Result<Tenant, Refusal> {
-    let tenancy = &shared.config.tenancy;
+fn tenant(proof: &Authenticated, claim: &Claim, access: &Access) -> Result<Arc<Tenant>, Refusal> {
+    let tenancy = &access.config.tenancy;
     let id: TenantId = match (&claim.tenant, &tenancy.default_tenant) {
         (Some(id), _) => id.clone(),
         (None, Some(default)) => tenancy
@@ -214,7 +205,7 @@ fn tenant(proof: &Authenticated, claim: &Claim, shared: &Shared) -> Result<Tenan
             return Err(Refusal::NoTenant { accepted: tenancy.tenant_from_text.clone() });
         }
     };
-    let tenant = may_enter(proof.user(), &id, shared)?;
+    let tenant = may_enter(proof.user(), &id, access)?;
     match &claim.database {
         Some(database)
             if *database != tenant.database && !tenancy.shared_databases.contains(database) =>
@@ -226,19 +217,25 @@ fn tenant(proof: &Authenticated, claim: &Claim, shared: &Shared) -> Result<Tenan
 }
 
 /// The tenant of that name, if it is there for an authenticated user.
-pub(super) fn may_enter(user: &str, id: &TenantId, shared: &Shared) -> Result<Tenant, Refusal> {
-    let access = shared.access();
+pub(super) fn may_enter(
+    user: &str,
+    id: &TenantId,
+    access: &Access,
+) -> Result<Arc<Tenant>, Refusal> {
     let rules = access.config.users.get(user);
     if !rules.is_some_and(|user| user.may_claim(id)) {
         return Err(Refusal::MayNotClaim { user: user.to_owned(), tenant: id.to_string() });
     }
     let unknown = || Refusal::UnknownTenant { tenant: id.to_string() };
-    let tenant = shared.tenant(id).ok_or_else(unknown)?;
-    if let Availability::Suspended { message } = &tenant.availability {
-        let message = message.clone();
-        return Err(Refusal::Suspended { tenant: id.to_string(), message });
+    let tenant = access.tenant(id).ok_or_else(unknown)?;
+    match &tenant.availability {
+        Availability::Active | Availability::ReadOnly | Availability::Paused => Ok(tenant),
+        Availability::Draining => Err(Refusal::Draining { tenant: id.to_string() }),
+        Availability::Suspended { message } => {
+            let message = message.clone();
+            Err(Refusal::Suspended { tenant: id.to_string(), message })
+        }
     }
-    Ok(tenant)
 }
 
 /// The client's own settings. It may not start as another role than the tenant's, nor with
@@ -296,6 +293,7 @@ async fn begin(
     mut talk: Conversation,
     hello: &Hello,
     admitted: Admitted,
+    version: u64,
     shared: &Arc<Shared>,
 ) -> Box<Session> {
     let registration = shared.cancels.register(hello.version);
@@ -317,6 +315,8 @@ async fn begin(
         told: admitted.welcome.parameters,
         mode: admitted.mode,
         policy: admitted.policy,
+        of: admitted.tenant,
+        version,
         by_path: admitted.by_path,
         registration,
         permit: admitted.permit,

@@ -7,6 +7,7 @@
 //! Uses `pool`, `auth`, `flow`, `server`. Knows no configuration file and no signals.
 
 mod absorb;
+mod access;
 mod answers;
 mod by_path;
 mod changes;
@@ -19,6 +20,7 @@ mod link;
 mod login;
 mod observe;
 mod prepared;
+mod refresh;
 mod refusal;
 mod session;
 mod sql_prepared;
@@ -31,12 +33,13 @@ mod units;
 mod unnamed;
 mod welcome;
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
+pub use access::{Access, Clusters};
 pub use greet::{GreetError, Greeting, greet, tell};
 pub use hello::Hello;
 pub use login::{DRAIN_GRACE, login};
@@ -45,37 +48,25 @@ pub use session::Session;
 pub use targets::Targets;
 pub use welcome::Welcomes;
 
-use crate::auth::{Credentials, Failures};
-use crate::config::{Config, Tenant};
-use crate::net::{Acceptor, Connector, Shutdown};
-use crate::pool::{CancelRegistry, Pools};
+use crate::auth::Failures;
+use crate::config::General;
+use crate::net::Shutdown;
+use crate::pool::CancelRegistry;
 use crate::prepared::Statements;
-use crate::server::{Endpoint, Keychain};
+use crate::server::Keychain;
 use crate::stats::Stats;
-use crate::tenant::TenantId;
-
-/// Users and secrets: what is read again while the pooler runs.
-pub struct Access {
-    /// The configuration they were read from.
-    pub config: Arc<Config>,
-    /// What clients' proofs are checked against.
-    pub credentials: Credentials,
-}
 
 /// What all clients share.
 pub struct Shared {
-    /// The configuration, as it was when the pooler started.
-    pub config: Arc<Config>,
-    /// Who may connect, as it was last read.
-    pub access: RwLock<Arc<Access>>,
+    /// `[general]`, as it was when the pooler started.
+    pub general: General,
+    access: RwLock<Arc<Access>>,
+    /// The number of what holds now.
+    version: AtomicU64,
     /// Keys that clients have shown.
     pub keychain: Arc<Keychain>,
     /// Who has failed to prove itself.
     pub failures: Failures,
-    /// TLS towards clients.
-    pub acceptor: Acceptor,
-    /// TLS towards servers, and the servers, by the cluster's name.
-    pub clusters: HashMap<String, (Connector, Arc<Pools>)>,
     /// Keys by which clients cancel.
     pub cancels: Arc<CancelRegistry>,
     /// What clients are told at login.
@@ -93,37 +84,48 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// What clients share from the start; nothing else has happened yet.
+    #[must_use]
+    pub fn new(
+        general: General,
+        access: Access,
+        shutdown: Arc<Shutdown>,
+        stats: Arc<Stats>,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(general.max_client_conn));
+        Self {
+            general,
+            version: AtomicU64::new(access.number),
+            keychain: Arc::clone(&access.keychain),
+            access: RwLock::new(Arc::new(access)),
+            failures: Failures::default(),
+            cancels: Arc::default(),
+            welcomes: Welcomes::default(),
+            targets: Targets::default(),
+            statements: Statements::default(),
+            room,
+            shutdown,
+            stats,
+        }
+    }
+
+    /// Whether something else holds by now than did in that version.
+    #[inline]
+    #[must_use]
+    pub fn is_newer(&self, version: u64) -> bool {
+        self.version.load(Ordering::Acquire) != version
+    }
+
     /// Who may connect now. A login that has begun goes on with what it began with.
     #[must_use]
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read())
     }
 
-    /// A tenant, with the password that its servers are logged in to by now.
-    #[must_use]
-    pub fn tenant(&self, id: &TenantId) -> Option<Tenant> {
-        let mut tenant = self.config.tenant(id)?;
-        let access = self.access();
-        if !Arc::ptr_eq(&access.config, &self.config)
-            && let Some(now) = access.config.tenant(id).filter(|now| now.user == tenant.user)
-        {
-            tenant.password = now.password;
-        }
-        Some(tenant)
-    }
-
-    /// Where a tenant's servers are, and how they are logged in to.
-    #[must_use]
-    pub fn home(&self, tenant: &Tenant) -> (&Arc<Pools>, Endpoint) {
-        let (connector, pools) = &self.clusters[&tenant.cluster.name];
-        let endpoint = Endpoint::new(
-            &tenant.cluster,
-            connector.clone(),
-            &tenant.database,
-            &tenant.user,
-            tenant.password.clone(),
-            &self.keychain,
-        );
-        (pools, endpoint)
+    /// Replaces what holds. Sessions look at their tenants again before their next transaction.
+    pub fn renew(&self, access: Arc<Access>) {
+        let number = access.number;
+        *self.access.write() = access;
+        self.version.store(number, Ordering::Release);
     }
 }

@@ -67,7 +67,7 @@ impl Session {
     pub(super) fn has_virtual_names(&self) -> bool {
         self.mode == PoolMode::Transaction
             && !self.has_own_names
-            && self.shared.config.general.max_prepared_statements > 0
+            && self.shared.general.max_prepared_statements > 0
             && !self.exchange.skips_to_sync()
             && !self.exchange.is_unsure()
             && !self.exchange.copies_in()

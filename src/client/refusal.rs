@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::texts::{
-    Text, auth, certificate, checkout, claim, detail, guarded, hint, pinned_too_long, state,
-    state_gone, suspended, text, ties, too_many,
+    Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, pinned_too_long,
+    state, state_gone, suspended, text, ties, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -68,6 +68,11 @@ pub enum Refusal {
         tenant: String,
         /// The operator's words.
         message: Option<String>,
+    },
+    /// The operator lets the tenant's clients go.
+    Draining {
+        /// The tenant.
+        tenant: String,
     },
     /// `max_client_conn`.
     TooManyClients {
@@ -249,6 +254,7 @@ impl Refusal {
                 format!("Tenant \"{tenant}\" does not live in that database."),
             ),
             Self::Suspended { tenant, message } => suspended(tenant, message.as_ref()),
+            Self::Draining { tenant } => draining(tenant),
             Self::TooManyClients { limit } => too_many(
                 "sorry, too many clients already".to_owned(),
                 format!("{limit} clients are connected."),

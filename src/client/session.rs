@@ -17,7 +17,7 @@ use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::units::{Step, Units};
-use crate::config::{Policy, PoolMode};
+use crate::config::{Policy, PoolMode, Tenant};
 use crate::flow::Exchange;
 use crate::net::{Buffer, Phase, Stream};
 use crate::pool::{Acquired, Checkout, Registration, Seat, Taint, Waiting};
@@ -34,6 +34,8 @@ pub(super) struct Parts {
     pub(super) told: Arc<Parameters>,
     pub(super) mode: PoolMode,
     pub(super) policy: Arc<Policy>,
+    pub(super) of: Arc<Tenant>,
+    pub(super) version: u64,
     pub(super) registration: Registration,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) user: Box<str>,
@@ -62,6 +64,11 @@ pub struct Session {
     pub(super) is_pin_timed: bool,
     /// What it may do to itself.
     pub(super) policy: Arc<Policy>,
+    /// Its tenant, and of which version of what holds that is.
+    pub(super) of: Arc<Tenant>,
+    pub(super) version: u64,
+    /// The version in which it was last seen that the session may stay.
+    pub(super) looked: u64,
     /// Its prepared statements, if it has any.
     pub(super) names: Option<Box<Names>>,
     /// Whether it takes prepared statements away.
@@ -119,6 +126,9 @@ impl Session {
             pinned_since: None,
             is_pin_timed: false,
             policy: parts.policy,
+            of: parts.of,
+            version: parts.version,
+            looked: parts.version,
             names: None,
             deallocates: Deallocates::No,
             has_own_names: false,
@@ -183,6 +193,12 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             self.stage = match self.stage {
+                Stage::Idle if self.shared.is_newer(self.looked) => {
+                    return Poll::Ready(Event::Outdated);
+                }
+                Stage::Asking { .. } if self.shared.is_newer(self.version) => {
+                    return Poll::Ready(Event::Outdated);
+                }
                 Stage::Idle => match ready!(self.poll_unit(cx)) {
                     Step::Terminate => return Poll::Ready(Event::Over),
                     Step::Stop => return Poll::Ready(Event::Farewell(Refusal::ShuttingDown)),

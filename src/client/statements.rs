@@ -52,7 +52,7 @@ impl Session {
     /// A place on the server for a statement; `true`: it has to be parsed there.
     pub(super) fn place(&mut self, statement: &Statement) -> (OwnName, bool) {
         let key = self.key(statement);
-        let max = self.shared.config.general.max_prepared_statements;
+        let max = self.shared.general.max_prepared_statements;
         let Some(linked) = &mut self.link.linked else { return (OwnName::new(0), false) };
         let (slot, evicted) = linked.server().held.take(key, max);
         self.link.reuses |= !slot.is_new;

@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::config::Policy;
 use crate::server::{Class, Target};
 use crate::tenant::{SessionState, TenantId};
 
@@ -20,8 +19,6 @@ type Key = (TenantId, SessionState);
 pub struct Targets {
     targets: Interned<Key, Target>,
     classes: Interned<Key, Class>,
-    /// What a tenant's clients may do; not guarded where the search_path names the tenant.
-    pub(super) policies: Interned<(TenantId, bool), Policy>,
 }
 
 impl Targets {
@@ -51,8 +48,12 @@ impl<K: Eq + Hash, V> Default for Interned<K, V> {
 }
 
 impl<K: Eq + Hash, V> Interned<K, V> {
+    pub(super) fn known(&self, key: &K) -> Option<Arc<V>> {
+        self.entries.get(key).and_then(|known| known.upgrade())
+    }
+
     pub(super) fn get(&self, key: K, make: impl FnOnce(&K) -> V) -> Arc<V> {
-        if let Some(known) = self.entries.get(&key).and_then(|known| known.upgrade()) {
+        if let Some(known) = self.known(&key) {
             return known;
         }
         if self.entries.len() >= self.sweep_at.load(Ordering::Relaxed) {

@@ -78,26 +78,37 @@ pub(super) fn suspended(tenant: &str, message: Option<&String>) -> Text {
     }
 }
 
+pub(super) fn draining(tenant: &str) -> Text {
+    text("57P03", format!("tenant \"{tenant}\" is draining"))
+}
+
 pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {
     match error {
         CheckoutError::TimedOut { login: Some(login), .. } | CheckoutError::Login(login) => {
             detail(text("08006", "could not connect to server"), login.to_string())
         }
-        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, login: None } => hint(
-            detail(
-                text(
-                    "53300",
+        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, paused, login: None } => {
+            hint(
+                detail(
+                    text(
+                        "53300",
+                        format!(
+                            "query_wait_timeout: no server connection for tenant \"{tenant}\" within {waited:?}"
+                        ),
+                    ),
                     format!(
-                        "query_wait_timeout: no server connection for tenant \"{tenant}\" within {waited:?}"
+                        "The tenant has {} of {} server connections, the cluster {} of {}.",
+                        of_tenant.0, of_tenant.1, cluster.0, cluster.1
                     ),
                 ),
-                format!(
-                    "The tenant has {} of {} server connections, the cluster {} of {}.",
-                    of_tenant.0, of_tenant.1, cluster.0, cluster.1
-                ),
-            ),
-            "The limits are the settings max_server_connections of the tenant and of the cluster.",
-        ),
+                match paused {
+                    true => "The tenant is paused by the operator.",
+                    false => {
+                        "The limits are the settings max_server_connections of the tenant and of the cluster."
+                    }
+                },
+            )
+        }
         CheckoutError::QueueFull { limit } => hint(
             detail(
                 text("53300", format!("too many clients of tenant \"{tenant}\" wait for a server")),
@@ -105,6 +116,9 @@ pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {
             ),
             "The limit is the tenant's setting max_waiting_clients.",
         ),
+        CheckoutError::Moved => {
+            hint(text("57P03", format!("tenant \"{tenant}\" is being moved")), "Connect again.")
+        }
         CheckoutError::Stopping => {
             text("57P01", "terminating connection due to administrator command")
         }

@@ -72,6 +72,11 @@ impl Welcomes {
         Ok(self.keep(&whole, welcome))
     }
 
+    /// What was asked before holds no more.
+    pub fn forget_all(&self) {
+        self.0.clear();
+    }
+
     fn known(&self, key: &Key) -> Option<Welcome> {
         self.0.get(key).map(|entry| entry.value().clone()).filter(Welcome::is_fresh)
     }

@@ -6,6 +6,7 @@
 //!
 //! Uses `tenant` for names and states. Reads the files the configuration names; opens no socket.
 
+mod diff;
 mod fault;
 mod load;
 mod read;
@@ -153,6 +154,15 @@ pub struct Cluster {
     pub neutral: Vec<GucName>,
 }
 
+impl Cluster {
+    /// Whether another version of it is the same PostgreSQL, reached and logged in to in the same way.
+    #[must_use]
+    pub fn is_reached_as(&self, other: &Self) -> bool {
+        let way = |it: &Self| (it.host.clone(), it.port, it.tls.clone(), it.neutral.clone());
+        way(self) == way(other)
+    }
+}
+
 /// `[tenancy]`: how a tenant is named and what tenants have in common.
 #[derive(Debug)]
 pub struct Tenancy {
@@ -179,25 +189,4 @@ pub enum Unknown {
     Reject,
     /// A name that fits a pattern under `[tenants]` is a tenant.
     Template,
-}
-
-impl Config {
-    /// Sections in which another configuration says something else, users and secrets aside.
-    #[must_use]
-    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        // What is shown of a secret says nothing of it.
-        let shown = |config: &Self| {
-            [
-                ("general", format!("{:?}", config.general)),
-                ("tls", format!("{:?}", config.client_tls)),
-                ("clusters", format!("{:?}", config.clusters)),
-                ("tenancy", format!("{:?}", config.tenancy)),
-                ("tenants", format!("{:?}", config.tenants)),
-                ("classes", format!("{:?}", config.classes)),
-            ]
-        };
-        let (mine, theirs) = (shown(self), shown(other));
-        let differ = mine.iter().zip(&theirs).filter(|(a, b)| a != b);
-        differ.map(|((section, _), _)| *section).collect()
-    }
 }

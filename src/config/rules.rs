@@ -10,7 +10,7 @@ use super::{Cluster, Config, Unknown};
 use crate::tenant::{GucName, SessionState, TenantId, Value, WildcardPattern};
 
 /// One layer as written; what it does not set, the next layer does.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     /// Where it stands in the file, such as `tenants.acme`.
     pub(super) path: String,
@@ -24,7 +24,7 @@ pub(super) struct Rules {
     search_path: Option<Vec<String>>,
     role: Option<String>,
     settings: Option<BTreeMap<GucName, String>>,
-    suspended: Option<bool>,
+    state: Option<State>,
     message: Option<String>,
     guard: Option<Guard>,
     on_session_state: Option<OnSessionState>,
@@ -92,11 +92,7 @@ impl Rules {
 
     /// Reads the keys that only a tenant has.
     pub(super) fn with_state(mut self, section: &Section<'_>) -> Self {
-        self.suspended = section.get("state", "active or suspended", |v| match v.as_str()? {
-            "active" => Some(false),
-            "suspended" => Some(true),
-            _ => None,
-        });
+        self.state = section.get("state", &STATES.join(", "), |v| State::parse(v.as_str()?));
         self.message = section.string("message");
         self
     }
@@ -171,11 +167,61 @@ pub struct Tenant {
     pub availability: Availability,
 }
 
+impl Availability {
+    /// Whether its clients may come, and stay.
+    #[must_use]
+    pub const fn lets_in(&self) -> bool {
+        match self {
+            Self::Active | Self::ReadOnly | Self::Paused => true,
+            Self::Draining | Self::Suspended { .. } => false,
+        }
+    }
+}
+
+impl Tenant {
+    /// Whether another version of it uses the same servers.
+    #[must_use]
+    pub fn lives_with(&self, other: &Self) -> bool {
+        let place = |it: &Self| (it.cluster.name.clone(), it.database.clone(), it.user.clone());
+        place(self) == place(other) && self.schema == other.schema
+    }
+}
+
+/// `state` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Active,
+    ReadOnly,
+    Paused,
+    Draining,
+    Suspended,
+}
+
+/// What may be written for them, in that order.
+const STATES: [&str; 5] = ["active", "read_only", "paused", "draining", "suspended"];
+
+impl State {
+    fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Active, Self::ReadOnly, Self::Paused, Self::Draining, Self::Suspended];
+        STATES.iter().position(|state| *state == text).map(|at| all[at])
+    }
+
+    fn name(self) -> &'static str {
+        STATES[self as usize]
+    }
+}
+
 /// `state` of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
     /// It may.
     Active,
+    /// It may, and its transactions are read-only unless they say otherwise.
+    ReadOnly,
+    /// It may, and its transactions wait.
+    Paused,
+    /// It may not; its sessions end with their transactions.
+    Draining,
     /// It may not; clients are told why.
     Suspended {
         /// `message`, the operator's words.
@@ -320,10 +366,10 @@ impl Config {
             password => password.cloned(),
         };
         let schema = layers.text("schema", |l| l.schema.as_ref(), None);
-        let (baseline, fixed_settings) = baseline(&mut layers, schema.as_deref());
+        let availability = availability(&mut layers);
+        let (baseline, fixed_settings) = baseline(&mut layers, schema.as_deref(), &availability);
         let quotas = quotas(&mut layers, &cluster);
         let policy = policy(&mut layers, &fixed_settings);
-        let availability = availability(&mut layers);
         let id = id.clone();
         let tenant = Tenant {
             id,
@@ -385,7 +431,11 @@ fn is_everybodys(id: &TenantId) -> bool {
         )
 }
 
-fn baseline(layers: &mut Layers<'_>, schema: Option<&str>) -> (SessionState, Vec<GucName>) {
+fn baseline(
+    layers: &mut Layers<'_>,
+    schema: Option<&str>,
+    availability: &Availability,
+) -> (SessionState, Vec<GucName>) {
     let id = layers.id.clone();
     let fill = |text: &String| text.replace("{tenant}", id.as_str());
     let fill_all = |list: &Vec<String>| list.iter().map(fill).collect::<Vec<_>>();
@@ -408,6 +458,11 @@ fn baseline(layers: &mut Layers<'_>, schema: Option<&str>) -> (SessionState, Vec
             state = state.with(name.clone(), Value::Text(fill(value).into_bytes().into()));
             fixed.push(name.clone());
         }
+    }
+    if *availability == Availability::ReadOnly {
+        let guc = GucName::new("default_transaction_read_only").expect("a name PostgreSQL has");
+        state = state.with(guc.clone(), Value::Text((*b"on").into()));
+        fixed.push(guc);
     }
     let show = |map: &BTreeMap<GucName, String>| {
         map.iter().map(|(n, v)| format!("{n} = {}", fill(v))).collect::<Vec<_>>().join(", ")
@@ -478,12 +533,14 @@ fn policy(layers: &mut Layers<'_>, fixed: &[GucName]) -> Policy {
 }
 
 fn availability(layers: &mut Layers<'_>) -> Availability {
-    let show = |suspended: &bool| if *suspended { "suspended" } else { "active" }.to_owned();
-    let suspended = layers.quota("state", |l| l.suspended.as_ref(), false, show);
+    let show = |state: &State| state.name().to_owned();
+    let state = layers.quota("state", |l| l.state.as_ref(), State::Active, show);
     let message = layers.pick("message", |l| l.message.as_ref(), String::clone);
-    if suspended {
-        Availability::Suspended { message: message.cloned() }
-    } else {
-        Availability::Active
+    match state {
+        State::Active => Availability::Active,
+        State::ReadOnly => Availability::ReadOnly,
+        State::Paused => Availability::Paused,
+        State::Draining => Availability::Draining,
+        State::Suspended => Availability::Suspended { message: message.cloned() },
     }
 }

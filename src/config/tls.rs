@@ -33,7 +33,7 @@ pub struct ClientTls {
 }
 
 /// Towards PostgreSQL.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// What is asked of servers.
     pub mode: TlsMode,

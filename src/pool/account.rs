@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::order::Due;
-use crate::config::Quotas;
+use crate::config::{Availability, Tenant};
 use crate::tenant::TenantId;
 
 /// Length of a round for weight 1, in nanoseconds of server-busy time; about a millisecond.
@@ -30,19 +30,23 @@ pub(super) struct Limits {
     pub(super) guaranteed: usize,
     pub(super) weight: u64,
     pub(super) waiting: usize,
+    /// Longest wait of a ticket.
+    pub(super) patience: Duration,
     /// It gets no server for now: its clients wait.
     pub(super) paused: bool,
 }
 
 impl Limits {
-    pub(super) fn new(quotas: &Quotas, paused: bool) -> Self {
+    pub(super) fn of(tenant: &Tenant) -> Self {
+        let quotas = &tenant.quotas;
         Self {
             clients: quotas.max_client_connections,
             servers: quotas.max_server_connections,
             guaranteed: quotas.guaranteed_server_connections.min(quotas.max_server_connections),
             weight: u64::from(quotas.weight),
             waiting: quotas.max_waiting_clients,
-            paused,
+            patience: quotas.query_wait_timeout,
+            paused: tenant.availability == Availability::Paused,
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum CheckoutError {
         tenant: (usize, usize),
         /// Servers the cluster had then, and may have.
         cluster: (usize, usize),
+        /// The operator has paused the tenant.
+        paused: bool,
         /// Why PostgreSQL could not be logged in to, if that is what was waited for.
         login: Option<LoginError>,
     },
@@ -28,6 +30,9 @@ pub enum CheckoutError {
     /// PostgreSQL cannot be logged in to, and waiting would not help.
     #[error("{0}")]
     Login(LoginError),
+    /// The tenant's servers are elsewhere by now, or it is to be looked at again: ask anew.
+    #[error("the tenant has moved")]
+    Moved,
     /// The pooler stops.
     #[error("the pooler is shutting down")]
     Stopping,

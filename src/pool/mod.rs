@@ -36,7 +36,7 @@ pub use loan::{Checkout, Linked, Taint};
 pub use seat::{Acquired, Seat, Waiting};
 pub use turns::TooManyClients;
 
-use crate::config::{Cluster, Scrub};
+use crate::config::{Cluster, Scrub, Tenant};
 use crate::net::Tasks;
 use crate::server::{Endpoint, LoginError, Server, login};
 use crate::stats::Stats;
@@ -48,7 +48,6 @@ const JANITOR_PERIOD: Duration = Duration::from_millis(333);
 
 /// All servers of one cluster, whatever their database and login role, under one budget.
 pub struct Pools {
-    config: Arc<Cluster>,
     scrub: Scrub,
     sched: Mutex<Sched>,
     tasks: Tasks,
@@ -62,15 +61,30 @@ impl Pools {
     /// No servers yet. Tasks it needs run in `tasks` until [`Pools::stop`].
     #[must_use]
     pub fn new(config: Arc<Cluster>, scrub: Scrub, tasks: Tasks, stats: Arc<Stats>) -> Arc<Self> {
-        let sched = Sched::new(config.max_server_connections, config.max_tenants_per_server);
-        let sched = Mutex::new(sched);
+        let sched = Mutex::new(Sched::new(config));
         let stop = CancellationToken::new();
-        Arc::new(Self { config, scrub, sched, tasks, stop, alarm: Notify::new(), stats })
+        Arc::new(Self { scrub, sched, tasks, stop, alarm: Notify::new(), stats })
     }
 
-    /// The pool of an endpoint's database and login role logs in as it says, from now on.
-    pub fn renew(&self, endpoint: &Endpoint) {
-        let _ = self.sched.lock().pool(endpoint);
+    /// What holds for a tenant from now on, and how its servers are logged in to; without that, or if it
+    /// is paused, it stays where it is.
+    pub fn amend(self: &Arc<Self>, tenant: &Tenant, endpoint: Option<&Endpoint>) {
+        let mut effects = Effects::default();
+        self.sched.lock().amend(tenant, endpoint, &mut effects);
+        self.carry_out(effects);
+    }
+
+    /// A tenant lives here no more, or not at all: its clients that wait are to look where.
+    pub fn dismiss(&self, tenant: &TenantId) {
+        self.sched.lock().dismiss(tenant);
+    }
+
+    /// What holds for the cluster from now on. If it is to be reached in another way, no server that is
+    /// there now is lent again.
+    pub fn renew(self: &Arc<Self>, cluster: Arc<Cluster>) {
+        let mut effects = Effects::default();
+        self.sched.lock().renew(cluster, &mut effects);
+        self.carry_out(effects);
     }
 
     /// Its last failed login is over: what it fails by may be another by now.
@@ -128,14 +142,15 @@ impl Pools {
     }
 
     fn close_stale(self: &Arc<Self>, now: Instant) {
-        let stale = |server: &mut Server| {
-            now.duration_since(server.idle_since) >= self.config.server_idle_timeout
-                || now >= server.retire_at
-                || !server.is_usable()
-        };
         let mut effects = Effects::default();
         {
             let mut sched = self.sched.lock();
+            let idle_max = sched.cluster.server_idle_timeout;
+            let stale = |server: &mut Server| {
+                now.duration_since(server.idle_since) >= idle_max
+                    || now >= server.retire_at
+                    || !server.is_usable()
+            };
             sched.clock = now;
             sched.close_idle(stale, now, &mut effects);
             sched.forget_pools(now);
@@ -167,6 +182,9 @@ impl Pools {
                 }
                 pools.dialled(pool, &endpoint, result);
             });
+        }
+        if let Some(tenant) = effects.quiet {
+            info!(%tenant, "the tenant is paused and holds no server");
         }
         if effects.rings {
             self.alarm.notify_one();

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::account::TicketId;
+use super::account::{Limits, TicketId};
 use super::error::CheckoutError;
 use super::rack::Rack;
 use super::turns::{Logins, Next, QueueFull, Turns};
+use crate::config::{Cluster, Tenant};
 use crate::server::{Endpoint, LoginError, Server, Target};
+use crate::tenant::TenantId;
 
 /// How long a server stays in its pool, at least, before it makes room for one of another pool: a login
 /// costs some milliseconds and a fork, and two busy pools would otherwise do little else.
@@ -43,6 +45,8 @@ pub(super) struct Effects {
     pub(super) dials: Vec<(usize, u64, Arc<Endpoint>)>,
     /// The clock is to be looked at sooner than was thought.
     pub(super) rings: bool,
+    /// A paused tenant has ended its last transaction.
+    pub(super) quiet: Option<TenantId>,
 }
 
 /// Pools by database and login role.
@@ -57,20 +61,20 @@ pub(super) struct Sched {
     pub(super) turns: Turns<Ticket>,
     racks: Vec<Option<Rack>>,
     names: Names,
-    tenants_per_server_max: usize,
+    pub(super) cluster: Arc<Cluster>,
     stopping: bool,
 }
 
 impl Sched {
-    pub(super) fn new(max_open: usize, tenants_per_server_max: usize) -> Self {
-        let clock = Instant::now();
+    pub(super) fn new(cluster: Arc<Cluster>) -> Self {
+        let (clock, max_open) = (Instant::now(), cluster.max_server_connections);
         Self {
             clock,
             alarm: None,
             turns: Turns::new(max_open, clock),
             racks: Vec::new(),
             names: HashMap::new(),
-            tenants_per_server_max,
+            cluster,
             stopping: false,
         }
     }
@@ -92,10 +96,11 @@ impl Sched {
     pub(super) fn pool(&mut self, endpoint: &Endpoint) -> usize {
         let name = (endpoint.database.clone(), endpoint.user.clone());
         if let Some(&pool) = self.names.get(&name) {
-            if self.rack(pool).endpoint.password != endpoint.password {
-                self.rack(pool).endpoint = Arc::new(endpoint.clone());
+            let before = Arc::clone(&self.rack(pool).endpoint);
+            if before.password != endpoint.password || !before.is_same_place(endpoint) {
                 self.forget_failure(pool);
             }
+            self.rack(pool).endpoint = Arc::new(endpoint.clone());
             return pool;
         }
         let pool = self.turns.add_pool();
@@ -110,6 +115,50 @@ impl Sched {
     pub(super) fn forget_failure(&mut self, pool: usize) {
         self.rack(pool).failure = None;
         self.turns.allow_logins(pool, Logins::Any);
+    }
+
+    /// What holds for a tenant from now on.
+    pub(super) fn amend(
+        &mut self,
+        tenant: &Tenant,
+        endpoint: Option<&Endpoint>,
+        effects: &mut Effects,
+    ) {
+        let (now, limits) = (Instant::now(), Limits::of(tenant));
+        let pool = endpoint.filter(|_| !limits.paused).map(|endpoint| self.pool(endpoint));
+        if limits.paused && self.turns.servers_of(&tenant.id) == Some(0) {
+            effects.quiet = Some(tenant.id.clone());
+        }
+        for ticket in self.turns.amend(&tenant.id, limits, pool, now) {
+            // A waiter that is gone needs no answer.
+            let _ = ticket.reply.send(Err(CheckoutError::Moved));
+        }
+        self.dispatch(now, effects);
+    }
+
+    /// A tenant's waiters are to look where it lives.
+    pub(super) fn dismiss(&mut self, tenant: &TenantId) {
+        for ticket in self.turns.dismiss(tenant, Instant::now()) {
+            // A waiter that is gone needs no answer.
+            let _ = ticket.reply.send(Err(CheckoutError::Moved));
+        }
+    }
+
+    /// What holds for the cluster from now on.
+    pub(super) fn renew(&mut self, cluster: Arc<Cluster>, effects: &mut Effects) {
+        let moves = !self.cluster.is_reached_as(&cluster);
+        self.turns.set_max_open(cluster.max_server_connections);
+        self.cluster = cluster;
+        if moves {
+            for rack in self.racks.iter_mut().flatten() {
+                rack.generation += 1;
+                rack.failure = None;
+            }
+        }
+        let (open, max_open) = self.turns.budget();
+        let mut over = if moves { open } else { open.saturating_sub(max_open) };
+        let stale = |_: &mut Server| over.checked_sub(1).map(|left| over = left).is_some();
+        self.close_idle(stale, Instant::now(), effects);
     }
 
     /// Forgets pools that nobody uses.
@@ -175,6 +224,7 @@ impl Sched {
                 waited: ticket.patience,
                 tenant: self.turns.usage(ticket.place),
                 cluster: self.turns.budget(),
+                paused: self.turns.is_paused(ticket.place),
                 login,
             };
             // A waiter that is gone needs no answer.
@@ -194,9 +244,9 @@ impl Sched {
     pub(super) fn put_idle(&mut self, place: usize, lent: Lent) -> Option<Effects> {
         let now = self.now();
         let Lent { mut server, pool } = lent;
-        self.turns.give_back(place, || now);
+        let quiet = self.turns.give_back(place, || now);
         if self.stopping || self.is_worn(pool, &server, now) {
-            let mut effects = Effects { closed: vec![server], ..Effects::default() };
+            let mut effects = Effects { closed: vec![server], quiet, ..Effects::default() };
             self.turns.closed(pool);
             self.dispatch(now, &mut effects);
             return Some(effects);
@@ -205,13 +255,13 @@ impl Sched {
         let may_make_room = now.duration_since(server.opened) >= STAY_MIN;
         self.rack(pool).put(server);
         self.turns.rests(pool);
-        if self.turns.nobody_waits() {
+        if self.turns.nobody_waits() && quiet.is_none() {
             return None;
         }
         if may_make_room {
             self.turns.set_no_room(false);
         }
-        let mut effects = Effects::default();
+        let mut effects = Effects { quiet, ..Effects::default() };
         self.dispatch(now, &mut effects);
         Some(effects)
     }
@@ -226,14 +276,15 @@ impl Sched {
 
     fn is_worn(&mut self, pool: usize, server: &Server, now: Instant) -> bool {
         now >= server.retire_at
-            || server.tenants.len() > self.tenants_per_server_max
+            || server.tenants.len() > self.cluster.max_tenants_per_server
+            || self.turns.is_over_budget()
             || server.generation != self.rack(pool).generation
     }
 
     /// A server that was lent is gone.
     pub(super) fn lost(&mut self, place: usize, pool: usize, effects: &mut Effects) {
         let now = Instant::now();
-        self.turns.give_back(place, || now);
+        effects.quiet = self.turns.give_back(place, || now);
         self.turns.closed(pool);
         self.dispatch(now, effects);
     }

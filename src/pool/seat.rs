@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -12,7 +12,7 @@ use super::account::{Limits, TicketId};
 use super::error::CheckoutError;
 use super::loan::{Checkout, Loan};
 use super::sched::{Effects, Lent, Ticket};
-use super::turns::TooManyClients;
+use super::turns::{QueueFull, TooManyClients};
 use crate::config::Tenant;
 use crate::server::{Endpoint, Target};
 
@@ -20,7 +20,6 @@ use crate::server::{Endpoint, Target};
 pub struct Seat {
     pub(super) pools: Arc<Pools>,
     pub(super) place: usize,
-    query_wait_timeout: Duration,
 }
 
 impl Drop for Seat {
@@ -49,14 +48,19 @@ impl Seat {
         endpoint: &Endpoint,
         tenant: &Tenant,
     ) -> Result<Arc<Self>, TooManyClients> {
-        let limits = Limits::new(&tenant.quotas, false);
+        let limits = Limits::of(tenant);
         let place = {
             let mut sched = pools.sched.lock();
             let pool = sched.pool(endpoint);
             sched.turns.enter(&tenant.id, limits, pool, Instant::now())?
         };
-        let query_wait_timeout = tenant.quotas.query_wait_timeout;
-        Ok(Arc::new(Self { pools: Arc::clone(pools), place, query_wait_timeout }))
+        Ok(Arc::new(Self { pools: Arc::clone(pools), place }))
+    }
+
+    /// Whether it is in this cluster.
+    #[must_use]
+    pub fn is_at(&self, pools: &Arc<Pools>) -> bool {
+        Arc::ptr_eq(&self.pools, pools)
     }
 
     /// Asks for a server: at once if one is idle and nobody is overtaken, else a place in the queue.
@@ -103,12 +107,8 @@ impl Seat {
     ) -> Result<Acquired, CheckoutError> {
         let (reply, answer) = oneshot::channel();
         let now = Instant::now();
-        let patience = self.query_wait_timeout;
-        let deadline = deadline.unwrap_or(now + patience);
-        let ticket =
-            Ticket { place: self.place, patience, deadline, target: Arc::clone(target), reply };
         let mut effects = Effects::default();
-        let id = {
+        let (id, deadline) = {
             let mut sched = self.pools.sched.lock();
             if sched.is_stopping() {
                 return Err(CheckoutError::Stopping);
@@ -116,8 +116,13 @@ impl Seat {
             if let Some(error) = sched.is_hopeless(self.place, now) {
                 return Err(CheckoutError::Login(error));
             }
+            let (place, patience) = (self.place, sched.turns.patience(self.place));
+            let deadline = deadline.unwrap_or(now + patience);
+            let target = Arc::clone(target);
+            let ticket = Ticket { place, patience, deadline, target, reply };
             let queued = sched.wait(ticket, now, &mut effects);
-            queued.map_err(|full| CheckoutError::QueueFull { limit: full.limit })?
+            let full = |full: QueueFull| CheckoutError::QueueFull { limit: full.limit };
+            (queued.map_err(full)?, deadline)
         };
         self.pools.carry_out(effects);
         self.pools.stats.waits.add_one();

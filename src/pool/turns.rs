@@ -9,7 +9,7 @@
 //! one call costs does not depend on how many tenants there are.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -215,24 +215,27 @@ impl<T> Turns<T> {
         Ok(place)
     }
 
-    /// What holds for the tenant from now on, and where it lives. Tickets that wait for another place
-    /// are returned.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a reload that amends tenants comes next"))]
+    /// What holds for the tenant from now on, and where it lives, if that changes. Tickets that have to ask
+    /// again are returned: their tenant has moved, or was paused and goes on, perhaps elsewhere.
     pub(super) fn amend(
         &mut self,
         id: &TenantId,
         limits: Limits,
-        pool: usize,
+        pool: Option<usize>,
         now: Instant,
     ) -> Vec<T> {
         let Some(&place) = self.places.get(id) else { return Vec::new() };
         let contended = self.account(place).contends();
         self.count(place, now);
         let account = self.account(place);
+        let pool = pool.unwrap_or(account.pool);
+        let resumes = account.limits.paused && !limits.paused;
         account.limits = limits;
         let mut moved = Vec::new();
-        if account.pool != pool {
+        if account.pool != pool || resumes {
             moved.extend(account.queue.drain(..).map(|(_, ticket)| ticket));
+        }
+        if account.pool != pool {
             // Out of the old pool's books, before it is in the new one's.
             self.keep_only(place, 0);
             self.settle(place);
@@ -304,8 +307,18 @@ impl<T> Turns<T> {
         self.settle_pool(pool);
     }
 
-    /// A server of the tenant comes back or is gone.
-    pub(super) fn give_back(&mut self, place: usize, now: impl FnOnce() -> Instant) {
+    /// Servers a tenant has that has clients.
+    pub(super) fn servers_of(&self, id: &TenantId) -> Option<usize> {
+        let account = self.accounts[*self.places.get(id)?].as_ref()?;
+        Some(account.in_use)
+    }
+
+    /// A server of the tenant comes back or is gone. A paused tenant is named with its last one.
+    pub(super) fn give_back(
+        &mut self,
+        place: usize,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<TenantId> {
         if self.contenders > 0 {
             self.count(place, now());
         }
@@ -315,8 +328,45 @@ impl<T> Turns<T> {
         account.in_use -= 1;
         let more = account.reserved() - reserved;
         let waits = !account.queue.is_empty();
+        let quiet = account.limits.paused && account.in_use == 0;
+        let quiet = quiet.then(|| account.id.clone());
         self.reserved += more;
         if waits {
+            self.settle(place);
+        }
+        quiet
+    }
+
+    /// Tickets of the tenant, all of them: they have to ask again.
+    pub(super) fn dismiss(&mut self, id: &TenantId, now: Instant) -> Vec<T> {
+        let Some(&place) = self.places.get(id) else { return Vec::new() };
+        let account = self.account(place);
+        let contended = account.contends();
+        let tickets = account.queue.drain(..).map(|(_, ticket)| ticket).collect();
+        self.note_contender(contended, place, now);
+        self.settle(place);
+        tickets
+    }
+
+    /// Whether its clients wait for the operator.
+    pub(super) fn is_paused(&mut self, place: usize) -> bool {
+        self.account(place).limits.paused
+    }
+
+    /// Longest wait of the tenant's tickets.
+    pub(super) fn patience(&mut self, place: usize) -> Duration {
+        self.account(place).limits.patience
+    }
+
+    /// Another budget; what is guaranteed is counted anew.
+    pub(super) fn set_max_open(&mut self, max_open: usize) {
+        self.max_open = max_open;
+        let places: Vec<usize> = self.places.values().copied().collect();
+        for place in &places {
+            self.keep_only(*place, 0);
+        }
+        for place in places {
+            self.keep(place);
             self.settle(place);
         }
     }
@@ -620,6 +670,11 @@ impl<T> Turns<T> {
     pub(super) fn allow_logins(&mut self, pool: usize, logins: Logins) {
         self.pools[pool].logins = logins;
         self.settle_pool(pool);
+    }
+
+    /// Whether there are more servers than there may be.
+    pub(super) const fn is_over_budget(&self) -> bool {
+        self.open > self.max_open
     }
 
     /// Servers of a pool, logins under way among them.

@@ -16,7 +16,8 @@ fn id(name: &str) -> TenantId {
 }
 
 const fn limits(clients: usize, servers: usize, waiting: usize) -> Limits {
-    Limits { clients, servers, guaranteed: 0, weight: 1, waiting, paused: false }
+    let patience = Duration::from_secs(1);
+    Limits { clients, servers, guaranteed: 0, weight: 1, waiting, patience, paused: false }
 }
 
 /// What happens in the simulated cluster, and when.
@@ -280,10 +281,12 @@ fn a_paused_tenant_waits_and_takes_nobodys_turn() {
     turns.wait(a, "waits", now).unwrap();
     assert_eq!((turns.next(now), turns.nobody_waits()), (None, true));
     // Its home moves: who waits is told, and asks there.
-    assert_eq!(turns.amend(&id("a"), paused.clone(), other, now), ["waits"]);
+    assert_eq!(turns.amend(&id("a"), paused.clone(), Some(other), now), ["waits"]);
     turns.wait(a, "waits again", now).unwrap();
     assert_eq!(turns.next(now), None);
-    assert!(turns.amend(&id("a"), Limits { paused: false, ..paused }, other, now).is_empty());
+    let resumed = Limits { paused: false, ..paused };
+    assert_eq!(turns.amend(&id("a"), resumed, None, now), ["waits again"], "where is it now?");
+    turns.wait(a, "there", now).unwrap();
     assert_eq!(turns.next(now), Some(Next::Open { pool: other }));
 }
 
@@ -416,7 +419,7 @@ proptest! {
             let limits = Limits { guaranteed: guaranteed.min(cap), weight, paused, ..limits(99, cap, 99) };
             let name = id(&format!("t{tenant}"));
             let now = cluster.now;
-            let moved = cluster.turns.amend(&name, limits, pool, now);
+            let moved = cluster.turns.amend(&name, limits, Some(pool), now);
             let it = &mut cluster.tenants[tenant];
             it.pool = pool;
             let place = it.place;
@@ -427,8 +430,10 @@ proptest! {
         }
         for tenant in 0..4 {
             let (name, now) = (id(&format!("t{tenant}")), cluster.now);
-            let pool = cluster.tenants[tenant].pool;
-            cluster.turns.amend(&name, limits(99, 2, 99), pool, now);
+            for ticket in cluster.turns.amend(&name, limits(99, 2, 99), None, now) {
+                let place = cluster.tenants[tenant].place;
+                cluster.turns.wait(place, ticket, now).unwrap();
+            }
         }
         cluster.dispatch();
         cluster.drain();

@@ -34,7 +34,7 @@ pub(super) async fn accept(listener: Listener, place: Place) {
 }
 
 async fn accept_all(listener: &Listener, place: &Place) {
-    let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.config.general.max_client_conn));
+    let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.general.max_client_conn));
     for worker in place.workers.iter().cycle() {
         let incoming = loop {
             match listener.accept().await {

@@ -10,26 +10,22 @@ mod reload;
 mod signals;
 mod workers;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
-use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 use tracing::{info, warn};
 
 pub use signals::Signals;
 
-use crate::auth::{Credentials, Failures};
+use crate::auth::Credentials;
 use crate::client::{
-    Access, DRAIN_GRACE, GreetError, Greeting, Session, Shared, Targets, Welcomes, greet, login,
+    Access, Clusters, DRAIN_GRACE, GreetError, Greeting, Session, Shared, greet, login,
 };
-use crate::config::{Config, ListenAddress};
+use crate::config::{Cluster, Config, ListenAddress};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
-use crate::prepared::Statements;
 use crate::server::{Endpoint, Keychain};
 use crate::stats::Stats;
 use workers::Workers;
@@ -114,19 +110,19 @@ impl Pooler {
     /// Servers that exist or are being dialled, of all clusters.
     #[must_use]
     pub fn server_connections(&self) -> usize {
-        self.shared.clusters.values().map(|(_, pools)| pools.server_connections()).sum()
+        self.shared.access().clusters.values().map(|(_, pools)| pools.server_connections()).sum()
     }
 
     /// How often clients of a tenant have waited for a server since its first client came.
     #[must_use]
     pub fn waits(&self, tenant: &str) -> u64 {
-        self.shared.clusters.values().map(|(_, pools)| pools.waits(tenant)).sum()
+        self.shared.access().clusters.values().map(|(_, pools)| pools.waits(tenant)).sum()
     }
 
     /// Lets transactions end for at most `shutdown_timeout`; new clients are refused.
     /// [`Pooler::stop`] ends the wait.
     pub async fn drain(&self) {
-        let limit = self.shared.config.general.shutdown_timeout;
+        let limit = self.shared.general.shutdown_timeout;
         info!(?limit, "draining");
         self.shared.shutdown.advance(Phase::Draining);
         let stopped = self.shared.shutdown.reached(Phase::Stopping);
@@ -151,7 +147,7 @@ impl Pooler {
         self.stop();
         let deadline = tokio::time::Instant::now() + STOP_TIME_MAX;
         let clients = timeout_at(deadline, self.clients.wait()).await;
-        for (_, pools) in self.shared.clusters.values() {
+        for (_, pools) in self.shared.access().clusters.values() {
             pools.stop();
         }
         let servers = timeout_at(deadline, self.servers.wait()).await;
@@ -166,44 +162,63 @@ impl Pooler {
 
 fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, StartError> {
     let stats = Arc::new(Stats::default());
-    let mut clusters = HashMap::new();
-    for (name, cluster) in &config.clusters {
-        let connector = Connector::new(&cluster.tls)?;
-        let scrub = config.general.scrub;
-        let pools = Pools::new(Arc::clone(cluster), scrub, servers.clone(), Arc::clone(&stats));
-        servers.spawn_on(Arc::clone(&pools).janitor(), &workers.all()[0]);
-        servers.spawn_on(Arc::clone(&pools).watch_the_clock(), &workers.all()[0]);
-        clusters.insert(name.clone(), (connector, pools));
-    }
     let (config, keychain) = (Arc::new(config), Arc::default());
+    let place = Servers { tasks: servers, workers, stats: &stats };
+    let clusters = place.clusters(&config, &Clusters::new())?;
     let acceptor = Acceptor::new(&config.client_tls)?;
-    let mut known = Credentials::new(&config.users);
-    if let Some(certificate) = acceptor.certificate() {
-        known = known.with_certificate(certificate);
-    }
+    let known = bound(Credentials::new(&config.users), &acceptor);
     let credentials = credentials(known, &config, &clusters, &keychain);
-    Ok(Shared {
-        access: RwLock::new(Arc::new(Access { config: Arc::clone(&config), credentials })),
-        keychain,
-        failures: Failures::default(),
-        acceptor,
-        clusters,
-        cancels: Arc::default(),
-        welcomes: Welcomes::default(),
-        targets: Targets::default(),
-        statements: Statements::default(),
-        room: Arc::new(Semaphore::new(config.general.max_client_conn)),
-        shutdown: Arc::new(Shutdown::new(workers.all().to_vec())),
-        stats,
-        config,
-    })
+    let general = config.general.clone();
+    let access = Access::new(config, credentials, acceptor, clusters, 0, keychain);
+    Ok(Shared::new(general, access, Arc::new(Shutdown::new(workers.all().to_vec())), stats))
+}
+
+/// What servers of a cluster need to live.
+struct Servers<'a> {
+    tasks: &'a Tasks,
+    workers: &'a Workers,
+    stats: &'a Arc<Stats>,
+}
+
+impl Servers<'_> {
+    /// All clusters of a configuration; those that are there already keep their servers. Certificates are
+    /// read again.
+    fn clusters(&self, config: &Config, known: &Clusters) -> Result<Clusters, TlsError> {
+        let mut clusters = Clusters::new();
+        for (name, cluster) in &config.clusters {
+            let connector = Connector::new(&cluster.tls)?;
+            let pools = known.get(name).map(|(_, pools)| Arc::clone(pools));
+            clusters.insert(
+                name.clone(),
+                (connector, pools.unwrap_or_else(|| self.open(config, cluster))),
+            );
+        }
+        Ok(clusters)
+    }
+
+    fn open(&self, config: &Config, cluster: &Arc<Cluster>) -> Arc<Pools> {
+        let (scrub, stats) = (config.general.scrub, Arc::clone(self.stats));
+        let pools = Pools::new(Arc::clone(cluster), scrub, self.tasks.clone(), stats);
+        let worker = &self.workers.all()[0];
+        self.tasks.spawn_on(Arc::clone(&pools).janitor(), worker);
+        self.tasks.spawn_on(Arc::clone(&pools).watch_the_clock(), worker);
+        pools
+    }
+}
+
+/// Proofs may be bound to the certificate that clients see.
+fn bound(credentials: Credentials, acceptor: &Acceptor) -> Credentials {
+    match acceptor.certificate() {
+        Some(certificate) => credentials.with_certificate(certificate),
+        None => credentials,
+    }
 }
 
 /// Credentials that also ask `auth.query`, where there is one.
 fn credentials(
     credentials: Credentials,
     config: &Config,
-    clusters: &HashMap<String, (Connector, Arc<Pools>)>,
+    clusters: &Clusters,
     keychain: &Arc<Keychain>,
 ) -> Credentials {
     let Some(query) = &config.users.query else { return credentials };
@@ -242,8 +257,9 @@ async fn enter(
     shared: Arc<Shared>,
 ) -> Option<Box<Session>> {
     let stream = incoming.into_stream().ok()?;
+    let access = shared.access();
     let greeting = tokio::select! {
-        greeting = timeout(GREETING_TIME_MAX, greet(stream, &shared.acceptor)) => greeting,
+        greeting = timeout(GREETING_TIME_MAX, greet(stream, &access.acceptor)) => greeting,
         () = shared.shutdown.drained_for(DRAIN_GRACE) => {
             info!("connection closed: the pooler is shutting down");
             return None;
@@ -253,7 +269,7 @@ async fn enter(
         Ok(Ok(Greeting::Startup(startup))) => {
             let (talk, hello) = *startup;
             let user = hello.user.clone();
-            match login(talk, hello, tenant.as_deref(), &shared).await {
+            match login(talk, hello, tenant.as_deref(), &access, &shared).await {
                 Ok(session) => return Some(session),
                 Err(refusal) => {
                     let (sqlstate, message) = refusal.summary();

@@ -1,61 +1,99 @@
-//! SIGHUP: the configuration is read again, and with it users and secrets.
+//! The configuration is read again: users, secrets, certificates, clusters, tenants and their quotas.
 //!
-//! It is read and checked whole before anything of it counts. Clients stay; the next login, on either
-//! side, goes by what is new. What else has changed is named in the log and waits for a restart.
+//! It is read and checked whole, and every file it names, before anything of it counts; then all of it counts
+//! at once. Clients stay. A session goes by what is new from its next transaction on; one whose tenant is
+//! gone, suspended or draining ends when it is between two transactions. `[general]` waits for a restart.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::{Pooler, credentials};
+use super::{Pooler, Servers, bound, credentials};
 use crate::client::{Access, Shared};
-use crate::config::Config;
+use crate::config::{Availability, Config};
+use crate::net::Acceptor;
+use crate::tenant::TenantId;
 
 impl Pooler {
-    /// Takes users and secrets from `load`; if it fails, everything stays as it is.
-    pub async fn reload<E: std::fmt::Display + Send + 'static>(
+    /// Takes what `load` gives; if it fails, everything stays as it is.
+    pub async fn reload<E: Display + Send + 'static>(
         &self,
         load: impl FnOnce() -> Result<Config, E> + Send + 'static,
     ) {
-        let shared = Arc::clone(&self.shared);
+        let old = self.shared.access();
         // Files are read and passwords hashed: not where clients are accepted.
         let read = tokio::task::spawn_blocking(move || {
-            let config = Arc::new(load().map_err(|error| error.to_string())?);
-            Ok::<_, String>(access(config, &shared))
+            let config = load().map_err(|error| error.to_string())?;
+            let acceptor = Acceptor::new(&config.client_tls).map_err(|error| error.to_string())?;
+            let credentials = bound(old.credentials.renew(&config.users), &acceptor);
+            Ok::<_, String>((Arc::new(config), acceptor, credentials))
         });
-        match read.await.map_err(|error| error.to_string()).flatten() {
-            Ok(access) => apply(access, &self.shared),
+        let read = read.await.map_err(|error| error.to_string()).flatten();
+        let new = read.and_then(|(config, acceptor, known)| {
+            let old = self.shared.access();
+            let (tasks, stats) = (&self.servers, &self.shared.stats);
+            let place = Servers { tasks, workers: &self.workers, stats };
+            let clusters = place.clusters(&config, &old.clusters);
+            let clusters = clusters.map_err(|error| format!("tls: {error}"))?;
+            let keychain = Arc::clone(&self.shared.keychain);
+            let credentials = credentials(known, &config, &clusters, &keychain);
+            Ok(Access::new(config, credentials, acceptor, clusters, old.number + 1, keychain))
+        });
+        match new {
+            Ok(access) => {
+                apply(access, &self.shared);
+                for worker in self.workers.all() {
+                    // Who is idle may have to go.
+                    worker.wake_all();
+                }
+            }
             Err(error) => error!(error, "configuration not reloaded: the old one stays"),
         }
     }
 }
 
-/// What is kept for logins of a configuration.
-fn access(config: Arc<Config>, shared: &Shared) -> Access {
-    let old = shared.access();
-    let renewed = old.credentials.renew(&config.users);
-    let credentials = credentials(renewed, &config, &shared.clusters, &shared.keychain);
-    Access { config, credentials }
-}
-
 fn apply(access: Access, shared: &Shared) {
-    let old = shared.access();
-    let new = Arc::new(access);
-    let waiting = shared.config.differences(&new.config);
-    let users = new.config.users.secrets().count();
-    *shared.access.write() = Arc::clone(&new);
+    let (old, new) = (shared.access(), Arc::new(access));
+    let differences = old.config.differences(&new.config);
     let secret = |access: &Access, user: &str| access.config.users.secret(user).cloned();
     shared.keychain.retain(|user| secret(&old, user) == secret(&new, user));
-    for (_, pools) in shared.clusters.values() {
-        for tenant in pools.tenants().iter().filter_map(|id| shared.tenant(id)) {
-            // Its pool logs in with the tenant's password of now.
-            let (pools, endpoint) = shared.home(&tenant);
-            pools.renew(&endpoint);
+    shared.renew(Arc::clone(&new));
+    shared.welcomes.forget_all();
+    for (name, (_, pools)) in &new.clusters {
+        if let Some(cluster) = new.config.clusters.get(name) {
+            pools.renew(Arc::clone(cluster));
         }
     }
-    info!(users, "configuration reloaded");
-    if !waiting.is_empty() {
-        let sections = waiting.join(", ");
-        warn!(sections, "changes other than users and secrets need a restart");
+    for (name, (_, pools)) in &old.clusters {
+        for id in pools.tenants() {
+            settle(&id, name, &old, &new);
+        }
+        if !new.clusters.contains_key(name) {
+            // Who holds one of its servers ends what it does; it is closed then.
+            pools.stop();
+        }
+    }
+    let users = new.config.users.secrets().count();
+    info!(users, changed = differences.join(", "), "configuration reloaded");
+    if format!("{:?}", shared.general) != format!("{:?}", new.config.general) {
+        warn!("changes of [general] need a restart");
+    }
+}
+
+/// A tenant that has clients: what holds for it, and where those go that wait.
+fn settle(id: &TenantId, cluster: &str, old: &Access, new: &Access) {
+    let pools = &old.clusters[cluster].1;
+    match new.tenant(id) {
+        Some(tenant) if tenant.cluster.name == cluster => {
+            let (_, endpoint) = new.home(&tenant);
+            pools.amend(&tenant, Some(&endpoint));
+            if !tenant.availability.lets_in() {
+                pools.dismiss(id);
+            }
+        }
+        // It waits where it is; where it goes is looked at when it is let go.
+        Some(tenant) if tenant.availability == Availability::Paused => pools.amend(&tenant, None),
+        Some(_) | None => pools.dismiss(id),
     }
 }

@@ -73,6 +73,12 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// Whether another one leads to the same PostgreSQL in the same way.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port
+    }
+
     /// For questions of the pooler's own: what is not qualified is PostgreSQL's own.
     #[must_use]
     pub fn for_questions(mut self) -> Self {

@@ -20,6 +20,7 @@ mod drivers;
 mod extended_query;
 mod guard;
 mod hostile;
+mod living_tenants;
 mod pass_through;
 mod pipeline;
 mod prepared;

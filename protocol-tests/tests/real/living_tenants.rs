@@ -1,0 +1,206 @@
+//! Tenants come, change, move and go while their clients stay connected.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use protocol_tests::database::connect;
+use protocol_tests::wire::query;
+use tokio::task::JoinSet;
+
+use protocol_tests::{Cluster, Database, Pooler, Wire, on_both, soon};
+
+use crate::raw;
+
+const BY_USER: &str =
+    "[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nschema = \"{tenant}\"\n";
+
+async fn pooler(db: &Database, servers: usize, tenants: &str) -> Pooler {
+    db.schemas(&["acme", "umbra"]).await;
+    Pooler::start(&format!("{}{BY_USER}{tenants}", db.toml(servers))).await
+}
+
+/// Its last word: SQLSTATE and text of a FATAL error.
+async fn last_word(wire: &mut Wire) -> (String, String) {
+    let message = wire.receive().await;
+    assert_eq!((message.tag, message.field('S').as_str()), ('E', "FATAL"));
+    (message.field('C'), message.field('M'))
+}
+
+fn word(sqlstate: &str, text: &str) -> (String, String) {
+    (sqlstate.to_owned(), text.to_owned())
+}
+
+on_both! {
+    async fn a_tenant_that_is_suspended_drained_or_gone_ends_with_its_transactions(db: &Database) {
+        let pooler = pooler(db, 3, "[tenants.acme]\n[tenants.umbra]\n").await;
+        for (at, state, end) in [
+            (1, "state = \"suspended\"\nmessage = \"pay\"", word("57P03", "tenant \"acme\" is suspended")),
+            (3, "state = \"draining\"", word("57P03", "tenant \"acme\" is draining")),
+            (5, "", word("3D000", "tenant \"acme\" does not exist")),
+        ] {
+            let (mut idle, mut busy, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+            busy.run("begin").await.unwrap();
+            let changed = if state.is_empty() { String::new() } else { format!("[tenants.acme]\n{state}\n") };
+            pooler.reload(at, |text| text.replace("[tenants.acme]\n", &changed)).await;
+            assert_eq!(last_word(&mut idle).await, end, "an idle session hears it at once");
+            assert_eq!(busy.run("select name from who").await.unwrap(), ["acme"], "a transaction ends as it would have");
+            busy.run("commit").await.unwrap();
+            assert_eq!(last_word(&mut busy).await, end);
+            assert_eq!(other.run("select name from who").await.unwrap(), ["umbra"]);
+            let refused = connect(&pooler.url("app.acme", "")).await.unwrap_err();
+            assert_eq!(refused.as_db_error().unwrap().code().code(), end.0);
+            if !state.is_empty() {
+                pooler.reload(at + 1, |text| text.replace(&changed, "[tenants.acme]\n")).await;
+            }
+        }
+        // It comes again, as anybody new does.
+        pooler.reload(6, |text| format!("{text}\n[tenants.acme]\n")).await;
+        assert_eq!(raw(&pooler, "acme").await.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn quotas_and_session_state_change_with_the_next_transaction(db: &Database) {
+        let pooler = pooler(db, 2, "[classes.small]\nmax_server_connections = 1\n[tenants.acme]\nclass = \"small\"\n").await;
+        let (mut one, mut two) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        one.run("set work_mem = '1234kB'").await.unwrap();
+        one.run("begin").await.unwrap();
+        two.send(&query("select name from who")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        // One more server: who waits gets it.
+        pooler.reload(1, |text| text.replace("[classes.small]\nmax_server_connections = 1", "[classes.small]\nmax_server_connections = 2")).await;
+        two.until_ready().await;
+        pooler.reload(2, |text| text.replace("schema = \"{tenant}\"", "schema = \"{tenant}\"\nsettings = { \"app.tier\" = \"gold\", work_mem = \"8MB\" }")).await;
+        assert_eq!(one.run("select current_setting('app.tier', true)").await.unwrap(), [""], "not in the middle of a transaction");
+        one.run("commit").await.unwrap();
+        assert_eq!(one.run("select current_setting('app.tier') || ' ' || current_setting('work_mem')").await.unwrap(), ["gold 1234kB"], "what the client has set stays");
+        assert_eq!(two.run("select current_setting('app.tier') || ' ' || current_setting('work_mem')").await.unwrap(), ["gold 8MB"]);
+        one.run("reset work_mem").await.unwrap();
+        assert_eq!(one.run("show work_mem").await.unwrap(), ["8MB"]);
+    }
+
+    async fn a_read_only_tenant_does_not_write(db: &Database) {
+        let pooler = pooler(db, 2, "[tenants.acme]\n[tenants.umbra]\n").await;
+        let (mut acme, mut umbra) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+        acme.run("insert into who values ('more')").await.unwrap();
+        pooler.reload(1, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"read_only\"\n")).await;
+        for wire in [&mut acme, &mut raw(&pooler, "acme").await] {
+            assert_eq!(wire.run("insert into who values ('more')").await.unwrap_err(), "25006");
+            assert_eq!(wire.run("select count(*) from who").await.unwrap(), ["2"]);
+        }
+        umbra.run("insert into who values ('more')").await.unwrap();
+        pooler.reload(2, |text| text.replace("state = \"read_only\"\n", "")).await;
+        acme.run("insert into who values ('more')").await.unwrap();
+    }
+
+    /// Pause -> move -> resume, under load: no client sees an error, and no transaction runs in the new
+    /// place before the last one has ended in the old.
+    async fn a_paused_tenant_moves_to_another_database_without_an_error(db: &Database) {
+        let target = Database::create_on(db.major, db.port).await;
+        target.schemas(&["acme"]).await;
+        target.admin.batch_execute("delete from acme.who").await.unwrap();
+        db.admin.batch_execute(&format!("grant all on database {} to {}", target.name, db.name)).await.unwrap();
+        target.admin.batch_execute(&format!("grant all on schema acme to {0}; grant all on acme.who to {0}", db.name)).await.unwrap();
+        let pooler = pooler(db, 3, "[tenants.acme]\n[tenants.umbra]\n").await;
+        moves(db, &target, &pooler, &format!("database = \"{}\"\n", target.name)).await;
+    }
+
+    async fn and_to_another_cluster(db: &Database) {
+        let other = Cluster::start(db.major, "");
+        let target = Database::create_on(db.major, other.port).await;
+        target.schemas(&["acme"]).await;
+        target.admin.batch_execute("delete from acme.who").await.unwrap();
+        let pooler = pooler(db, 3, "cluster = \"main\"\n[tenants.acme]\n[tenants.umbra]\n").await;
+        let second = format!(
+            "[clusters.second]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{}\"\npassword = \"pw\"\ndatabase = \"{}\"\n",
+            other.port, target.name, target.name
+        );
+        pooler.reload(1, |text| format!("{text}\n{second}")).await;
+        moves_from(1, db, &target, &pooler, "cluster = \"second\"\n").await;
+    }
+
+    async fn who_waits_for_a_paused_tenant_is_told_when_it_takes_too_long(db: &Database) {
+        let pooler = pooler(db, 2, "[tenants.acme]\nquery_wait_timeout = \"100ms\"\n[tenants.umbra]\n").await;
+        let (mut acme, mut umbra) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+        acme.run("begin").await.unwrap();
+        pooler.reload(1, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\n")).await;
+        assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"], "what has begun goes on");
+        acme.run("commit").await.unwrap();
+        pooler.until_message(1, "the tenant is paused and holds no server").await;
+        acme.send(&query("select name from who")).await;
+        let (messages, _) = acme.until_ready().await;
+        let error = &messages[0];
+        assert_eq!((error.field('S').as_str(), error.field('C').as_str()), ("ERROR", "53300"));
+        assert_eq!(error.field('H'), "The tenant is paused by the operator.");
+        assert_eq!(umbra.run("select name from who").await.unwrap(), ["umbra"]);
+        pooler.reload(2, |text| text.replace("state = \"paused\"\n", "")).await;
+        assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"]);
+    }
+}
+
+async fn moves(db: &Database, target: &Database, pooler: &Pooler, place: &str) {
+    moves_from(0, db, target, pooler, place).await;
+}
+
+async fn moves_from(
+    reloads: usize,
+    db: &Database,
+    target: &Database,
+    pooler: &Pooler,
+    place: &str,
+) {
+    let (over, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = JoinSet::new();
+    for number in 0..6 {
+        let mut wire = raw(pooler, "acme").await;
+        let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
+        clients.spawn(async move {
+            let mut count = 0;
+            while !over.load(Ordering::SeqCst) {
+                let sql = format!("begin; insert into who values ('{number}'); select 1; commit");
+                wire.run(&sql).await.unwrap();
+                count += 1;
+                rounds.fetch_add(1, Ordering::SeqCst);
+            }
+            count
+        });
+    }
+    let more = |than: usize| {
+        let rounds = Arc::clone(&rounds);
+        soon("more transactions", async move {
+            while rounds.load(Ordering::SeqCst) < than {
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    more(50).await;
+    pooler
+        .reload(reloads + 1, |text| {
+            text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\n")
+        })
+        .await;
+    pooler.until_message(1, "the tenant is paused and holds no server").await;
+    let mut umbra = raw(pooler, "umbra").await;
+    assert_eq!(umbra.run("select name from who").await.unwrap(), ["umbra"], "others go on");
+    // Here an operator copies the data. Nothing of the tenant's changes meanwhile.
+    let count = "select count(*) from acme.who where name <> 'acme'";
+    let before: i64 = db.admin.query_one(count, &[]).await.unwrap().get(0);
+    pooler
+        .reload(reloads + 2, |text| {
+            text.replace("[tenants.acme]\n", &format!("[tenants.acme]\n{place}"))
+        })
+        .await;
+    let paused_at = rounds.load(Ordering::SeqCst);
+    pooler.reload(reloads + 3, |text| text.replace("state = \"paused\"\n", "")).await;
+    more(paused_at + 50).await;
+    over.store(true, Ordering::SeqCst);
+    let mut sum = 0;
+    while let Some(count) = clients.join_next().await {
+        sum += count.unwrap();
+    }
+    let (after, there): (i64, i64) = (
+        db.admin.query_one(count, &[]).await.unwrap().get(0),
+        target.admin.query_one(count, &[]).await.unwrap().get(0),
+    );
+    assert_eq!(before, after, "nothing is written in the old place");
+    assert_eq!(before + there, sum, "every transaction has run once");
+    assert!(there >= 50);
+}
