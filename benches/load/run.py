@@ -11,120 +11,23 @@ callgrind. Only ratios mean anything: both share the machine with pgbench and Po
 Needs (Debian): postgresql postgresql-contrib pgbouncer linux-perf valgrind, and a release build.
 """
 
-import argparse, glob, json, os, pwd, re, shutil, signal, socket, statistics, struct, subprocess, sys
-import tempfile, time
+import argparse, glob, os, re, signal, socket, statistics, struct, subprocess, sys, time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from rig import Rig
 
 
-def wait_for(port):
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"nobody listens on port {port}")
+def pgbouncer(rig, wrapper=()):
+    return rig.pgbouncer(["acme"], "default_pool_size = 20\nmax_client_conn = 5000", wrapper)
 
 
-class Rig:
-    """PostgreSQL and both poolers; all of it is gone at the end."""
-
-    def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="tenantry-bench-")
-        os.chmod(self.dir, 0o755)
-        self.user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-        self.processes = []
-        bins = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
-        self.bin = os.environ.get("TENANTRY_PG_BINDIR") or (bins and bins[-1])
-        if not self.bin:
-            sys.exit("no PostgreSQL found: apt-get install postgresql, or set TENANTRY_PG_BINDIR")
-
-    def spawn(self, command, as_user=None):
-        log = open(os.path.join(self.dir, os.path.basename(command[0]) + ".log"), "ab")
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True, user=as_user)
-        self.processes.append(process)
-        return process
-
-    def postgres(self):
-        data, self.pg_port = os.path.join(self.dir, "data"), free_port()
-        os.mkdir(data, 0o700)
-        owner = pwd.getpwnam(self.user)
-        os.chown(data, owner.pw_uid, owner.pw_gid)
-        user = self.user if os.getuid() == 0 else None
-        subprocess.run([f"{self.bin}/initdb", "-D", data, "-U", "bench", "-A", "trust", "-N"],
-                       check=True, stdout=subprocess.DEVNULL, user=user)
-        self.spawn([f"{self.bin}/postgres", "-D", data, "-p", str(self.pg_port), "-k", "/tmp", "-c", "fsync=off",
-                    "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100"], user)
-        wait_for(self.pg_port)
-        time.sleep(0.5)
-        self.sql("postgres", "create database acme")
-        subprocess.run(["pgbench", "-i", "-q", "-s", "5", *self.target(self.pg_port), "acme"], check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def target(self, port):
-        return ["-h", "127.0.0.1", "-p", str(port), "-U", "bench"]
-
-    def sql(self, database, text):
-        subprocess.run(["psql", "-w", "-q", *self.target(self.pg_port), "-d", database, "-c", text], check=True,
-                       stdin=subprocess.DEVNULL)
-
-    def pgbouncer(self, wrapper=()):
-        port, path = free_port(), os.path.join(self.dir, "pgbouncer.ini")
-        with open(path, "w") as f:
-            f.write(f"""[databases]
-acme = host=127.0.0.1 port={self.pg_port} dbname=acme user=bench
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 20
-max_client_conn = 5000
-""")
-        user = self.user if os.getuid() == 0 else None
-        process = self.spawn([*wrapper, shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", path], user)
-        wait_for(port)
-        return process, port
-
-    def tenantry(self, wrapper=()):
-        port, path = free_port(), os.path.join(self.dir, "tenantry.toml")
-        with open(path, "w") as f:
-            f.write(f"""[general]
-listen = ["127.0.0.1:{port}"]
-max_client_conn = 5000
-[clusters.main]
-port = {self.pg_port}
-user = "bench"
-max_server_connections = 20
-[auth]
-type = "trust"
-[users.bench]
-tenants = ["*"]
-[tenancy]
+def tenantry(rig, wrapper=()):
+    tenants = """[tenancy]
 tenant_from = ["database"]
 [tenants.acme]
 database = "acme"
-max_client_connections = 5000
-""")
-        process = self.spawn([*wrapper, os.path.join(ROOT, "target/release/tenantry"), "serve", path])
-        wait_for(port)
-        return process, port
-
-    def close(self):
-        for process in (p for p in reversed(self.processes) if p.poll() is None):
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
-        shutil.rmtree(self.dir)
+max_client_connections = 5000"""
+    return rig.tenantry("max_client_conn = 5000", "max_server_connections = 20", tenants, wrapper)
 
 
 def cpu_seconds(pid):
@@ -160,7 +63,7 @@ def counted_by_valgrind(rig, start, clients, protocol):
     """User instructions per transaction without hardware counters: two runs under callgrind."""
     totals = []
     for transactions in (2000, 10000):
-        process, port = start(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        process, port = start(rig, ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"])
         _, count = pgbench(rig, port, clients, protocol, "-t", str(transactions // clients))
         process.send_signal(signal.SIGINT)
         process.wait(60)
@@ -213,7 +116,7 @@ def main():
     rig = Rig()
     try:
         rig.postgres()
-        poolers = {"pgbouncer": rig.pgbouncer(), "tenantry": rig.tenantry()}
+        poolers = {"pgbouncer": pgbouncer(rig), "tenantry": tenantry(rig)}
         for clients in args.clients:
             rows = {name: [] for name in poolers}
             for _ in range(args.rounds):
@@ -222,7 +125,7 @@ def main():
             medians = {name: {key: statistics.median(row[key] for row in list_) for key in list_[0]}
                        for name, list_ in rows.items()}
             if "user" not in medians["tenantry"]:
-                for name, start in (("pgbouncer", rig.pgbouncer), ("tenantry", rig.tenantry)):
+                for name, start in (("pgbouncer", pgbouncer), ("tenantry", tenantry)):
                     medians[name]["user"] = counted_by_valgrind(rig, start, clients, args.protocol)
             for name, values in medians.items():
                 print(f"{clients:>3} clients  {name:<10}", *(f"{k} {v:.1f}" for k, v in sorted(values.items())), flush=True)

@@ -1,0 +1,120 @@
+"""A throw-away PostgreSQL, PgBouncer and Tenantry for the benches; all of it is gone at the end.
+
+Needs (Debian): postgresql postgresql-contrib pgbouncer, and a release build (`cargo build --release`).
+"""
+
+import glob, os, pwd, shutil, signal, socket, subprocess, sys, tempfile, time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(port):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(f"nobody listens on port {port}")
+
+
+class Rig:
+    """PostgreSQL and both poolers; all of it is gone at the end."""
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="tenantry-bench-")
+        os.chmod(self.dir, 0o755)
+        self.user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+        self.processes = []
+        bins = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
+        self.bin = os.environ.get("TENANTRY_PG_BINDIR") or (bins and bins[-1])
+        if not self.bin:
+            sys.exit("no PostgreSQL found: apt-get install postgresql, or set TENANTRY_PG_BINDIR")
+
+    def spawn(self, command, as_user=None):
+        log = open(os.path.join(self.dir, os.path.basename(command[0]) + ".log"), "ab")
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   start_new_session=True, user=as_user)
+        self.processes.append(process)
+        return process
+
+    def postgres(self, databases=("acme",), scale=5, settings=()):
+        data, self.pg_port = os.path.join(self.dir, "data"), free_port()
+        os.mkdir(data, 0o700)
+        owner = pwd.getpwnam(self.user)
+        os.chown(data, owner.pw_uid, owner.pw_gid)
+        user = self.user if os.getuid() == 0 else None
+        subprocess.run([f"{self.bin}/initdb", "-D", data, "-U", "bench", "-A", "trust", "-N"],
+                       check=True, stdout=subprocess.DEVNULL, user=user)
+        self.spawn([f"{self.bin}/postgres", "-D", data, "-p", str(self.pg_port), "-k", "/tmp", "-c", "fsync=off",
+                    "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100",
+                    *(part for setting in settings for part in ("-c", setting))], user)
+        wait_for(self.pg_port)
+        time.sleep(0.5)
+        for database in databases:
+            self.sql("postgres", f"create database {database}")
+            if scale:
+                subprocess.run(["pgbench", "-i", "-q", "-s", str(scale), *self.target(self.pg_port), database], check=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def target(self, port):
+        return ["-h", "127.0.0.1", "-p", str(port), "-U", "bench"]
+
+    def sql(self, database, text):
+        subprocess.run(["psql", "-w", "-q", *self.target(self.pg_port), "-d", database, "-c", text], check=True,
+                       stdin=subprocess.DEVNULL)
+
+    def pgbouncer(self, databases, settings, wrapper=()):
+        """PgBouncer in transaction mode; anybody may be anybody."""
+        port = free_port()
+        path = os.path.join(self.dir, f"pgbouncer-{port}.ini")
+        lines = [f"{name} = host=127.0.0.1 port={self.pg_port} dbname={name} user=bench" for name in databases]
+        with open(path, "w") as f:
+            f.write("[databases]\n" + "\n".join(lines) + f"""
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+{settings}
+""")
+        user = self.user if os.getuid() == 0 else None
+        process = self.spawn([*wrapper, shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", path], user)
+        wait_for(port)
+        return process, port
+
+    def tenantry(self, general, cluster, rest, wrapper=()):
+        """Tenantry with one cluster; user `bench` may be every tenant."""
+        port = free_port()
+        path = os.path.join(self.dir, f"tenantry-{port}.toml")
+        with open(path, "w") as f:
+            f.write(f"""[general]
+listen = ["127.0.0.1:{port}"]
+{general}
+[clusters.main]
+port = {self.pg_port}
+user = "bench"
+{cluster}
+[auth]
+type = "trust"
+[users.bench]
+tenants = ["*"]
+{rest}
+""")
+        process = self.spawn([*wrapper, os.path.join(ROOT, "target/release/tenantry"), "serve", path])
+        wait_for(port)
+        return process, port
+
+    def close(self):
+        for process in (p for p in reversed(self.processes) if p.poll() is None):
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        shutil.rmtree(self.dir)
