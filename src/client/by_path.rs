@@ -67,7 +67,7 @@ impl Session {
         let tenant = &access
             .tenant(&tenant.id)
             .ok_or_else(|| Refusal::UnknownTenant { tenant: tenant.id.to_string() })?;
-        let seat = take_seat(tenant, &access)?;
+        let seat = take_seat(tenant, &access, &self.shared)?;
         let state = tenant.baseline.overlay(&own);
         let welcomes = &self.shared.welcomes;
         let welcome = welcomes.get(tenant, &state, &own, &seat, &self.shared.targets).await?;

@@ -35,6 +35,10 @@ pub(super) enum Event {
     Path,
     /// Its tenant may be another by now, or live elsewhere.
     Outdated,
+    /// Its transaction is watched: a timer is to be set.
+    Arm,
+    /// The timer has ended.
+    Clock,
     /// It has kept its server for `max_pin_time`.
     PinnedTooLong,
     /// The client is gone.
@@ -89,6 +93,8 @@ impl Session {
             }
             Event::Path => self.follow_path().await,
             Event::Outdated => self.refresh().await,
+            Event::Arm => Next::Go,
+            Event::Clock => self.look_at_clock().await,
             Event::PinnedTooLong => self.end_pin(),
             Event::Over => Next::Over,
             Event::Farewell(refusal) => Next::Farewell(refusal),
@@ -109,7 +115,7 @@ impl Session {
     }
 
     /// What a link's end means for the unit, whose server is gone.
-    async fn on_link_end(&mut self, end: LinkEnd, cancelled: bool) -> Next {
+    pub(super) async fn on_link_end(&mut self, end: LinkEnd, cancelled: bool) -> Next {
         let last_attempt = self.stage == Stage::Linked { again: true };
         self.stage = Stage::Asking { again: true };
         match end {
@@ -208,6 +214,7 @@ impl Session {
     /// The unit will not run. The client is told as PostgreSQL would, and the session goes on.
     pub(super) async fn refuse_unit(&mut self, refusal: &Refusal) -> Next {
         let (sqlstate, message) = refusal.summary();
+        self.shared.count_refusal(refusal);
         self.span().in_scope(|| info!(sqlstate, told = message, "statement refused"));
         let mut out = BytesMut::new();
         refusal.write(Severity::Error, &mut out);
@@ -228,6 +235,7 @@ impl Session {
 
     pub(super) async fn farewell(mut self: Box<Self>, refusal: &Refusal) {
         let (sqlstate, message) = refusal.summary();
+        self.shared.count_refusal(refusal);
         self.span().in_scope(|| info!(sqlstate, told = message, "session ended"));
         let mut out = BytesMut::new();
         refusal.write(Severity::Fatal, &mut out);

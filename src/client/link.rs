@@ -116,6 +116,7 @@ impl Session {
         let (mut linked, switch) = checkout.switch_to(&self.target);
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key));
         linked.taint(self.taint);
+        self.watch_link();
         let frames = match switch {
             Switch::Frames { frames, .. } => Some(frames),
             Switch::None => self.stray_statement(&mut linked),
@@ -206,7 +207,12 @@ impl Session {
             });
         }
         match self.move_both(cx) {
-            Ok(()) => Poll::Pending,
+            Ok(()) => {
+                if self.watch.is_some() {
+                    self.watch_turn();
+                }
+                Poll::Pending
+            }
             Err(end) => Poll::Ready(end),
         }
     }

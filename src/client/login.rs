@@ -47,6 +47,7 @@ pub async fn login(
     match admitted {
         Ok(admitted) => Ok(begin(talk, &hello, admitted, access.number, shared).await),
         Err(refusal) => {
+            shared.count_refusal(&refusal);
             let mut out = BytesMut::new();
             refusal.write(Severity::Fatal, &mut out);
             // A client that is gone cannot be told.
@@ -100,7 +101,8 @@ async fn admit(
     let guarded = policy.guard == Guard::Reject;
     let own = own_state(hello, &tenant, &tenancy.tenant_from, guarded)?;
     let state = tenant.baseline.overlay(&own);
-    let seat = take_seat(&tenant, access)?;
+    shared.take_turn_to_connect(&tenant)?;
+    let seat = take_seat(&tenant, access, shared)?;
     // It may have to wait for a server: nobody should, for a client that is gone.
     let welcome = tokio::select! {
         welcome = shared.welcomes.get(&tenant, &state, &own, &seat, &shared.targets) => welcome?,
@@ -121,9 +123,17 @@ async fn admit(
 }
 
 /// A client's place among those of its tenant, where the tenant lives.
-pub(super) fn take_seat(tenant: &Tenant, access: &Access) -> Result<Arc<Seat>, Refusal> {
+pub(super) fn take_seat(
+    tenant: &Tenant,
+    access: &Access,
+    shared: &Shared,
+) -> Result<Arc<Seat>, Refusal> {
     let (pools, endpoint) = access.home(tenant);
-    Seat::take(pools, &endpoint, tenant).map_err(|too_many| Refusal::TooManyTenantClients {
+    let seat = Seat::take(pools, &endpoint, tenant);
+    if seat.as_ref().is_ok_and(|seat| seat.is_beyond_limit()) {
+        shared.is_audited(tenant, "max_client_connections");
+    }
+    seat.map_err(|too_many| Refusal::TooManyTenantClients {
         tenant: tenant.id.to_string(),
         limit: too_many.limit,
     })

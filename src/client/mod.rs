@@ -11,6 +11,7 @@ mod access;
 mod answers;
 mod by_path;
 mod changes;
+mod clock;
 mod departure;
 mod events;
 mod greet;
@@ -20,6 +21,7 @@ mod link;
 mod login;
 mod observe;
 mod prepared;
+mod quotas;
 mod refresh;
 mod refusal;
 mod session;
@@ -43,6 +45,7 @@ pub use access::{Access, Clusters};
 pub use greet::{GreetError, Greeting, greet, tell};
 pub use hello::Hello;
 pub use login::{DRAIN_GRACE, login};
+use quotas::Rates;
 pub use refusal::Refusal;
 pub use session::Session;
 pub use targets::Targets;
@@ -79,6 +82,8 @@ pub struct Shared {
     pub room: Arc<Semaphore>,
     /// Whether the pooler stops.
     pub shutdown: Arc<Shutdown>,
+    /// How fast tenants' clients come.
+    rates: Rates,
     /// Counters.
     pub stats: Arc<Stats>,
 }
@@ -104,6 +109,7 @@ impl Shared {
             targets: Targets::default(),
             statements: Statements::default(),
             room,
+            rates: Rates::default(),
             shutdown,
             stats,
         }

@@ -51,7 +51,7 @@ impl Session {
             let seat = if self.seat.is_at(pools) {
                 Arc::clone(&self.seat)
             } else {
-                take_seat(tenant, access)?
+                take_seat(tenant, access, &self.shared)?
             };
             // Whether the tenant's schema is there is asked once, wherever it lives now.
             let (welcomes, targets) = (&self.shared.welcomes, &self.shared.targets);

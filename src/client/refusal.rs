@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::clock::Overdue;
 use super::texts::{
-    Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, pinned_too_long,
-    state, state_gone, suspended, text, ties, too_many,
+    Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, overdue,
+    pinned_too_long, state, state_gone, suspended, text, ties, too_fast, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -174,6 +175,20 @@ pub enum Refusal {
         /// The limit.
         limit: Duration,
     },
+    /// Its clients come too fast.
+    TooFast {
+        /// The tenant.
+        tenant: String,
+        /// `max_connection_rate`.
+        limit: u32,
+    },
+    /// Its transaction has taken too long.
+    Overdue {
+        /// What of it.
+        what: Overdue,
+        /// The limit.
+        limit: Duration,
+    },
     /// The client never gave a statement that name.
     UnknownStatement {
         /// The name.
@@ -220,6 +235,23 @@ impl Refusal {
         }
     }
 
+    /// The quota it is refused for, if it is one.
+    #[must_use]
+    pub const fn quota(&self) -> Option<&'static str> {
+        match self {
+            Self::TooManyTenantClients { .. } => Some("max_client_connections"),
+            Self::TooFast { .. } => Some("max_connection_rate"),
+            Self::Checkout { error: CheckoutError::QueueFull { .. }, .. } => {
+                Some("max_waiting_clients")
+            }
+            Self::Checkout { error: CheckoutError::TimedOut { .. }, .. } => {
+                Some("query_wait_timeout")
+            }
+            Self::Overdue { what, .. } => Some(what.setting()),
+            _ => None,
+        }
+    }
+
     /// SQLSTATE and message, for the log.
     #[must_use]
     pub fn summary(&self) -> (String, String) {
@@ -255,6 +287,8 @@ impl Refusal {
             ),
             Self::Suspended { tenant, message } => suspended(tenant, message.as_ref()),
             Self::Draining { tenant } => draining(tenant),
+            Self::TooFast { tenant, limit } => too_fast(tenant, *limit),
+            Self::Overdue { what, limit } => overdue(*what, *limit),
             Self::TooManyClients { limit } => too_many(
                 "sorry, too many clients already".to_owned(),
                 format!("{limit} clients are connected."),

@@ -12,6 +12,7 @@ use tracing::{Level, Span, debug, enabled, info_span};
 use super::Shared;
 use super::by_path::ByPath;
 use super::changes::{Changes, Pinned};
+use super::clock::Watch;
 use super::events::{Event, Next, Unserved};
 use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
@@ -69,6 +70,8 @@ pub struct Session {
     pub(super) version: u64,
     /// The version in which it was last seen that the session may stay.
     pub(super) looked: u64,
+    /// What its transaction is doing, if that is limited.
+    pub(super) watch: Option<Box<Watch>>,
     /// Its prepared statements, if it has any.
     pub(super) names: Option<Box<Names>>,
     /// Whether it takes prepared statements away.
@@ -129,6 +132,7 @@ impl Session {
             of: parts.of,
             version: parts.version,
             looked: parts.version,
+            watch: None,
             names: None,
             deallocates: Deallocates::No,
             has_own_names: false,
@@ -174,11 +178,16 @@ impl Session {
         loop {
             // Most transactions come and go in here; what is left is rare, and boxed, because an
             // idle client should be small.
-            let event = match self.pin_ends() {
+            let (pin_ends, watch_ends) = (self.pin_ends(), self.watch_ends());
+            let event = match pin_ends.into_iter().chain(watch_ends).min() {
                 None => poll_fn(|cx| self.poll(cx)).await,
                 Some(end) => {
                     let poll = Box::pin(timeout_at(end.into(), poll_fn(|cx| self.poll(cx))));
-                    poll.await.unwrap_or(Event::PinnedTooLong)
+                    poll.await.unwrap_or(if pin_ends == Some(end) {
+                        Event::PinnedTooLong
+                    } else {
+                        Event::Clock
+                    })
                 }
             };
             match Box::pin(self.on_event(event)).await {
@@ -248,6 +257,7 @@ impl Session {
                         Err(unserved) => return Poll::Ready(Event::Unserved(unserved)),
                     }
                 }
+                Stage::Linked { .. } if self.has_to_be_armed() => return Poll::Ready(Event::Arm),
                 Stage::Linked { .. } => match ready!(self.poll_link(cx)) {
                     LinkEnd::Released => {
                         self.exchange.reset();

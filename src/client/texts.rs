@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clock::Overdue;
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
 use crate::tenant::ClaimError;
@@ -76,6 +77,27 @@ pub(super) fn suspended(tenant: &str, message: Option<&String>) -> Text {
         Some(message) => detail(suspended, message.clone()),
         None => suspended,
     }
+}
+
+pub(super) fn too_fast(tenant: &str, limit: u32) -> Text {
+    too_many(
+        format!("too many connections for tenant \"{tenant}\" within a second"),
+        format!("The tenant may open {limit} connections a second."),
+        "The limit is the tenant's setting max_connection_rate.",
+    )
+}
+
+/// PostgreSQL's own codes and words for its own limits of the same kind.
+pub(super) fn overdue(what: Overdue, limit: Duration) -> Text {
+    let ended = match what {
+        Overdue::Transaction => text("25P04", "terminating connection due to transaction timeout"),
+        Overdue::IdleInTransaction => {
+            text("25P03", "terminating connection due to idle-in-transaction timeout")
+        }
+        Overdue::Query => text("57014", "canceling statement due to statement timeout"),
+    };
+    let ended = detail(ended, format!("It took longer than {limit:?}."));
+    hint(ended, format!("The limit is the tenant's setting {}.", what.setting()))
 }
 
 pub(super) fn draining(tenant: &str) -> Text {

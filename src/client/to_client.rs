@@ -126,6 +126,11 @@ impl Session {
                 Ok(verdict) => verdict,
                 Err(unexpected) => return Err(self.server_lost(unexpected)),
             };
+            if let ServerVerdict::Ready(status) = verdict
+                && let Some(watch) = &mut self.watch
+            {
+                watch.ready(status);
+            }
             if let ServerVerdict::Ready(TransactionStatus::Idle) = verdict
                 && !self.link.sends_again
                 && !self.exchange.is_unsure()

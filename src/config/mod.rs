@@ -26,7 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use fault::{ConfigError, Fault};
-pub use rules::{Availability, Explained, Guard, OnSessionState, Policy, Quotas, Tenant};
+pub use rules::{
+    Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,
+};
 pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, TlsMode};
 pub use users::{AuthMethod, AuthQuery, User, Users};

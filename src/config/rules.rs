@@ -35,6 +35,11 @@ pub(super) struct Rules {
     weight: Option<u32>,
     max_waiting_clients: Option<usize>,
     query_wait_timeout: Option<Duration>,
+    transaction_timeout: Option<Duration>,
+    idle_transaction_timeout: Option<Duration>,
+    query_timeout: Option<Duration>,
+    max_connection_rate: Option<u32>,
+    quota_mode: Option<QuotaMode>,
 }
 
 impl Rules {
@@ -56,6 +61,21 @@ impl Rules {
             }),
             max_waiting_clients: section.count("max_waiting_clients", 0),
             query_wait_timeout: section.duration("query_wait_timeout"),
+            transaction_timeout: section.duration("transaction_timeout"),
+            idle_transaction_timeout: section.duration("idle_transaction_timeout"),
+            query_timeout: section.duration("query_timeout"),
+            max_connection_rate: section.get(
+                "max_connection_rate",
+                "a whole number of connections a second, from 1 to 1000000",
+                |value| {
+                    u32::try_from(value.as_integer()?).ok().filter(|n| (1..=1_000_000).contains(n))
+                },
+            ),
+            quota_mode: section.get("quota_mode", "enforce or audit", |v| match v.as_str()? {
+                "enforce" => Some(QuotaMode::Enforce),
+                "audit" => Some(QuotaMode::Audit),
+                _ => None,
+            }),
             max_pin_time: section.duration("max_pin_time"),
             ..Self::default()
         }
@@ -238,6 +258,8 @@ pub struct Policy {
     pub on_session_state: OnSessionState,
     /// Longest a session may keep its server between transactions.
     pub max_pin_time: Option<Duration>,
+    /// How long its transactions may take.
+    pub timeouts: Timeouts,
     /// Settings that are the tenant's: the search_path, the role, and those the operator named.
     pub guarded: Vec<GucName>,
 }
@@ -277,6 +299,44 @@ pub struct Quotas {
     pub max_waiting_clients: usize,
     /// Longest wait for a server.
     pub query_wait_timeout: Duration,
+    /// Clients that may come in a second; one more is refused.
+    pub max_connection_rate: Option<u32>,
+    /// Whether what exceeds them is refused.
+    pub mode: QuotaMode,
+}
+
+/// `quota_mode`: what happens to what exceeds a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaMode {
+    /// It is refused.
+    Enforce,
+    /// It is counted and logged, and goes on. Limits on servers hold all the same.
+    Audit,
+}
+
+/// How long a tenant's transactions may take, by the pooler's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeouts {
+    /// `transaction_timeout`: as a whole; then the session ends.
+    pub transaction: Option<Duration>,
+    /// `idle_transaction_timeout`: between two statements; then the session ends.
+    pub idle_transaction: Option<Duration>,
+    /// `query_timeout`: a statement; then it is cancelled.
+    pub query: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Whether there is a limit.
+    #[must_use]
+    pub const fn any(&self) -> bool {
+        self.transaction.is_some() || self.idle_transaction.is_some() || self.query.is_some()
+    }
+
+    /// The shortest of them.
+    #[must_use]
+    pub fn shortest(&self) -> Option<Duration> {
+        [self.transaction, self.idle_transaction, self.query].into_iter().flatten().min()
+    }
 }
 
 /// An effective setting and where it comes from.
@@ -505,6 +565,28 @@ fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
             Duration::from_mins(2),
             |d| format!("{d:?}"),
         ),
+        max_connection_rate: layers
+            .pick("max_connection_rate", |l| l.max_connection_rate.as_ref(), u32::to_string)
+            .copied(),
+        mode: layers.quota(
+            "quota_mode",
+            |l| l.quota_mode.as_ref(),
+            QuotaMode::Enforce,
+            |mode| match mode {
+                QuotaMode::Enforce => "enforce".to_owned(),
+                QuotaMode::Audit => "audit".to_owned(),
+            },
+        ),
+    }
+}
+
+fn timeouts(layers: &mut Layers<'_>) -> Timeouts {
+    let show = |limit: &Duration| format!("{limit:?}");
+    let mut pick = |key, get: fn(&Rules) -> Option<&Duration>| layers.pick(key, get, show).copied();
+    Timeouts {
+        transaction: pick("transaction_timeout", |l| l.transaction_timeout.as_ref()),
+        idle_transaction: pick("idle_transaction_timeout", |l| l.idle_transaction_timeout.as_ref()),
+        query: pick("query_timeout", |l| l.query_timeout.as_ref()),
     }
 }
 
@@ -529,7 +611,7 @@ fn policy(layers: &mut Layers<'_>, fixed: &[GucName]) -> Policy {
         layers.pick("max_pin_time", |l| l.max_pin_time.as_ref(), |d| format!("{d:?}")).copied();
     let own = ["search_path", "role"].map(|name| GucName::new(name).expect("PostgreSQL has it"));
     let guarded = own.into_iter().chain(fixed.iter().cloned()).collect();
-    Policy { guard, on_session_state, max_pin_time, guarded }
+    Policy { guard, on_session_state, max_pin_time, timeouts: timeouts(layers), guarded }
 }
 
 fn availability(layers: &mut Layers<'_>) -> Availability {

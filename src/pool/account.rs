@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::order::Due;
-use crate::config::{Availability, Tenant};
+use crate::config::{Availability, QuotaMode, Tenant};
 use crate::tenant::TenantId;
 
 /// Length of a round for weight 1, in nanoseconds of server-busy time; about a millisecond.
@@ -34,6 +34,8 @@ pub(super) struct Limits {
     pub(super) patience: Duration,
     /// It gets no server for now: its clients wait.
     pub(super) paused: bool,
+    /// What exceeds limits on clients and waiters goes on.
+    pub(super) audited: bool,
 }
 
 impl Limits {
@@ -47,6 +49,7 @@ impl Limits {
             waiting: quotas.max_waiting_clients,
             patience: quotas.query_wait_timeout,
             paused: tenant.availability == Availability::Paused,
+            audited: quotas.mode == QuotaMode::Audit,
         }
     }
 }
@@ -109,6 +112,11 @@ impl<T> Account<T> {
             counted: now,
             contention: 0,
         }
+    }
+
+    /// Whether as many of its clients wait as may.
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= self.limits.waiting
     }
 
     /// Whether one of its clients waits for a server and not for the operator.

@@ -188,6 +188,16 @@ impl Linked {
         }
     }
 
+    /// Asks PostgreSQL to cancel what runs on it. It is lent to nobody before that has ended.
+    pub fn cancel(&mut self) {
+        let cancel = self.server().cancel_key.promise();
+        self.loan.seat.pools.tasks.spawn(async move {
+            if let Err(error) = cancel.send().await {
+                warn!(%error, "could not cancel");
+            }
+        });
+    }
+
     async fn scrub(mut self) {
         // No signal of the last client's may meet it.
         Arc::clone(&self.server().cancel_key).settle().await;

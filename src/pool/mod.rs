@@ -186,6 +186,9 @@ impl Pools {
         if let Some(tenant) = effects.quiet {
             info!(%tenant, "the tenant is paused and holds no server");
         }
+        for (tenant, quota) in effects.audited {
+            self.stats.audit_quota(tenant.as_str(), quota);
+        }
         if effects.rings {
             self.alarm.notify_one();
         }

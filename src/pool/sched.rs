@@ -21,6 +21,9 @@ use crate::tenant::TenantId;
 /// costs some milliseconds and a fork, and two busy pools would otherwise do little else.
 const STAY_MIN: Duration = Duration::from_millis(200);
 
+/// How often, at most, it is logged that a client waits for longer than its tenant's clients should.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
+
 /// A waiter, and what it waits for.
 pub(super) struct Ticket {
     pub(super) place: usize,
@@ -47,6 +50,8 @@ pub(super) struct Effects {
     pub(super) rings: bool,
     /// A paused tenant has ended its last transaction.
     pub(super) quiet: Option<TenantId>,
+    /// What exceeds quotas that are only audited: whose, and which.
+    pub(super) audited: Vec<(TenantId, &'static str)>,
 }
 
 /// Pools by database and login role.
@@ -181,6 +186,10 @@ impl Sched {
         effects: &mut Effects,
     ) -> Result<TicketId, QueueFull> {
         let deadline = ticket.deadline;
+        if self.turns.is_full(ticket.place) {
+            let tenant = self.turns.audited(ticket.place);
+            effects.audited.extend(tenant.map(|tenant| (tenant, "max_waiting_clients")));
+        }
         let id = self.turns.wait(ticket.place, ticket, now)?;
         self.clock = now;
         self.look_at(deadline, effects);
@@ -199,7 +208,7 @@ impl Sched {
     /// The clock has come so far: tells those whose patience has ended, lets logins be tried again.
     pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects) -> Option<Instant> {
         self.clock = now;
-        self.expire(now);
+        self.expire(now, effects);
         let mut next = self.turns.tickets().map(|ticket| ticket.deadline).min();
         for pool in 0..self.racks.len() {
             let failure = self.racks[pool].as_ref().and_then(|rack| rack.failure.as_ref());
@@ -215,7 +224,13 @@ impl Sched {
         self.alarm
     }
 
-    fn expire(&mut self, now: Instant) {
+    fn expire(&mut self, now: Instant, effects: &mut Effects) {
+        for (tenant, ticket) in self.turns.audited_tickets() {
+            if ticket.deadline <= now {
+                ticket.deadline = now + ticket.patience.max(PATIENCE_MIN);
+                effects.audited.push((tenant.clone(), "query_wait_timeout"));
+            }
+        }
         for ticket in self.turns.drain(now, |ticket| ticket.deadline <= now) {
             let pool = self.turns.pool_of(ticket.place);
             let failure = self.rack(pool).failure.as_ref();

@@ -57,6 +57,12 @@ impl Seat {
         Ok(Arc::new(Self { pools: Arc::clone(pools), place }))
     }
 
+    /// Whether its tenant has more clients than it may, which is only audited.
+    #[must_use]
+    pub fn is_beyond_limit(&self) -> bool {
+        self.pools.sched.lock().turns.is_beyond_limit(self.place)
+    }
+
     /// Whether it is in this cluster.
     #[must_use]
     pub fn is_at(&self, pools: &Arc<Pools>) -> bool {

@@ -199,12 +199,12 @@ impl<T> Turns<T> {
             self.places.insert(id.clone(), place);
             place
         });
-        let limit = limits.clients;
+        let (limit, audited) = (limits.clients, limits.audited);
         let account = self.accounts[place].get_or_insert_with(|| {
             self.pools[pool].members += 1;
             Account::new(id.clone(), limits, pool, now)
         });
-        if account.clients >= limit {
+        if account.clients >= limit && !audited {
             return Err(TooManyClients { limit });
         }
         account.clients += 1;
@@ -353,6 +353,32 @@ impl<T> Turns<T> {
         self.account(place).limits.paused
     }
 
+    /// Whether it has more clients than it may.
+    pub(super) fn is_beyond_limit(&mut self, place: usize) -> bool {
+        let account = self.account(place);
+        account.clients > account.limits.clients
+    }
+
+    /// The tenant, if what exceeds its limits is only audited.
+    pub(super) fn audited(&mut self, place: usize) -> Option<TenantId> {
+        let account = self.account(place);
+        account.limits.audited.then(|| account.id.clone())
+    }
+
+    /// Whether as many of its clients wait as may.
+    pub(super) fn is_full(&mut self, place: usize) -> bool {
+        self.account(place).is_full()
+    }
+
+    /// Tickets of tenants that are only audited, to be changed.
+    pub(super) fn audited_tickets(&mut self) -> impl Iterator<Item = (&TenantId, &mut T)> {
+        let audited = self.accounts.iter_mut().flatten().filter(|a| a.limits.audited);
+        audited.flat_map(|a| {
+            let id = &a.id;
+            a.queue.iter_mut().map(move |(_, ticket)| (id, ticket))
+        })
+    }
+
     /// Longest wait of the tenant's tickets.
     pub(super) fn patience(&mut self, place: usize) -> Duration {
         self.account(place).limits.patience
@@ -396,7 +422,7 @@ impl<T> Turns<T> {
         now: Instant,
     ) -> Result<TicketId, QueueFull> {
         let account = self.account(place);
-        if account.queue.len() >= account.limits.waiting {
+        if account.is_full() && !account.limits.audited {
             return Err(QueueFull { limit: account.limits.waiting });
         }
         self.last_ticket += 1;

@@ -17,7 +17,16 @@ fn id(name: &str) -> TenantId {
 
 const fn limits(clients: usize, servers: usize, waiting: usize) -> Limits {
     let patience = Duration::from_secs(1);
-    Limits { clients, servers, guaranteed: 0, weight: 1, waiting, patience, paused: false }
+    Limits {
+        clients,
+        servers,
+        guaranteed: 0,
+        weight: 1,
+        waiting,
+        patience,
+        paused: false,
+        audited: false,
+    }
 }
 
 /// What happens in the simulated cluster, and when.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tracing::info;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -45,6 +46,14 @@ impl ByReason {
     }
 }
 
+impl Stats {
+    /// Something exceeds a quota of a tenant that is only audited: counted and logged.
+    pub fn audit_quota(&self, tenant: &str, quota: &'static str) {
+        let count = self.quota_audited.add_one(quota);
+        info!(tenant, quota, count, "quota exceeded; this would have been refused");
+    }
+}
+
 /// What happened since the pooler started.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -72,6 +81,10 @@ pub struct Stats {
     pub absorbed: Counter,
     /// Statements that the guard, or `on_session_state`, has refused or counted.
     pub guarded: Counter,
+    /// What quotas have refused, by the quota.
+    pub quota_refusals: ByReason,
+    /// What they would have refused, had they not been audited only.
+    pub quota_audited: ByReason,
     /// Cancel requests passed on.
     pub cancels: Counter,
 }

@@ -1,0 +1,176 @@
+//! `transaction_timeout`, `idle_transaction_timeout`, `query_timeout`: by the pooler's own clock, because a
+//! client can set PostgreSQL's to 0.
+//!
+//! A session has a timer only while it holds a server and its tenant has such a limit. The timer is set once
+//! and looks, when it ends, how far the transaction of that moment is; so a transaction that is over in time
+//! costs a look at the clock and no timer of its own.
+
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use super::events::Next;
+use super::refusal::Refusal;
+use super::session::{Session, Stage};
+use crate::wire::backend::TransactionStatus;
+
+/// What a session's transaction is doing, and since when.
+pub(super) struct Watch {
+    state: State,
+    /// Since when it is in that state, or runs its present statement.
+    since: Instant,
+    /// Since when it holds its server for this transaction.
+    began: Instant,
+    /// Its present statement has been cancelled.
+    cancelled: bool,
+    /// The timer runs.
+    armed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No transaction.
+    Rest,
+    /// PostgreSQL owes an answer.
+    Busy,
+    /// The client is to say what comes next.
+    Idle,
+}
+
+/// What has taken too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// The transaction.
+    Transaction,
+    /// Its client, to go on.
+    IdleInTransaction,
+    /// A statement.
+    Query,
+}
+
+impl Watch {
+    /// A statement has ended; outside a block, its transaction too.
+    pub(super) fn ready(&mut self, status: TransactionStatus) {
+        (self.since, self.cancelled) = (Instant::now(), false);
+        if status == TransactionStatus::Idle {
+            self.began = self.since;
+        }
+    }
+}
+
+impl Overdue {
+    /// The setting that limits it.
+    #[must_use]
+    pub const fn setting(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction_timeout",
+            Self::IdleInTransaction => "idle_transaction_timeout",
+            Self::Query => "query_timeout",
+        }
+    }
+}
+
+impl Session {
+    /// It holds a server now.
+    pub(super) fn watch_link(&mut self) {
+        if !self.policy.timeouts.any() {
+            return;
+        }
+        let now = Instant::now();
+        let armed = self.watch.as_ref().is_some_and(|watch| watch.armed);
+        let watch = Watch { state: State::Busy, since: now, began: now, cancelled: false, armed };
+        match &mut self.watch {
+            Some(known) => **known = watch,
+            None => self.watch = Some(Box::new(watch)),
+        }
+    }
+
+    /// Whether the timer has to be set.
+    #[inline]
+    pub(super) fn has_to_be_armed(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.armed)
+    }
+
+    /// Whoever's turn it was, it may be the other's now.
+    pub(super) fn watch_turn(&mut self) {
+        let state = match (self.exchange.is_at_rest(), self.exchange.is_busy()) {
+            (true, _) => State::Rest,
+            (false, true) => State::Busy,
+            (false, false) => State::Idle,
+        };
+        let Some(watch) = &mut self.watch else { return };
+        if watch.state != state {
+            let now = Instant::now();
+            if watch.state == State::Rest {
+                watch.began = now;
+            }
+            (watch.state, watch.since, watch.cancelled) = (state, now, false);
+        }
+    }
+
+    /// What the timer is set to: when something will be overdue if nothing happens, and no later than what
+    /// begins in this moment may take.
+    pub(super) fn watch_ends(&mut self) -> Option<Instant> {
+        if !self.holds_server() {
+            // A client without a server keeps nothing.
+            self.watch = None;
+            return None;
+        }
+        self.watch.as_mut()?.armed = true;
+        let overdue = self.overdue_at().map(|(end, _)| end);
+        let shortest = self.policy.timeouts.shortest().map(|limit| Instant::now() + limit);
+        overdue.into_iter().chain(shortest).min()
+    }
+
+    fn holds_server(&self) -> bool {
+        matches!(self.stage, Stage::Linked { .. }) && self.link.linked.is_some()
+    }
+
+    fn overdue_at(&self) -> Option<(Instant, Overdue)> {
+        let watch = self.watch.as_ref().filter(|_| self.holds_server())?;
+        let limits = &self.policy.timeouts;
+        let at = |from: Instant, limit: Option<Duration>, what| Some((from + limit?, what));
+        let of_turn = match watch.state {
+            State::Rest => return None,
+            State::Busy if watch.cancelled => None,
+            State::Busy => at(watch.since, limits.query, Overdue::Query),
+            State::Idle => at(watch.since, limits.idle_transaction, Overdue::IdleInTransaction),
+        };
+        let of_all = at(watch.began, limits.transaction, Overdue::Transaction);
+        of_turn.into_iter().chain(of_all).min_by_key(|(end, _)| *end)
+    }
+
+    /// The timer has ended: something may be overdue.
+    pub(super) async fn look_at_clock(&mut self) -> Next {
+        let now = Instant::now();
+        let Some((_, what)) = self.overdue_at().filter(|(end, _)| *end <= now) else {
+            return Next::Go;
+        };
+        let limits = &self.policy.timeouts;
+        let limit = match what {
+            Overdue::Transaction => limits.transaction,
+            Overdue::IdleInTransaction => limits.idle_transaction,
+            Overdue::Query => limits.query,
+        };
+        let refusal = Refusal::Overdue { what, limit: limit.unwrap_or_default() };
+        if self.is_only_audited(what.setting()) {
+            self.watch = None;
+            return Next::Go;
+        }
+        if what != Overdue::Query {
+            let end = self.last_word(refusal);
+            let cancelled = self.part_from_server(&end);
+            return self.on_link_end(end, cancelled).await;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.cancelled = true;
+        }
+        self.shared.count_refusal(&refusal);
+        let tenant = self.tenant();
+        info!(tenant, user = &*self.user, limit = ?limit, "statement cancelled: query_timeout");
+        if let Some(linked) = &mut self.link.linked {
+            linked.cancel();
+        }
+        Next::Go
+    }
+}
