@@ -86,6 +86,12 @@ impl Database {
         format!("postgres://{0}:{PASSWORD}@127.0.0.1:{1}/{0}", self.name, self.port)
     }
 
+    /// A superuser's URL straight to another database of the same PostgreSQL.
+    #[must_use]
+    pub fn direct_as_admin(&self, database: &str) -> String {
+        format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    }
+
     /// The `[clusters.main]` and `[users.app]` of a configuration for this database.
     #[must_use]
     pub fn toml(&self, servers: usize) -> String {

@@ -39,6 +39,9 @@ impl Session {
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = tenant {
+            if refusal.is_outdated() {
+                return Next::Go;
+            }
             return self.refuse_unit(&refusal).await;
         }
         if let Some(path) = &mut self.by_path {

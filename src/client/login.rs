@@ -17,7 +17,7 @@ use super::{Access, Shared, refusal::Severity};
 use crate::auth::{AuthError, Authenticated, authenticate};
 use crate::config::{Availability, Guard, Policy, PoolMode, Tenant, TlsMode};
 use crate::net::{Buffer, Conversation, Phase};
-use crate::pool::Seat;
+use crate::pool::{CheckoutError, Seat, SeatError, TooManyClients};
 use crate::tenant::{Claim, Claimant, GucName, SessionState, Source, TenantId, Value, claim};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
@@ -45,7 +45,7 @@ pub async fn login(
         () = shared.shutdown.drained_for(DRAIN_GRACE) => Err(Refusal::ShuttingDown),
     };
     match admitted {
-        Ok(admitted) => Ok(begin(talk, &hello, admitted, access.number, shared).await),
+        Ok(admitted) => Ok(begin(talk, &hello, admitted, shared).await),
         Err(refusal) => {
             shared.count_refusal(&refusal);
             let mut out = BytesMut::new();
@@ -59,13 +59,10 @@ pub async fn login(
 
 struct Admitted {
     permit: OwnedSemaphorePermit,
-    seat: Arc<Seat>,
-    welcome: super::welcome::Welcome,
+    entered: Entered,
     mode: PoolMode,
-    policy: Arc<Policy>,
-    by_path: Option<Box<ByPath>>,
     user: String,
-    tenant: Arc<Tenant>,
+    version: u64,
 }
 
 async fn admit(
@@ -93,15 +90,50 @@ async fn admit(
     let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
     negotiate(talk, hello).await;
     let mut proof = prove(talk, &claim.user, &hello.user, access, shared).await?;
-    let tenant = tenant(&proof, &claim, access)?;
-    learn_keys(&mut proof, &tenant, access);
+    let first = tenant(&proof, &claim, access)?;
+    shared.take_turn_to_connect(&first)?;
+    learn_keys(&mut proof, &first, access);
+    let mut access = shared.access();
+    loop {
+        match enter(talk, hello, (&proof, &claim), &access, shared).await {
+            // It was looked at too early; a reload has changed it since.
+            Err(refusal) if refusal.is_outdated() => access = shared.access(),
+            Err(refusal) => return Err(refusal),
+            Ok(entered) => {
+                let user_mode =
+                    access.config.users.get(proof.user()).and_then(|user| user.pool_mode());
+                let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.general.pool_mode);
+                let (user, version) = (proof.user().to_owned(), access.number);
+                return Ok(Admitted { permit, entered, mode, user, version });
+            }
+        }
+    }
+}
+
+/// What a client gets that may be its tenant: a place there, a state, and what is told of it.
+struct Entered {
+    tenant: Arc<Tenant>,
+    seat: Arc<Seat>,
+    welcome: super::welcome::Welcome,
+    policy: Arc<Policy>,
+    by_path: Option<Box<ByPath>>,
+}
+
+async fn enter(
+    talk: &mut Conversation,
+    hello: &Hello,
+    (proof, claim): (&Authenticated, &Claim),
+    access: &Access,
+    shared: &Shared,
+) -> Result<Entered, Refusal> {
+    let tenancy = &access.config.tenancy;
+    let tenant = tenant(proof, claim, access)?;
     let by_search_path = tenancy.tenant_from.iter().any(|s| matches!(s, Source::SearchPath));
     let by_path = by_search_path && claim.tenant.is_none();
     let policy = access.policy(&tenant, by_path);
     let guarded = policy.guard == Guard::Reject;
     let own = own_state(hello, &tenant, &tenancy.tenant_from, guarded)?;
     let state = tenant.baseline.overlay(&own);
-    shared.take_turn_to_connect(&tenant)?;
     let seat = take_seat(&tenant, access, shared)?;
     // It may have to wait for a server: nobody should, for a client that is gone.
     let welcome = tokio::select! {
@@ -111,15 +143,12 @@ async fn admit(
             return Err(Refusal::Protocol { problem });
         }
     };
-    let user_mode = access.config.users.get(proof.user()).and_then(|user| user.pool_mode());
-    let mode = hello.pool_mode.or(user_mode).unwrap_or(shared.general.pool_mode);
     let by_path = by_path.then(|| {
         // The first statement looks at the path: it may come from the start-up packet.
         let seen = shared.targets.get(&tenant.id, SessionState::default());
         Box::new(ByPath { startup: own, seen })
     });
-    let user = proof.user().to_owned();
-    Ok(Admitted { permit, seat, welcome, mode, policy, by_path, user, tenant })
+    Ok(Entered { tenant, seat, welcome, policy, by_path })
 }
 
 /// A client's place among those of its tenant, where the tenant lives.
@@ -129,13 +158,16 @@ pub(super) fn take_seat(
     shared: &Shared,
 ) -> Result<Arc<Seat>, Refusal> {
     let (pools, endpoint) = access.home(tenant);
-    let seat = Seat::take(pools, &endpoint, tenant);
+    let seat = Seat::take(pools, &endpoint, tenant, access.number);
     if seat.as_ref().is_ok_and(|seat| seat.is_beyond_limit()) {
         shared.is_audited(tenant, "max_client_connections");
     }
-    seat.map_err(|too_many| Refusal::TooManyTenantClients {
-        tenant: tenant.id.to_string(),
-        limit: too_many.limit,
+    let tenant = tenant.id.to_string();
+    seat.map_err(|error| match error {
+        SeatError::TooManyClients(TooManyClients { limit }) => {
+            Refusal::TooManyTenantClients { tenant, limit }
+        }
+        SeatError::Outdated => Refusal::Checkout { tenant, error: CheckoutError::Moved },
     })
 }
 
@@ -303,13 +335,14 @@ async fn begin(
     mut talk: Conversation,
     hello: &Hello,
     admitted: Admitted,
-    version: u64,
     shared: &Arc<Shared>,
 ) -> Box<Session> {
+    let Admitted { permit, entered, mode, user, version } = admitted;
+    let Entered { tenant, seat, welcome, policy, by_path } = entered;
     let registration = shared.cancels.register(hello.version);
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
-    for (name, value) in admitted.welcome.parameters.iter() {
+    for (name, value) in welcome.parameters.iter() {
         build::parameter_status(name, value, &mut out);
     }
     build::backend_key_data(registration.pid, &registration.slot.key, &mut out);
@@ -320,17 +353,17 @@ async fn begin(
     Session::new(Parts {
         client: stream,
         inbound: Buffer::holding(&unread),
-        seat: admitted.seat,
-        target: admitted.welcome.target,
-        told: admitted.welcome.parameters,
-        mode: admitted.mode,
-        policy: admitted.policy,
-        of: admitted.tenant,
+        seat,
+        target: welcome.target,
+        told: welcome.parameters,
+        mode,
+        policy,
+        of: tenant,
         version,
-        by_path: admitted.by_path,
+        by_path,
         registration,
-        permit: admitted.permit,
-        user: admitted.user.into(),
+        permit,
+        user: user.into(),
         shared: Arc::clone(shared),
     })
 }

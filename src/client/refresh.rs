@@ -19,24 +19,29 @@ use crate::tenant::SessionState;
 impl Session {
     /// Goes by what holds now.
     pub(super) async fn refresh(&mut self) -> Next {
-        let access = self.shared.access();
-        let tenant = match may_enter(&self.user, &self.of.id, &access) {
-            Ok(tenant) => tenant,
-            Err(refusal) => return Next::Farewell(refusal),
-        };
-        self.looked = access.number;
-        if self.stage == Stage::Idle {
-            return Next::Go;
+        loop {
+            let access = self.shared.access();
+            let tenant = match may_enter(&self.user, &self.of.id, &access) {
+                Ok(tenant) => tenant,
+                Err(refusal) => return Next::Farewell(refusal),
+            };
+            self.looked = access.number;
+            if self.stage == Stage::Idle {
+                return Next::Go;
+            }
+            // A paused tenant's clients wait where they are; where they go is looked at when they are let go.
+            let paused = tenant.availability == Availability::Paused;
+            let renewed = if paused { Ok(()) } else { self.renew(&tenant, &access).await };
+            match renewed {
+                Ok(()) => {
+                    self.version = access.number;
+                    return Next::Go;
+                }
+                Err(refusal) if refusal.is_outdated() => {}
+                // Nothing is half done: it is tried again before the next transaction.
+                Err(refusal) => return self.refuse_unit(&refusal).await,
+            }
         }
-        // A paused tenant's clients wait where they are; where they go is looked at when they are let go.
-        if tenant.availability != Availability::Paused
-            && let Err(refusal) = self.renew(&tenant, &access).await
-        {
-            // Nothing is half done: it is tried again before the next transaction.
-            return self.refuse_unit(&refusal).await;
-        }
-        self.version = access.number;
-        Next::Go
     }
 
     /// Takes over the tenant's state, home and policy.

@@ -235,6 +235,12 @@ impl Refusal {
         }
     }
 
+    /// What was known of the tenant holds no more: with what holds now it may be no refusal.
+    #[must_use]
+    pub const fn is_outdated(&self) -> bool {
+        matches!(self, Self::Checkout { error: CheckoutError::Moved, .. })
+    }
+
     /// The quota it is refused for, if it is one.
     #[must_use]
     pub const fn quota(&self) -> Option<&'static str> {

@@ -1,5 +1,6 @@
 //! From the text of a file to a checked [`Config`].
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
     AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls,
-    Tenancy, TlsMode, Unknown, tls, users,
+    Sources, Tenancy, TlsMode, Unknown, include, tls, users,
 };
 use crate::tenant::{GucName, NamePattern, Source, WildcardPattern};
 
@@ -30,7 +31,9 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::File { path: path.display().to_string(), source })?;
         let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Self::parse(&text, directory)
+        let mut config = Self::parse(&text, directory)?;
+        config.sources.files.insert(path.to_owned());
+        Ok(config)
     }
 
     /// Checks a text; relative paths in it start at `directory`.
@@ -39,8 +42,12 @@ impl Config {
     /// [`ConfigError`] with every fault in it.
     pub fn parse(text: &str, directory: PathBuf) -> Result<Self, ConfigError> {
         let table: Table = text.parse()?;
-        let context = Context { faults: Faults::default(), directory };
-        let config = read(&Section::root(&table, &context), &table);
+        let (files, patterns) = (RefCell::default(), RefCell::default());
+        let context = Context { faults: Faults::default(), directory, files, patterns };
+        let table = include::merge(table, &context);
+        let mut config = read(&Section::root(&table, &context), &table);
+        let (files, patterns) = (context.files.take(), context.patterns.take());
+        config.sources = Sources { files, patterns };
         context.faults.into_result(config)
     }
 }
@@ -80,11 +87,14 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         }
     }
     let tenancy = tenancy(tenancy_section, rules, &clusters);
-    let known = ["general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters"];
+    let known =
+        ["include", "general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters"];
     for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
         root.fault(key, format!("unknown section; known are {}", known.join(", ")));
     }
-    let config = Config { general, client_tls, clusters, users, tenancy, tenants, classes };
+    let sources = Sources::default();
+    let config =
+        Config { general, client_tls, clusters, users, tenancy, tenants, classes, sources };
     check_guarantees(&config, root);
     config
 }
@@ -125,6 +135,7 @@ fn general(section: Section<'_>) -> General {
                 _ => None,
             })
             .unwrap_or(Scrub::Tenant),
+        watch: section.get("watch", "true or false", Value::as_bool).unwrap_or(false),
         shutdown_timeout: section.duration("shutdown_timeout").unwrap_or(Duration::from_secs(30)),
     };
     section.finish();

@@ -8,6 +8,7 @@
 
 mod diff;
 mod fault;
+mod include;
 mod load;
 mod read;
 mod rules;
@@ -18,6 +19,7 @@ mod tls;
 mod units;
 mod userlist;
 mod users;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ pub use rules::{
 pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, TlsMode};
 pub use users::{AuthMethod, AuthQuery, User, Users};
+pub use watch::{Look, Sources};
 
 use crate::tenant::{GucName, NamePattern, Source};
 use rules::Rules;
@@ -53,6 +56,8 @@ pub struct Config {
     tenants: Vec<Rules>,
     /// `[classes.<name>]`.
     classes: BTreeMap<String, Rules>,
+    /// The files it was read from.
+    pub sources: Sources,
 }
 
 /// `[general]`.
@@ -72,6 +77,8 @@ pub struct General {
     pub workers: usize,
     /// At which handover a server is scrubbed.
     pub scrub: Scrub,
+    /// Whether it is read again when a file it was read from changes.
+    pub watch: bool,
     /// How long SIGTERM lets transactions finish.
     pub shutdown_timeout: Duration,
 }

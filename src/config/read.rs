@@ -1,6 +1,7 @@
 //! One table of the TOML: typed access that remembers which keys were asked for.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ pub(super) struct Context {
     pub(super) faults: Faults,
     /// Directory of the configuration file: relative paths start here.
     pub(super) directory: PathBuf,
+    /// Files that were read, or will be.
+    pub(super) files: RefCell<BTreeSet<PathBuf>>,
+    /// Patterns by which there may be more.
+    pub(super) patterns: RefCell<Vec<PathBuf>>,
 }
 
 impl<'a> Section<'a> {
@@ -124,7 +129,9 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
-        self.string(key).map(|path| self.context.directory.join(path))
+        let path = self.context.directory.join(self.string(key)?);
+        self.context.files.borrow_mut().insert(path.clone());
+        Some(path)
     }
 
     /// `password` or `password_file`; never both.

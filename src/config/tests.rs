@@ -48,6 +48,30 @@ fn certificates_can_be_the_proof_only_where_they_are_checked() {
 }
 
 #[test]
+fn included_files_add_up_and_nothing_is_given_twice() {
+    let directory = std::env::temp_dir().join(format!("tenantry-include-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    write("a.toml", "[tenants.acme]\nclass = \"gold\"\n[classes.gold]\nweight = 7\n");
+    write("b.toml", "[tenants.umbra]\n");
+    let load = || {
+        let text =
+            format!("include = [\"*.toml\"]\n{BASE}[tenants.acme]\nmax_waiting_clients = 3\n");
+        Config::parse(&text, directory.clone())
+    };
+    let config = load().unwrap();
+    let acme = config.tenant(&id(&config, "acme")).unwrap();
+    assert_eq!((acme.quotas.weight, acme.quotas.max_waiting_clients), (7, 3));
+    assert!(config.tenant(&id(&config, "umbra")).is_some());
+    write("b.toml", "[tenants.acme]\nclass = \"gold\"\n");
+    let told = load().unwrap_err().to_string();
+    assert!(told.contains("tenants.acme.class: given already; once more in "), "{told}");
+    write("b.toml", "include = [\"a.toml\"]");
+    assert!(load().unwrap_err().to_string().contains("an included file includes no others"));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn what_is_guaranteed_leaves_something_to_the_others() {
     let tenants = |each: usize| {
         format!(
@@ -112,7 +136,7 @@ settings = { "a b" = "1" }
         "tenants.acme.class: no class \"gold\"",
         "tenants.\"a*b*\": a pattern has at most one \"*\"",
         "tenants.acme.settings: invalid configuration parameter name \"a b\"",
-        "tenant: unknown section; known are general, tls, auth, users, classes, tenants, tenancy, clusters",
+        "tenant: unknown section; known are include, general, tls, auth, users, classes, tenants, tenancy, clusters",
     ] {
         assert!(got.iter().any(|g| g == want), "missing {want}\nin {got:#?}");
     }

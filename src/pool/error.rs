@@ -2,7 +2,19 @@
 
 use std::time::Duration;
 
+use super::turns::TooManyClients;
 use crate::server::LoginError;
+
+/// Why a client gets no place among those of its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SeatError {
+    /// The tenant is at `max_client_connections`.
+    #[error(transparent)]
+    TooManyClients(#[from] TooManyClients),
+    /// What is known of the tenant holds no more: look again.
+    #[error("the configuration has changed meanwhile")]
+    Outdated,
+}
 
 /// Why a checkout gave no server. The session stays: nothing of the statement has run.
 #[derive(Debug, Clone, thiserror::Error)]

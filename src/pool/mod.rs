@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub use cancel::{CancelRegistry, CancelSlot, Registration};
-pub use error::CheckoutError;
+pub use error::{CheckoutError, SeatError};
 pub use loan::{Checkout, Linked, Taint};
 pub use seat::{Acquired, Seat, Waiting};
 pub use turns::TooManyClients;
@@ -77,6 +77,11 @@ impl Pools {
     /// A tenant lives here no more, or not at all: its clients that wait are to look where.
     pub fn dismiss(&self, tenant: &TenantId) {
         self.sched.lock().dismiss(tenant);
+    }
+
+    /// A newer version of what holds counts from now on: nobody comes by an older one.
+    pub fn outdate(&self, version: u64) {
+        self.sched.lock().version = version;
     }
 
     /// What holds for the cluster from now on. If it is to be reached in another way, no server that is

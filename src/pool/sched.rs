@@ -67,6 +67,8 @@ pub(super) struct Sched {
     racks: Vec<Option<Rack>>,
     names: Names,
     pub(super) cluster: Arc<Cluster>,
+    /// The number of what holds here.
+    pub(super) version: u64,
     stopping: bool,
 }
 
@@ -80,6 +82,7 @@ impl Sched {
             racks: Vec::new(),
             names: HashMap::new(),
             cluster,
+            version: 0,
             stopping: false,
         }
     }
@@ -267,16 +270,19 @@ impl Sched {
             return Some(effects);
         }
         server.idle_since = now;
-        let may_make_room = now.duration_since(server.opened) >= STAY_MIN;
+        let may_make_room_at = server.opened + STAY_MIN;
         self.rack(pool).put(server);
         self.turns.rests(pool);
         if self.turns.nobody_waits() && quiet.is_none() {
             return None;
         }
-        if may_make_room {
-            self.turns.set_no_room(false);
-        }
         let mut effects = Effects { quiet, ..Effects::default() };
+        if may_make_room_at <= now {
+            self.turns.set_no_room(false);
+        } else {
+            // Somebody may want its place by then.
+            self.look_at(may_make_room_at, &mut effects);
+        }
         self.dispatch(now, &mut effects);
         Some(effects)
     }

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 
 use super::Pools;
 use super::account::{Limits, TicketId};
-use super::error::CheckoutError;
+use super::error::{CheckoutError, SeatError};
 use super::loan::{Checkout, Loan};
 use super::sched::{Effects, Lent, Ticket};
-use super::turns::{QueueFull, TooManyClients};
+use super::turns::QueueFull;
 use crate::config::Tenant;
 use crate::server::{Endpoint, Target};
 
@@ -42,15 +42,19 @@ impl Seat {
     /// Takes a seat.
     ///
     /// # Errors
-    /// [`TooManyClients`] at `max_client_connections`.
+    /// [`SeatError`]: at `max_client_connections`, or when something newer than `version` holds here.
     pub fn take(
         pools: &Arc<Pools>,
         endpoint: &Endpoint,
         tenant: &Tenant,
-    ) -> Result<Arc<Self>, TooManyClients> {
+        version: u64,
+    ) -> Result<Arc<Self>, SeatError> {
         let limits = Limits::of(tenant);
         let place = {
             let mut sched = pools.sched.lock();
+            if version < sched.version {
+                return Err(SeatError::Outdated);
+            }
             let pool = sched.pool(endpoint);
             sched.turns.enter(&tenant.id, limits, pool, Instant::now())?
         };

@@ -8,6 +8,7 @@
 mod accept;
 mod reload;
 mod signals;
+mod watch;
 mod workers;
 
 use std::io;

@@ -60,6 +60,9 @@ fn apply(access: Access, shared: &Shared) {
     shared.keychain.retain(|user| secret(&old, user) == secret(&new, user));
     shared.renew(Arc::clone(&new));
     shared.welcomes.forget_all();
+    for (_, pools) in old.clusters.values().chain(new.clusters.values()) {
+        pools.outdate(new.number);
+    }
     for (name, (_, pools)) in &new.clusters {
         if let Some(cluster) = new.config.clusters.get(name) {
             pools.renew(Arc::clone(cluster));

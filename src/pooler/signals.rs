@@ -1,4 +1,4 @@
-//! SIGHUP reloads; SIGTERM drains; a second one, or SIGINT, stops now.
+//! SIGHUP reloads, and a changed file, if that is watched for; SIGTERM drains; a second one, or SIGINT, stops now.
 
 use std::fmt::Display;
 use std::io;
@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use super::Pooler;
+use super::watch::Watch;
 use crate::config::Config;
 
 /// Signals that are waited for, and no longer end the process by themselves.
@@ -38,8 +39,16 @@ impl Signals {
     ) {
         let Self { mut hangup, mut terminate, mut interrupt } = self;
         let reloads = async {
-            while hangup.recv().await.is_some() {
-                info!("SIGHUP: reading the configuration again");
+            let mut watch = Watch::new(&pooler.shared);
+            loop {
+                tokio::select! {
+                    _ = hangup.recv() => info!("SIGHUP: reading the configuration again"),
+                    () = watch.changed(&pooler.shared), if pooler.shared.general.watch => {
+                        info!("a file has changed: reading the configuration again");
+                    }
+                }
+                // Before it is read: what changes meanwhile is another change.
+                watch = Watch::new(&pooler.shared);
                 pooler.reload(load.clone()).await;
             }
         };

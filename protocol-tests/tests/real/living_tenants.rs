@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use protocol_tests::database::connect;
 use protocol_tests::wire::query;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use protocol_tests::{Cluster, Database, Pooler, Wire, on_both, soon};
@@ -115,6 +116,39 @@ on_both! {
         );
         pooler.reload(1, |text| format!("{text}\n{second}")).await;
         moves_from(1, db, &target, &pooler, "cluster = \"second\"\n").await;
+    }
+
+    async fn a_changed_file_or_a_swapped_configmap_is_read_by_itself(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = Pooler::start_with("watch = true", &format!("{}{BY_USER}[tenants.acme]\n", db.toml(2))).await;
+        let mut acme = raw(&pooler, "acme").await;
+        // As a ConfigMap is mounted: a link to a link to a directory, and that link is swapped.
+        let mount = pooler.directory.path().join("tenants.d");
+        for (version, text) in [("..v1", ""), ("..v2", "[tenants.umbra]\n"), ("..v3", "[tenants.umbra]\nshema = 1\n"), ("..v4", "[tenants.umbra]\nstate = \"suspended\"\n")] {
+            std::fs::create_dir_all(mount.join(version)).unwrap();
+            std::fs::write(mount.join(version).join("more.toml"), text).unwrap();
+        }
+        let swap = |version: &str| {
+            std::os::unix::fs::symlink(version, mount.join("..new")).unwrap();
+            std::fs::rename(mount.join("..new"), mount.join("..data")).unwrap();
+        };
+        swap("..v1");
+        std::os::unix::fs::symlink("..data/more.toml", mount.join("more.toml")).unwrap();
+        pooler.rewrite(|text| format!("include = [\"tenants.d/*.toml\"]\n{text}"));
+        pooler.until_message(1, "configuration reloaded").await;
+        assert_eq!(connect(&pooler.url("app.umbra", "")).await.unwrap_err().as_db_error().unwrap().code().code(), "3D000");
+        swap("..v2");
+        let changed = |log: &Value| log["changed"] == "tenants.umbra";
+        pooler.until_log(1, changed).await;
+        let mut umbra = raw(&pooler, "umbra").await;
+        swap("..v3");
+        let refused = pooler.until_message(1, "configuration not reloaded: the old one stays").await;
+        assert!(refused["error"].as_str().unwrap().contains("tenants.umbra.shema: unknown key; did you mean \"schema\"?"));
+        assert_eq!(umbra.run("select name from who").await.unwrap(), ["umbra"]);
+        swap("..v4");
+        pooler.until_log(2, changed).await;
+        assert_eq!(last_word(&mut umbra).await.0, "57P03");
+        assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"]);
     }
 
     async fn who_waits_for_a_paused_tenant_is_told_when_it_takes_too_long(db: &Database) {

@@ -21,6 +21,7 @@ mod extended_query;
 mod guard;
 mod hostile;
 mod living_tenants;
+mod many_databases;
 mod own_clock;
 mod pass_through;
 mod pipeline;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use protocol_tests::Wire;
 use protocol_tests::wire::{Message, V3_0, query, startup};
@@ -61,6 +62,7 @@ impl Client {
         while !self.is_over() {
             Run::count(&self.run.reconnects);
             if !self.connect().await {
+                tokio::time::sleep(Duration::from_millis(20)).await; // a pace: its tenant may be suspended
                 continue;
             }
             for _ in 0..self.rng.random_range(1..60) {
@@ -125,6 +127,10 @@ impl Client {
                 'Z' => return Some(ran),
                 'E' => {
                     self.fails(&message);
+                    // It was a quota: the rest of what it was to be a part of makes no sense now.
+                    if message.field('C') == "53300" {
+                        return None;
+                    }
                     ran = false;
                 }
                 'A' => self.hears(&message),
@@ -141,11 +147,13 @@ impl Client {
     }
 
     /// What the steps ask for: division by zero, aborted block, cancel, killed server (two in a row end
-    /// in 58000), COPY that fails, a guard; a missing table would be a wrong state.
+    /// in 58000), COPY that fails, a guard, what the operator does; a missing table would be a wrong state.
     fn fails(&self, error: &Message) {
         let code = error.field('C');
-        let known =
-            ["22012", "25P02", "57014", "57P01", "08006", "22P04", "57P02", "40P01", "58000"];
+        let known = [
+            "22012", "25P02", "57014", "57P01", "08006", "22P04", "57P02", "40P01", "58000",
+            "57P03", "25P03", "25P04", "53300",
+        ];
         if code == "42501" && self.kind == Kind::Guarded && error.field('H').contains("guard") {
             return Run::count(&self.run.refused);
         }

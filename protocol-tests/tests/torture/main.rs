@@ -14,6 +14,7 @@
 
 mod client;
 mod steps;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use client::{Client, Kind};
+use trouble::Trouble;
 
 const CLIENTS: u64 = 64;
 const TENANTS: u64 = 12;
@@ -33,7 +35,7 @@ const WANDERERS: u64 = 8;
 /// Whose a client is that names nobody.
 const DEFAULT_TENANT: &str = "t11";
 /// Tenants whose clients may not set what is the tenant's: `t0` to here, without it.
-const GUARDED: u64 = 3;
+const GUARDED: u8 = 3;
 
 struct Run {
     port: u16,
@@ -74,15 +76,8 @@ async fn torture(major: u32, workers: u32) {
     let db = Database::create(major).await;
     let tenants: Vec<String> = (0..TENANTS).map(|n| format!("t{n}")).collect();
     db.schemas(&tenants.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let guarded: Vec<_> =
-        (0..GUARDED).map(|n| format!("[tenants.t{n}]\nguard = \"reject\"\n")).collect();
-    let toml = format!(
-        "{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\", \"search_path\"]\n\
-         default_tenant = \"{DEFAULT_TENANT}\"\nunknown = \"template\"\nschema = \"{{tenant}}\"\n[tenants.\"*\"]\n{}",
-        db.toml(SERVERS.into()),
-        guarded.concat()
-    );
-    let pooler = Pooler::start_with(&format!("workers = {workers}"), &toml).await;
+    let trouble = Trouble::new(&db, &tenants, seed).await;
+    let pooler = Pooler::start_with(&format!("workers = {workers}"), &trouble.quiet()).await;
     let run = Arc::new(Run {
         port: pooler.port,
         stop: AtomicBool::new(false),
@@ -98,13 +93,13 @@ async fn torture(major: u32, workers: u32) {
         let rng = StdRng::seed_from_u64(seed ^ (number << 32) ^ u64::from(major));
         let kind = match number {
             _ if number % WANDERERS == 0 => Kind::Wanderer,
-            _ if number % TENANTS < GUARDED => Kind::Guarded,
+            _ if number % TENANTS < u64::from(GUARDED) => Kind::Guarded,
             _ => Kind::Free,
         };
         let client = Client::new(Arc::clone(&run), number, kind, rng);
         clients.spawn(client.live());
     }
-    trouble(&db, &pooler, seed, Duration::from_secs(seconds)).await;
+    let reloads = trouble.make(&pooler, Duration::from_secs(seconds)).await;
     run.stop.store(true, Ordering::Relaxed);
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
@@ -113,30 +108,13 @@ async fn torture(major: u32, workers: u32) {
         [&run.rows, &run.errors, &run.reconnects, &run.moves, &run.refused, &run.heard]
             .map(|counter| counter.load(Ordering::Relaxed));
     println!(
-        "{rows} rows, {errors} errors, {reconnects} reconnects, {moves} moves, {refused} refused, {heard} heard"
+        "{rows} rows, {errors} errors, {reconnects} reconnects, {moves} moves, {refused} refused, {heard} heard, {reloads} reloads"
     );
     assert!(rows > 1000 && errors > 50, "the torture did its work");
     assert!(moves > 50 && refused > 20 && heard > 20, "all of it");
+    assert!(reloads > 5, "tenants came and went");
     db.until("state in ('idle in transaction', 'idle in transaction (aborted)')", 0).await;
     db.until("state = 'active'", 0).await;
-    assert!(db.backends().await <= i64::from(SERVERS));
-}
-
-/// Kills a random server connection now and then, and has the configuration read again, until the time
-/// is over.
-async fn trouble(db: &Database, pooler: &Pooler, seed: u64, time: Duration) {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let end = tokio::time::Instant::now() + time;
-    while tokio::time::Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(50..400))).await; // a pace, not a condition
-        let sql = format!(
-            "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}' order by md5(pid::text || '{}') limit 1",
-            db.name,
-            rng.random::<u32>()
-        );
-        db.admin.batch_execute(&sql).await.unwrap();
-        if rng.random_bool(0.2) {
-            pooler.signal("HUP");
-        }
-    }
+    // Two clusters, as the pooler sees it.
+    assert!(db.backends().await <= 2 * i64::from(SERVERS));
 }

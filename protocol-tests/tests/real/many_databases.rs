@@ -1,0 +1,86 @@
+//! Databases of tenants' own under one budget: they make room for each other, and take turns.
+
+use protocol_tests::database::connect;
+use protocol_tests::wire::query;
+use protocol_tests::{Cluster, Database, Pooler, on_both};
+use tokio::task::JoinSet;
+
+use crate::raw;
+
+/// A pooler for tenants `d0`, `d1`, ... that each have a database.
+async fn pooler(db: &Database, databases: usize, servers: usize, extra: &str) -> Pooler {
+    let mut tenants = String::new();
+    for number in 0..databases {
+        let name = format!("{}_{number}", db.name);
+        db.admin.batch_execute(&format!("create database {name} owner {}", db.name)).await.unwrap();
+        let admin = connect(&db.direct_as_admin(&name)).await.unwrap();
+        let sql = format!(
+            "create table public.who (name text); insert into public.who values ('d{number}'); grant all on public.who to {}",
+            db.name
+        );
+        admin.batch_execute(&sql).await.unwrap();
+        let section = format!("[tenants.d{number}]\ndatabase = \"{name}\"\n");
+        tenants.push_str(&section);
+    }
+    Pooler::start(&format!(
+        "{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\n{tenants}{extra}",
+        db.toml(servers)
+    ))
+    .await
+}
+
+on_both! {
+    async fn a_young_server_that_comes_back_makes_room_in_time(db: &Database) {
+        let pooler = pooler(db, 2, 1, "").await;
+        let (mut one, mut two) = (raw(&pooler, "d0").await, raw(&pooler, "d1").await);
+        for _ in 0..3 {
+            // A new server, lent, wanted elsewhere, and given back before it has stayed long enough.
+            one.run("begin").await.unwrap();
+            two.send(&query("select name from who")).await;
+            one.run("commit").await.unwrap();
+            let (messages, _) = two.until_ready().await;
+            assert!(messages.iter().any(|message| message.tag == 'D' && message.text() == "d1"));
+            two.run("begin").await.unwrap();
+            one.send(&query("select name from who")).await;
+            two.run("commit").await.unwrap();
+            let (messages, _) = one.until_ready().await;
+            assert!(messages.iter().any(|message| message.tag == 'D' && message.text() == "d0"));
+        }
+    }
+
+    async fn all_are_served_over_few_servers_and_the_budget_holds(shared: &Database) {
+        let cluster = Cluster::start(shared.major, "");
+        let db = Database::create_on(shared.major, cluster.port).await;
+        let pooler = pooler(&db, 9, 3, "").await;
+        let mut clients = JoinSet::new();
+        for number in 0..36 {
+            let tenant = format!("d{}", number % 9);
+            let mut wire = raw(&pooler, &tenant).await;
+            clients.spawn(async move {
+                for _ in 0..10 {
+                    assert_eq!(wire.run("select name from who").await.unwrap(), [tenant.as_str()]);
+                }
+            });
+        }
+        while let Some(done) = clients.join_next().await {
+            done.unwrap();
+            let sql = "select count(*) from pg_stat_activity where usename = $1";
+            let servers: i64 = db.admin.query_one(sql, &[&db.name]).await.unwrap().get(0);
+            // One that was told to go may still be on its way.
+            assert!(servers <= 6, "{servers}");
+        }
+    }
+
+    async fn a_database_that_is_not_there_troubles_its_own_tenant_only(db: &Database) {
+        let extra = "[tenants.gone]\ndatabase = \"no_such_database\"\n[tenants.locked]\nuser = \"nobody\"\npassword = \"wrong\"\n";
+        let pooler = pooler(db, 1, 2, extra).await;
+        let mut works = raw(&pooler, "d0").await;
+        for _ in 0..3 {
+            for (tenant, sqlstate) in [("gone", "3D000"), ("locked", "28P01")] {
+                let refused = connect(&pooler.url(&format!("app.{tenant}"), "")).await.unwrap_err();
+                assert_eq!(refused.as_db_error().unwrap().code().code(), sqlstate, "PostgreSQL's own words");
+            }
+            assert_eq!(works.run("select name from who").await.unwrap(), ["d0"]);
+        }
+    }
+}
