@@ -264,6 +264,7 @@ fn clusters(
             max_tenants_per_server: cluster.count("max_tenants_per_server", 1).unwrap_or(200),
             server_idle_timeout: cluster.duration("server_idle_timeout").unwrap_or(seconds(600)),
             server_lifetime: cluster.duration("server_lifetime").unwrap_or(seconds(3600)),
+            server_check_delay: cluster.duration("server_check_delay").unwrap_or(seconds(30)),
             server_connect_timeout: cluster
                 .duration("server_connect_timeout")
                 .unwrap_or(seconds(15)),

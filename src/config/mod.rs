@@ -156,6 +156,8 @@ pub struct Cluster {
     pub server_idle_timeout: Duration,
     /// Close a server that is this old, once it is idle.
     pub server_lifetime: Duration,
+    /// Ask a server that has rested so long whether it is still there.
+    pub server_check_delay: Duration,
     /// Give up dialling and logging in after this.
     pub server_connect_timeout: Duration,
     /// Custom settings that tenants have: a new server starts with them empty, so that a session

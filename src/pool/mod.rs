@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -41,7 +41,10 @@ use crate::net::Tasks;
 use crate::server::{Endpoint, LoginError, Server, login};
 use crate::stats::Stats;
 use crate::tenant::TenantId;
-use sched::{Effects, Sched};
+use sched::{Effects, Lent, Sched};
+
+/// Longest a server that rests may take to say that it is there.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often idle servers are looked after, and the pools' clock moves on. PgBouncer's period.
 const JANITOR_PERIOD: Duration = Duration::from_millis(333);
@@ -158,6 +161,7 @@ impl Pools {
             };
             sched.clock = now;
             sched.close_idle(stale, now, &mut effects);
+            sched.take_silent(now, &mut effects);
             sched.forget_pools(now);
         }
         self.carry_out(effects);
@@ -186,6 +190,27 @@ impl Pools {
                     server.generation = generation;
                 }
                 pools.dialled(pool, &endpoint, result);
+            });
+        }
+        for Lent { mut server, pool } in effects.checks {
+            let pools = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let stop = pools.stop.clone();
+                let check = timeout(CHECK_TIME_MAX, server.ask(None, ""));
+                let problem = match stop.run_until_cancelled(check).await {
+                    Some(Ok(Ok(_))) | None => None,
+                    Some(Ok(Err(error))) => Some(error.to_string()),
+                    Some(Err(_)) => Some(format!("it did not answer within {CHECK_TIME_MAX:?}")),
+                };
+                if let Some(problem) = &problem {
+                    let pid = server.cancel_key.pid();
+                    info!(pid, problem, "server closed: it rested and is not there any more");
+                }
+                server.unnamed_left = None;
+                let mut effects = Effects::default();
+                let server = problem.is_none().then_some(server);
+                pools.sched.lock().checked(pool, server, &mut effects);
+                pools.carry_out(effects);
             });
         }
         if let Some(tenant) = effects.quiet {

@@ -24,6 +24,9 @@ const STAY_MIN: Duration = Duration::from_millis(200);
 /// How often, at most, it is logged that a client waits for longer than its tenant's clients should.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
+/// Servers that are asked at once whether they are still there.
+const CHECKS_MAX: usize = 8;
+
 /// A waiter, and what it waits for.
 pub(super) struct Ticket {
     pub(super) place: usize,
@@ -50,6 +53,8 @@ pub(super) struct Effects {
     pub(super) rings: bool,
     /// A paused tenant has ended its last transaction.
     pub(super) quiet: Option<TenantId>,
+    /// Servers that are to be asked whether they are still there, and their pools.
+    pub(super) checks: Vec<Lent>,
     /// What exceeds quotas that are only audited: whose, and which.
     pub(super) audited: Vec<(TenantId, &'static str)>,
 }
@@ -269,7 +274,7 @@ impl Sched {
             self.dispatch(now, &mut effects);
             return Some(effects);
         }
-        server.idle_since = now;
+        (server.idle_since, server.proven) = (now, now);
         let may_make_room_at = server.opened + STAY_MIN;
         self.rack(pool).put(server);
         self.turns.rests(pool);
@@ -443,6 +448,42 @@ impl Sched {
                 self.turns.closed_idle(pool);
                 effects.closed.push(server);
             }
+        }
+        self.dispatch(now, effects);
+    }
+
+    /// Takes out servers that have not answered for long: they are to be asked. They count as being opened.
+    pub(super) fn take_silent(&mut self, now: Instant, effects: &mut Effects) {
+        let delay = self.cluster.server_check_delay;
+        let mut left = CHECKS_MAX;
+        for pool in 0..self.racks.len() {
+            let Some(rack) = &mut self.racks[pool] else { continue };
+            let silent = rack.take_stale(|server| {
+                let due = left > 0 && now.saturating_duration_since(server.proven) >= delay;
+                left -= usize::from(due);
+                due
+            });
+            for server in silent {
+                self.turns.closed_idle(pool);
+                self.turns.opening(pool);
+                effects.checks.push(Lent { server, pool });
+            }
+        }
+    }
+
+    /// A server that was asked has answered, or is gone.
+    pub(super) fn checked(
+        &mut self,
+        pool: usize,
+        server: Option<Box<Server>>,
+        effects: &mut Effects,
+    ) {
+        let now = Instant::now();
+        let server = server.filter(|server| !self.stopping && !self.is_worn(pool, server, now));
+        self.turns.opened(pool, server.is_some());
+        if let Some(mut server) = server {
+            server.proven = now;
+            self.rack(pool).put_new(server);
         }
         self.dispatch(now, effects);
     }

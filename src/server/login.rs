@@ -228,5 +228,6 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
         opened: now,
         retire_at: now + endpoint.lifetime,
         idle_since: now,
+        proven: now,
     }))
 }

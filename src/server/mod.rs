@@ -68,6 +68,8 @@ pub struct Server {
     pub retire_at: Instant,
     /// When it was last given back.
     pub idle_since: Instant,
+    /// When it last answered.
+    pub proven: Instant,
 }
 
 /// Tenants that a server has served.

@@ -20,6 +20,25 @@ on_both! {
         assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"], "and a new one is opened");
     }
 
+    async fn a_resting_server_that_does_not_answer_is_found_out_before_it_is_lent(db: &Database) {
+        let pooler = with(db, "server_check_delay = \"300ms\"").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let pid = wire.run("select pg_backend_pid()").await.unwrap().remove(0);
+        let signal = |name: &str| {
+            let kill = std::process::Command::new("kill").args([name, &pid]).status();
+            assert!(kill.unwrap().success());
+        };
+        signal("-STOP");
+        let found = pooler.until_message(1, "server closed: it rested and is not there any more").await;
+        assert_eq!(found["pid"].to_string(), pid);
+        let another = wire.run("select pg_backend_pid()").await.unwrap().remove(0);
+        assert_ne!(another, pid);
+        signal("-CONT");
+        // One that answers stays, however often it is asked.
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await; // several checks
+        assert_eq!(wire.run("select pg_backend_pid()").await.unwrap(), [another]);
+    }
+
     async fn an_old_server_is_closed_after_server_lifetime(db: &Database) {
         let pooler = with(db, "server_lifetime = \"1s\"").await;
         let mut wire = raw(&pooler, "acme").await;
