@@ -25,6 +25,11 @@ def wait_for(port):
     sys.exit(f"nobody listens on port {port}")
 
 
+def cpu_seconds(pid):
+    tasks = glob.glob(f"/proc/{pid}/task/*/schedstat")
+    return sum(int(open(task).read().split()[0]) for task in tasks) / 1e9
+
+
 class Rig:
     """PostgreSQL and both poolers; all of it is gone at the end."""
 

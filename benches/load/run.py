@@ -11,10 +11,10 @@ callgrind. Only ratios mean anything: both share the machine with pgbench and Po
 Needs (Debian): postgresql postgresql-contrib pgbouncer linux-perf valgrind, and a release build.
 """
 
-import argparse, glob, os, re, signal, socket, statistics, struct, subprocess, sys, time
+import argparse, os, re, signal, socket, statistics, struct, subprocess, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from rig import Rig
+from rig import Rig, cpu_seconds
 
 
 def pgbouncer(rig, wrapper=()):
@@ -28,11 +28,6 @@ tenant_from = ["database"]
 database = "acme"
 max_client_connections = 5000"""
     return rig.tenantry("max_client_conn = 5000", "max_server_connections = 20", tenants, wrapper)
-
-
-def cpu_seconds(pid):
-    tasks = glob.glob(f"/proc/{pid}/task/*/schedstat")
-    return sum(int(open(task).read().split()[0]) for task in tasks) / 1e9
 
 
 def pgbench(rig, port, clients, protocol, *limit, wrapper=()):

@@ -36,7 +36,8 @@ impl Config {
     }
 
     fn rules(&self) -> BTreeMap<String, &Rules> {
-        let all = self.classes.values().chain([&self.tenancy.rules]).chain(&self.tenants);
+        let tenants = self.tenants.values().chain(&self.templates);
+        let all = self.classes.values().chain([&self.tenancy.rules]).chain(tenants);
         all.map(|rules| (rules.path.clone(), rules)).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! From the text of a file to a checked [`Config`].
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +64,8 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
     let tenants = tenants(&root.section("tenants"));
     let tenancy_section = root.section("tenancy");
     let rules = Rules::read(&tenancy_section).located("tenancy".to_owned(), None);
-    let all = || tenants.iter().chain([&rules]).chain(classes.values());
+    let (named, templates) = tenants;
+    let all = || named.values().chain(&templates).chain([&rules]).chain(classes.values());
     let neutral: BTreeSet<GucName> = all().flat_map(Rules::setting_names).cloned().collect();
     let clusters = clusters(&root.section("clusters"), &server_tls, &neutral);
     for layer in all() {
@@ -93,9 +94,22 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         root.fault(key, format!("unknown section; known are {}", known.join(", ")));
     }
     let sources = Sources::default();
-    let config =
-        Config { general, client_tls, clusters, users, tenancy, tenants, classes, sources };
-    check_guarantees(&config, root);
+    let guarantees =
+        named.values().chain(&templates).chain(classes.values()).any(Rules::guarantees);
+    let config = Config {
+        general,
+        client_tls,
+        clusters,
+        users,
+        tenancy,
+        tenants: named,
+        templates,
+        classes,
+        sources,
+    };
+    if guarantees {
+        check_guarantees(&config, root);
+    }
     config
 }
 
@@ -218,20 +232,26 @@ fn classes(section: &Section<'_>) -> BTreeMap<String, Rules> {
     classes
 }
 
-fn tenants(section: &Section<'_>) -> Vec<Rules> {
-    let mut tenants = Vec::new();
+/// Those with a name, and those with a pattern, the most specific first.
+fn tenants(section: &Section<'_>) -> (HashMap<String, Rules>, Vec<Rules>) {
+    let (mut named, mut templates) = (HashMap::new(), Vec::new());
     for (name, tenant) in section.children() {
         let pattern = WildcardPattern::new(name);
         if pattern.is_none() {
             section.fault(name, "a pattern has at most one \"*\"");
         }
+        let is_name = pattern.as_ref().is_some_and(WildcardPattern::is_exact);
         let rules = Rules::read(&tenant).with_state(&tenant).located(section.at(name), pattern);
         tenant.finish();
-        tenants.push(rules);
+        if is_name {
+            named.insert(name.to_owned(), rules);
+        } else {
+            templates.push(rules);
+        }
     }
     let rank = |rules: &Rules| rules.pattern.as_ref().map_or(0, WildcardPattern::fit_rank);
-    tenants.sort_by_key(|rules| std::cmp::Reverse(rank(rules)));
-    tenants
+    templates.sort_by_key(|rules| std::cmp::Reverse(rank(rules)));
+    (named, templates)
 }
 
 fn clusters(

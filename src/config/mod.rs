@@ -21,7 +21,7 @@ mod userlist;
 mod users;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,8 +52,10 @@ pub struct Config {
     pub users: Users,
     /// `[tenancy]`.
     pub tenancy: Tenancy,
+    /// `[tenants.<name>]`, which may be many.
+    tenants: HashMap<String, Rules>,
     /// `[tenants.<pattern>]`, the most specific first.
-    tenants: Vec<Rules>,
+    templates: Vec<Rules>,
     /// `[classes.<name>]`.
     classes: BTreeMap<String, Rules>,
     /// The files it was read from.

@@ -117,6 +117,11 @@ impl Rules {
         self
     }
 
+    /// Whether this layer guarantees servers.
+    pub(super) fn guarantees(&self) -> bool {
+        self.guaranteed_server_connections.is_some()
+    }
+
     /// Names of the settings this layer gives to sessions.
     pub(super) fn setting_names(&self) -> impl Iterator<Item = &GucName> {
         self.settings.iter().flat_map(BTreeMap::keys)
@@ -449,11 +454,7 @@ impl Config {
 
     /// Tenants that have a section of their own.
     pub(super) fn listed(&self) -> impl Iterator<Item = TenantId> {
-        let exact = |rules: &Rules| {
-            let pattern = rules.pattern.as_ref().filter(|pattern| pattern.is_exact())?;
-            self.tenancy.name_pattern.parse(pattern.text()).ok()
-        };
-        self.tenants.iter().filter_map(exact)
+        self.tenants.keys().filter_map(|name| self.tenancy.name_pattern.parse(name).ok())
     }
 
     /// The tenant's own entry, patterns it fits, each followed by its class, then `[tenancy]`.
@@ -461,9 +462,10 @@ impl Config {
         let fits = |rules: &&Rules| {
             rules.pattern.as_ref().is_some_and(|pattern| pattern.fit(id.as_str()).is_some())
         };
-        let own: Vec<&Rules> = self.tenants.iter().filter(fits).collect();
-        let listed =
-            own.iter().any(|rules| rules.pattern.as_ref().is_some_and(WildcardPattern::is_exact));
+        let named = self.tenants.get(id.as_str());
+        let own: Vec<&Rules> =
+            named.into_iter().chain(self.templates.iter().filter(fits)).collect();
+        let listed = named.is_some();
         let exists = match self.tenancy.unknown {
             Unknown::Reject => listed,
             // A template makes no tenants of the schemas that every database has.

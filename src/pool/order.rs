@@ -160,6 +160,12 @@ impl Order {
         }
     }
 
+    /// Whether nobody is filed.
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.filled == 0 && self.guaranteed.is_empty()
+    }
+
     /// Who is first, and when he is due.
     pub(super) fn first(&self) -> Option<(usize, Due)> {
         if !self.guaranteed.is_empty() {

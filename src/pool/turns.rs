@@ -616,7 +616,16 @@ impl<T> Turns<T> {
     }
 
     /// Files a pool where it belongs now.
+    #[inline]
     fn settle_pool(&mut self, pool: usize) {
+        // Mostly nobody waits.
+        let entry = &self.pools[pool];
+        if entry.filed.is_some() || !entry.order.is_empty() {
+            self.settle_waiting(pool);
+        }
+    }
+
+    fn settle_waiting(&mut self, pool: usize) {
         let entry = &mut self.pools[pool];
         let filed = entry.order.first().and_then(|(_, due)| {
             let may_open = entry.opening < entry.demand.min(entry.logins.max());

@@ -60,12 +60,6 @@ pub struct WildcardPattern {
 }
 
 impl WildcardPattern {
-    /// As it is written.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
     /// Takes the pattern as written; `None` if it has more than one `*`.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
