@@ -118,6 +118,57 @@ on_both! {
         moves_from(1, db, &target, &pooler, "cluster = \"second\"\n").await;
     }
 
+    async fn a_place_without_the_tenants_schema_is_refused_and_not_taken_for_public(db: &Database) {
+        let target = Database::create_on(db.major, db.port).await;
+        target.admin.batch_execute(&format!("create table public.who (name text); insert into public.who values ('public'); grant all on public.who to {0}; grant all on database {1} to {0}", db.name, target.name)).await.unwrap();
+        let pooler = pooler(db, 2, "search_path = [\"{tenant}\", \"public\"]\n[tenants.acme]\n[tenants.umbra]\n").await;
+        let mut acme = raw(&pooler, "acme").await;
+        assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"]);
+        pooler.reload(1, |text| text.replace("[tenants.acme]\n", &format!("[tenants.acme]\ndatabase = \"{}\"\n", target.name))).await;
+        for _ in 0..2 {
+            assert_eq!(acme.run("select name from who").await.unwrap_err(), "3F000");
+        }
+        pooler.reload(2, |text| text.replace(&format!("database = \"{}\"\n", target.name), "")).await;
+        assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"], "the session has stayed");
+    }
+
+    async fn tenants_that_swap_their_schemas_see_the_new_ones_from_then_on(db: &Database) {
+        let swapped = "[tenants.acme]\nschema = \"umbra\"\n[tenants.umbra]\nschema = \"acme\"\n";
+        let pooler = pooler(db, 2, "[tenants.acme]\n[tenants.umbra]\n").await;
+        let (mut acme, mut umbra) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+        for wire in [&mut acme, &mut umbra] {
+            wire.run("prepare p as select name from who").await.unwrap();
+        }
+        for round in 0..4 {
+            let own = if round % 2 == 0 { ["acme", "umbra"] } else { ["umbra", "acme"] };
+            for (wire, own) in [(&mut acme, own[0]), (&mut umbra, own[1])] {
+                for sql in ["select name from who", "execute p", "begin; select name from who; commit"] {
+                    assert_eq!(wire.run(sql).await.unwrap(), [own], "{round}: {sql}");
+                }
+            }
+            let (from, to) = if round % 2 == 0 { ("[tenants.acme]\n[tenants.umbra]\n", swapped) } else { (swapped, "[tenants.acme]\n[tenants.umbra]\n") };
+            pooler.reload(round + 1, |text| text.replace(from, to)).await;
+        }
+    }
+
+    async fn who_waits_at_a_cluster_that_is_taken_away_is_served_where_the_tenant_lives(db: &Database) {
+        let second = format!("[clusters.second]\nport = {}\nuser = \"{}\"\npassword = \"pw\"\nmax_server_connections = 1\n", db.port, db.name);
+        let pooler = pooler(db, 1, &format!("cluster = \"second\"\n[tenants.acme]\n[tenants.umbra]\n{second}")).await;
+        let (mut holder, mut waits, mut idle) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+        holder.run("begin").await.unwrap();
+        waits.send(&query("select name from who")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        pooler.reload(1, |text| text.replace("cluster = \"second\"", "cluster = \"main\"").replace(&second, "")).await;
+        let (messages, _) = waits.until_ready().await;
+        assert!(messages.iter().any(|message| message.tag == 'D' && message.text() == "acme"));
+        assert_eq!(holder.run("select name from who").await.unwrap(), ["acme"], "what has begun ends where it began");
+        holder.run("commit").await.unwrap();
+        for (wire, own) in [(&mut holder, "acme"), (&mut waits, "acme"), (&mut idle, "umbra")] {
+            assert_eq!(wire.run("select name from who").await.unwrap(), [own]);
+        }
+        db.until("true", 1).await;
+    }
+
     async fn a_changed_file_or_a_swapped_configmap_is_read_by_itself(db: &Database) {
         db.schemas(&["acme", "umbra"]).await;
         let pooler = Pooler::start_with("watch = true", &format!("{}{BY_USER}[tenants.acme]\n", db.toml(2))).await;
