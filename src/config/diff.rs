@@ -16,6 +16,7 @@ impl Config {
             ("general", shown(&self.general), shown(&other.general)),
             ("tls.client", shown(&self.client_tls), shown(&other.client_tls)),
             ("auth", shown(&self.users.method), shown(&other.users.method)),
+            ("registry", shown(&self.registry), shown(&other.registry)),
         ];
         let whole = whole.into_iter().filter(|(_, mine, theirs)| mine != theirs);
         let mut paths: Vec<String> = whole.map(|(path, ..)| path.to_owned()).collect();
@@ -36,7 +37,7 @@ impl Config {
     }
 
     fn rules(&self) -> BTreeMap<String, &Rules> {
-        let tenants = self.tenants.values().chain(&self.templates);
+        let tenants = self.tenants.values().chain(&self.templates).chain(self.registered.values());
         let all = self.classes.values().chain([&self.tenancy.rules]).chain(tenants);
         all.map(|rules| (rules.path.clone(), rules)).collect()
     }

@@ -15,7 +15,7 @@ use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
     AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls,
-    Sources, Tenancy, TlsMode, Unknown, include, tls, users,
+    Sources, Tenancy, TlsMode, Unknown, include, registry, tls, users,
 };
 use crate::tenant::{GucName, NamePattern, Source, WildcardPattern};
 
@@ -88,8 +88,11 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         }
     }
     let tenancy = tenancy(tenancy_section, rules, &clusters);
-    let known =
-        ["include", "general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters"];
+    let registry = registry::read(root.section("registry"), &clusters);
+    let known = [
+        "include", "general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters",
+        "registry",
+    ];
     for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
         root.fault(key, format!("unknown section; known are {}", known.join(", ")));
     }
@@ -105,6 +108,8 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         tenants: named,
         templates,
         classes,
+        registry,
+        registered: HashMap::new(),
         sources,
     };
     if guarantees {
@@ -299,7 +304,7 @@ fn clusters(
     clusters
 }
 
-fn check_names(
+pub(super) fn check_names(
     layer: &Rules,
     clusters: &BTreeMap<String, Arc<Cluster>>,
     classes: &BTreeMap<String, Rules>,

@@ -11,6 +11,7 @@ mod fault;
 mod include;
 mod load;
 mod read;
+mod registry;
 mod rules;
 mod secret;
 #[cfg(test)]
@@ -28,19 +29,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use fault::{ConfigError, Fault};
+pub use registry::Registry;
 pub use rules::{
     Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,
 };
 pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, TlsMode};
-pub use users::{AuthMethod, AuthQuery, User, Users};
+pub use users::{AuthMethod, TableQuery, User, Users};
 pub use watch::{Look, Sources};
 
 use crate::tenant::{GucName, NamePattern, Source};
 use rules::Rules;
 
 /// A checked configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// `[general]`.
     pub general: General,
@@ -58,6 +60,10 @@ pub struct Config {
     templates: Vec<Rules>,
     /// `[classes.<name>]`.
     classes: BTreeMap<String, Rules>,
+    /// `[registry]`.
+    pub registry: Option<Registry>,
+    /// Tenants that the registry has.
+    registered: HashMap<String, Rules>,
     /// The files it was read from.
     pub sources: Sources,
 }
@@ -177,7 +183,7 @@ impl Cluster {
 }
 
 /// `[tenancy]`: how a tenant is named and what tenants have in common.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tenancy {
     /// Sources in their order.
     pub tenant_from: Vec<Source>,

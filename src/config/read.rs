@@ -20,6 +20,7 @@ pub(super) struct Section<'a> {
 }
 
 /// What all sections share.
+#[derive(Default)]
 pub(super) struct Context {
     pub(super) faults: Faults,
     /// Directory of the configuration file: relative paths start here.

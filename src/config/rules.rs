@@ -10,7 +10,7 @@ use super::{Cluster, Config, Unknown};
 use crate::tenant::{GucName, SessionState, TenantId, Value, WildcardPattern};
 
 /// One layer as written; what it does not set, the next layer does.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     /// Where it stands in the file, such as `tenants.acme`.
     pub(super) path: String,
@@ -463,9 +463,10 @@ impl Config {
             rules.pattern.as_ref().is_some_and(|pattern| pattern.fit(id.as_str()).is_some())
         };
         let named = self.tenants.get(id.as_str());
+        let registered = self.registered.get(id.as_str());
         let own: Vec<&Rules> =
-            named.into_iter().chain(self.templates.iter().filter(fits)).collect();
-        let listed = named.is_some();
+            named.into_iter().chain(registered).chain(self.templates.iter().filter(fits)).collect();
+        let listed = named.is_some() || registered.is_some();
         let exists = match self.tenancy.unknown {
             Unknown::Reject => listed,
             // A template makes no tenants of the schemas that every database has.

@@ -22,7 +22,7 @@ pub enum AuthMethod {
 }
 
 /// Everybody who may connect.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Users {
     /// How they prove who they are.
     pub method: AuthMethod,
@@ -33,13 +33,13 @@ pub struct Users {
     /// `auth.cert_map`: as whom the owner of a certificate may connect, besides the user of its name.
     pub cert_map: HashMap<String, Vec<WildcardPattern>>,
     /// Where the secrets of other users are.
-    pub query: Option<AuthQuery>,
+    pub query: Option<TableQuery>,
 }
 
-/// `auth.query`, and where it runs.
-#[derive(Debug)]
-pub struct AuthQuery {
-    /// The statement; `$1` is the user's name, the second column his secret.
+/// A statement that reads a table of PostgreSQL's, and where it runs: `auth.query`, `registry.query`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableQuery {
+    /// The statement. `auth.query`: `$1` is the user's name, the second column his secret.
     pub sql: String,
     /// The cluster's name, if there is more than one.
     pub cluster: Option<String>,
@@ -51,7 +51,7 @@ pub struct AuthQuery {
     pub password: Option<Secret>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct UserRules {
     pattern: WildcardPattern,
     tenants: Vec<WildcardPattern>,
@@ -128,13 +128,7 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
             None => {}
         }
     }
-    let query = auth.string("query").map(|sql| AuthQuery {
-        sql,
-        cluster: auth.string("cluster"),
-        database: auth.string("database"),
-        user: auth.string("user"),
-        password: auth.password(),
-    });
+    let query = table_query(&auth);
     let cert_map = cert_map(&auth);
     auth.finish();
     let mut rules = Vec::new();
@@ -150,6 +144,18 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     rules.sort_by_key(|rules| std::cmp::Reverse(rules.pattern.fit_rank()));
     check_method(method, &secrets, users);
     Users { method, rules, secrets, cert_map, query }
+}
+
+/// `query`, and where it runs.
+pub(super) fn table_query(section: &Section<'_>) -> Option<TableQuery> {
+    let (cluster, database, user, password) = (
+        section.string("cluster"),
+        section.string("database"),
+        section.string("user"),
+        section.password(),
+    );
+    let sql = section.string("query")?;
+    Some(TableQuery { sql, cluster, database, user, password })
 }
 
 fn cert_map(auth: &Section<'_>) -> HashMap<String, Vec<WildcardPattern>> {

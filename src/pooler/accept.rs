@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::serve_one;
@@ -22,6 +23,8 @@ pub(super) struct Place {
     pub(super) clients: Tasks,
     pub(super) workers: Vec<Worker>,
     pub(super) tenant: Option<Arc<str>>,
+    /// Until then, who comes waits: nobody is told yet that his tenant does not exist.
+    pub(super) opened: CancellationToken,
 }
 
 /// Accepts until the pooler stops. While it drains, clients are still answered: they are refused.
@@ -34,6 +37,7 @@ pub(super) async fn accept(listener: Listener, place: Place) {
 }
 
 async fn accept_all(listener: &Listener, place: &Place) {
+    place.opened.cancelled().await;
     let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.general.max_client_conn));
     for worker in place.workers.iter().cycle() {
         let incoming = loop {

@@ -6,6 +6,7 @@
 //! Uses every room above it.
 
 mod accept;
+mod registry;
 mod reload;
 mod signals;
 mod watch;
@@ -15,7 +16,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use serde_json::Value as Json;
 use tokio::time::{timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use signals::Signals;
@@ -24,7 +28,7 @@ use crate::auth::Credentials;
 use crate::client::{
     Access, Clusters, DRAIN_GRACE, GreetError, Greeting, Session, Shared, greet, login,
 };
-use crate::config::{Cluster, Config, ListenAddress};
+use crate::config::{Cluster, Config, ListenAddress, TableQuery};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::Pools;
 use crate::server::{Endpoint, Keychain};
@@ -63,6 +67,10 @@ pub struct Pooler {
     servers: Tasks,
     acceptors: Tasks,
     workers: Workers,
+    /// What the registry said last.
+    registered: Mutex<Arc<[Json]>>,
+    /// Clients are let in: the registry was asked once.
+    opened: CancellationToken,
 }
 
 impl Pooler {
@@ -82,6 +90,10 @@ impl Pooler {
             listeners.iter().map(|(l, _)| l.local_address()).collect::<io::Result<Vec<_>>>()?;
         let workers = Workers::start(config.general.workers)?;
         let (clients, servers, acceptors) = (Tasks::default(), Tasks::default(), Tasks::default());
+        let opened = CancellationToken::new();
+        if config.registry.is_none() {
+            opened.cancel();
+        }
         let shared = Arc::new(shared(config, &servers, &workers)?);
         for (listener, tenant) in listeners {
             let place = accept::Place {
@@ -89,11 +101,13 @@ impl Pooler {
                 clients: clients.clone(),
                 workers: workers.all().to_vec(),
                 tenant: tenant.map(Arc::from),
+                opened: opened.clone(),
             };
             acceptors.spawn(accept::accept(listener, place));
         }
         info!(?addresses, workers = workers.all().len(), "listening");
-        Ok(Self { shared, addresses, clients, servers, acceptors, workers })
+        let registered = Mutex::new(Arc::from([]));
+        Ok(Self { shared, addresses, clients, servers, acceptors, workers, registered, opened })
     }
 
     /// Where it listens.
@@ -223,12 +237,21 @@ fn credentials(
     keychain: &Arc<Keychain>,
 ) -> Credentials {
     let Some(query) = &config.users.query else { return credentials };
-    let name = query.cluster.as_ref().or_else(|| config.clusters.keys().next());
-    let Some((cluster, (connector, _))) =
-        name.and_then(|name| config.clusters.get(name).zip(clusters.get(name)))
-    else {
-        return credentials;
-    };
+    match endpoint_of(query, config, clusters, keychain) {
+        Some(endpoint) => credentials.with_query(endpoint, query.sql.clone()),
+        None => credentials,
+    }
+}
+
+/// Where a question of the pooler's own is asked.
+fn endpoint_of(
+    query: &TableQuery,
+    config: &Config,
+    clusters: &Clusters,
+    keychain: &Arc<Keychain>,
+) -> Option<Endpoint> {
+    let name = query.cluster.as_ref().or_else(|| config.clusters.keys().next())?;
+    let (cluster, (connector, _)) = config.clusters.get(name).zip(clusters.get(name))?;
     let user = query.user.as_ref().unwrap_or(&cluster.user);
     let password = match &query.user {
         Some(_) => query.password.clone(),
@@ -236,7 +259,7 @@ fn credentials(
     };
     let database = query.database.as_ref().unwrap_or(&cluster.database);
     let endpoint = Endpoint::new(cluster, connector.clone(), database, user, password, keychain);
-    credentials.with_query(endpoint.for_questions(), query.sql.clone())
+    Some(endpoint.for_questions())
 }
 
 /// A connection's life: greet -> cancel, or log in -> serve.

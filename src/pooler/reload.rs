@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::{Pooler, Servers, bound, credentials};
+use crate::auth::Credentials;
 use crate::client::{Access, Shared};
 use crate::config::{Availability, Config};
 use crate::net::Acceptor;
@@ -23,32 +24,44 @@ impl Pooler {
     ) {
         let old = self.shared.access();
         // Files are read and passwords hashed: not where clients are accepted.
+        let rows = Arc::clone(&self.registered.lock());
         let read = tokio::task::spawn_blocking(move || {
             let config = load().map_err(|error| error.to_string())?;
             let acceptor = Acceptor::new(&config.client_tls).map_err(|error| error.to_string())?;
-            let credentials = bound(old.credentials.renew(&config.users), &acceptor);
-            Ok::<_, String>((Arc::new(config), acceptor, credentials))
+            let known = old.credentials.renew(&config.users);
+            // Without a registry, nobody is registered.
+            let config = match &config.registry {
+                Some(_) => config.with_registry(&rows).0,
+                None => config,
+            };
+            Ok::<_, String>((Arc::new(config), acceptor, known))
         });
-        let read = read.await.map_err(|error| error.to_string()).flatten();
-        let new = read.and_then(|(config, acceptor, known)| {
-            let old = self.shared.access();
-            let (tasks, stats) = (&self.servers, &self.shared.stats);
-            let place = Servers { tasks, workers: &self.workers, stats };
-            let clusters = place.clusters(&config, &old.clusters);
-            let clusters = clusters.map_err(|error| format!("tls: {error}"))?;
-            let keychain = Arc::clone(&self.shared.keychain);
-            let credentials = credentials(known, &config, &clusters, &keychain);
-            Ok(Access::new(config, credentials, acceptor, clusters, old.number + 1, keychain))
-        });
-        match new {
-            Ok(access) => {
-                apply(access, &self.shared);
-                for worker in self.workers.all() {
-                    // Who is idle may have to go.
-                    worker.wake_all();
-                }
-            }
+        match read.await.map_err(|error| error.to_string()).flatten() {
+            Ok((config, acceptor, known)) => self.install(config, acceptor, known),
             Err(error) => error!(error, "configuration not reloaded: the old one stays"),
+        }
+    }
+
+    /// What holds from now on.
+    pub(super) fn install(&self, config: Arc<Config>, acceptor: Acceptor, known: Credentials) {
+        let old = self.shared.access();
+        let (tasks, stats) = (&self.servers, &self.shared.stats);
+        let place = Servers { tasks, workers: &self.workers, stats };
+        let clusters = match place.clusters(&config, &old.clusters) {
+            Ok(clusters) => clusters,
+            Err(error) => {
+                error!(%error, "configuration not reloaded: the old one stays");
+                return;
+            }
+        };
+        let keychain = Arc::clone(&self.shared.keychain);
+        let known = bound(known, &acceptor);
+        let credentials = credentials(known, &config, &clusters, &keychain);
+        let number = old.number + 1;
+        apply(Access::new(config, credentials, acceptor, clusters, number, keychain), &self.shared);
+        for worker in self.workers.all() {
+            // Who is idle may have to go.
+            worker.wake_all();
         }
     }
 }

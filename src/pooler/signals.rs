@@ -40,8 +40,13 @@ impl Signals {
         let Self { mut hangup, mut terminate, mut interrupt } = self;
         let reloads = async {
             let mut watch = Watch::new(&pooler.shared);
+            let mut asked = None;
             loop {
                 tokio::select! {
+                    rows = pooler.registry_changes(&mut asked) => {
+                        pooler.take_registry(rows);
+                        continue;
+                    }
                     _ = hangup.recv() => info!("SIGHUP: reading the configuration again"),
                     () = watch.changed(&pooler.shared), if pooler.shared.general.watch => {
                         info!("a file has changed: reading the configuration again");
@@ -50,6 +55,8 @@ impl Signals {
                 // Before it is read: what changes meanwhile is another change.
                 watch = Watch::new(&pooler.shared);
                 pooler.reload(load.clone()).await;
+                // The registry too.
+                asked = None;
             }
         };
         tokio::select! {

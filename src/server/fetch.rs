@@ -26,7 +26,24 @@ impl Server {
     pub async fn fetch(&mut self, sql: &str, parameter: &str) -> Result<Vec<Row>, AskError> {
         let mut out = BytesMut::new();
         build::statement_with_text(sql, parameter, &mut out);
-        self.stream.write_all(&out).await?;
+        self.rows(&out, ANSWER_LEN_MAX).await
+    }
+
+    /// Runs one statement; its rows, if they are no longer than `len_max` bytes.
+    ///
+    /// # Errors
+    /// [`AskError`]; close the server.
+    ///
+    /// # Cancel safety
+    /// Not safe: close the server.
+    pub async fn fetch_all(&mut self, sql: &str, len_max: usize) -> Result<Vec<Row>, AskError> {
+        let mut out = BytesMut::new();
+        build::query(sql, &mut out);
+        self.rows(&out, len_max).await
+    }
+
+    async fn rows(&mut self, question: &[u8], len_max: usize) -> Result<Vec<Row>, AskError> {
+        self.stream.write_all(question).await?;
         self.stream.flush().await?;
         let (mut rows, mut error, mut bytes, mut read) = (Vec::new(), None, BytesMut::new(), 0);
         loop {
@@ -36,7 +53,7 @@ impl Server {
                 read += count;
                 match count {
                     0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-                    _ if read > ANSWER_LEN_MAX => {
+                    _ if read > len_max => {
                         return Err(Unexpected { tag: tag::DATA_ROW }.into());
                     }
                     _ => continue,
@@ -57,7 +74,8 @@ impl Server {
                 tag::READY_FOR_QUERY => {
                     return error.map_or(Ok(rows), |error| Err(AskError::Refused(error)));
                 }
-                tag::PARSE_COMPLETE
+                tag::ROW_DESCRIPTION
+                | tag::PARSE_COMPLETE
                 | tag::BIND_COMPLETE
                 | tag::COMMAND_COMPLETE
                 | tag::NOTICE

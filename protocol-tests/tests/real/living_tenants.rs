@@ -15,13 +15,13 @@ use crate::raw;
 const BY_USER: &str =
     "[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nschema = \"{tenant}\"\n";
 
-async fn pooler(db: &Database, servers: usize, tenants: &str) -> Pooler {
+pub(crate) async fn pooler(db: &Database, servers: usize, tenants: &str) -> Pooler {
     db.schemas(&["acme", "umbra"]).await;
     Pooler::start(&format!("{}{BY_USER}{tenants}", db.toml(servers))).await
 }
 
 /// Its last word: SQLSTATE and text of a FATAL error.
-async fn last_word(wire: &mut Wire) -> (String, String) {
+pub(crate) async fn last_word(wire: &mut Wire) -> (String, String) {
     let message = wire.receive().await;
     assert_eq!((message.tag, message.field('S').as_str()), ('E', "FATAL"));
     (message.field('C'), message.field('M'))

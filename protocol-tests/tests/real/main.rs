@@ -29,6 +29,7 @@ mod prepared;
 mod prepared_corpus;
 mod prepared_load;
 mod quotas;
+mod registry;
 mod regressions;
 mod reload;
 mod session_mode;
