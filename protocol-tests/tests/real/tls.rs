@@ -98,6 +98,32 @@ on_both! {
         assert_eq!(login(&mut plain, "app.acme").await, Err("28000".to_owned()));
     }
 
+    async fn a_renewed_certificate_is_shown_after_a_reload_and_a_broken_one_is_not_taken(db: &Database) {
+        let files = tempfile::tempdir().unwrap();
+        let (old, new) = (Authority::new(files.path(), "old"), Authority::new(files.path(), "new"));
+        let (cert, key) = old.sign("pooler.test");
+        let pooler = pooler(db, &format!("mode = \"require\"\ncert = \"{}\"\nkey = \"{}\"", cert.display(), key.display())).await;
+        let (by_old, by_new) = (client_config(&old.ca, None, true), client_config(&new.ca, None, true));
+        let mut stays = open(pooler.port, &by_old, false, "pooler.test").await.unwrap();
+        login(&mut stays, "app.acme").await.unwrap();
+        assert!(open(pooler.port, &by_new, false, "pooler.test").await.is_err());
+        // Signed over the same files.
+        let _ = new.sign("pooler.test");
+        pooler.reload(1, str::to_owned).await;
+        let mut comes = open(pooler.port, &by_new, false, "pooler.test").await.unwrap();
+        login(&mut comes, "app.acme").await.unwrap();
+        assert!(open(pooler.port, &by_old, false, "pooler.test").await.is_err());
+        std::fs::write(&key, "no key").unwrap();
+        pooler.signal("HUP");
+        pooler.until_message(1, "configuration not reloaded: the old one stays").await;
+        for wire in [&mut stays, &mut comes, &mut open(pooler.port, &by_new, false, "pooler.test").await.unwrap()] {
+            if wire.pid == 0 {
+                login(wire, "app.acme").await.unwrap();
+            }
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+        }
+    }
+
     async fn bytes_stuffed_behind_the_request_are_refused(db: &Database) {
         let files = tempfile::tempdir().unwrap();
         let authority = Authority::new(files.path(), "ca");
