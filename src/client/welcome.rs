@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -39,7 +40,11 @@ type Key = (TenantId, SessionState);
 
 /// Answers by tenant and state. An application's name, which may be any, needs no asking.
 #[derive(Default)]
-pub struct Welcomes(DashMap<Key, Welcome>);
+pub struct Welcomes {
+    answers: DashMap<Key, Welcome>,
+    /// How often they were forgotten: what was asked before that is not kept after it.
+    forgotten: AtomicU64,
+}
 
 impl Welcomes {
     /// The welcome for a client of `tenant` in `state`.
@@ -55,6 +60,7 @@ impl Welcomes {
         targets: &Targets,
     ) -> Result<Welcome, Refusal> {
         let whole = (tenant.id.clone(), state.clone());
+        let age = self.forgotten.load(Ordering::Acquire);
         if let Some(welcome) = self.known(&whole) {
             return Ok(welcome);
         }
@@ -62,31 +68,36 @@ impl Welcomes {
         let key = (tenant.id.clone(), nameless);
         let welcome = match self.known(&key) {
             Some(welcome) => welcome,
-            None => self.keep(&key, ask(tenant, &key.1, own, seat, targets).await?),
+            None => self.keep(&key, age, ask(tenant, &key.1, own, seat, targets).await?),
         };
         let Some(name) = name else { return Ok(welcome) };
         let mut parameters = (*welcome.parameters).clone();
         parameters.set(APPLICATION_NAME.as_bytes(), &name);
         let target = targets.get(&tenant.id, state.clone());
         let welcome = Welcome { target, parameters: Arc::new(parameters), asked: welcome.asked };
-        Ok(self.keep(&whole, welcome))
+        Ok(self.keep(&whole, age, welcome))
     }
 
     /// What was asked before holds no more.
     pub fn forget_all(&self) {
-        self.0.clear();
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.answers.clear();
     }
 
     fn known(&self, key: &Key) -> Option<Welcome> {
-        self.0.get(key).map(|entry| entry.value().clone()).filter(Welcome::is_fresh)
+        self.answers.get(key).map(|entry| entry.value().clone()).filter(Welcome::is_fresh)
     }
 
-    fn keep(&self, key: &Key, welcome: Welcome) -> Welcome {
-        if self.0.len() >= WELCOMES_MAX {
-            self.0.retain(|_, welcome| welcome.is_fresh());
+    fn keep(&self, key: &Key, age: u64, welcome: Welcome) -> Welcome {
+        if self.answers.len() >= WELCOMES_MAX {
+            self.answers.retain(|_, welcome| welcome.is_fresh());
         }
-        if self.0.len() < WELCOMES_MAX {
-            self.0.insert(key.clone(), welcome.clone());
+        if self.answers.len() < WELCOMES_MAX {
+            self.answers.insert(key.clone(), welcome.clone());
+        }
+        // After it was put in: if they were forgotten meanwhile, it is not left behind.
+        if self.forgotten.load(Ordering::Acquire) != age {
+            self.answers.remove(key);
         }
         welcome
     }

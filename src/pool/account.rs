@@ -80,6 +80,8 @@ pub(super) struct Account<T> {
     /// Tickets it ever had.
     pub(super) waits: u64,
     pub(super) queue: VecDeque<(TicketId, T)>,
+    /// Where it lives is being changed: nobody of it gets a server until that is known.
+    pub(super) held: bool,
     /// Where it lives now; servers lent before may be of another pool.
     pub(super) pool: usize,
     /// Of the guarantee, what the cluster's budget has room for.
@@ -104,6 +106,7 @@ impl<T> Account<T> {
             in_use: 0,
             waits: 0,
             queue: VecDeque::new(),
+            held: false,
             pool,
             kept: 0,
             demand: 0,
@@ -121,13 +124,18 @@ impl<T> Account<T> {
 
     /// Whether one of its clients waits for a server and not for the operator.
     pub(super) fn contends(&self) -> bool {
-        !self.limits.paused && !self.queue.is_empty()
+        !self.is_stopped() && !self.queue.is_empty()
+    }
+
+    /// Whether its clients wait, whatever servers there are.
+    pub(super) const fn is_stopped(&self) -> bool {
+        self.limits.paused || self.held
     }
 
     /// Tickets that its limit has room for.
     pub(super) fn servable(&self) -> usize {
         let room = self.limits.servers.saturating_sub(self.in_use);
-        if self.limits.paused { 0 } else { room.min(self.queue.len()) }
+        if self.is_stopped() { 0 } else { room.min(self.queue.len()) }
     }
 
     /// Slots that nobody else may take: those of its guarantee that it does not use.

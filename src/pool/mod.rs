@@ -77,6 +77,11 @@ impl Pools {
         self.carry_out(effects);
     }
 
+    /// Where a tenant lives is being changed: nobody of it gets a server here until it is amended.
+    pub fn hold(&self, tenant: &TenantId) {
+        self.sched.lock().turns.hold(tenant, Instant::now());
+    }
+
     /// A tenant lives here no more, or not at all: its clients that wait are to look where.
     pub fn dismiss(&self, tenant: &TenantId) {
         self.sched.lock().dismiss(tenant);

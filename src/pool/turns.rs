@@ -229,8 +229,8 @@ impl<T> Turns<T> {
         self.count(place, now);
         let account = self.account(place);
         let pool = pool.unwrap_or(account.pool);
-        let resumes = account.limits.paused && !limits.paused;
-        account.limits = limits;
+        let resumes = account.is_stopped() && !limits.paused;
+        (account.limits, account.held) = (limits, false);
         let mut moved = Vec::new();
         if account.pool != pool || resumes {
             moved.extend(account.queue.drain(..).map(|(_, ticket)| ticket));
@@ -283,7 +283,7 @@ impl<T> Turns<T> {
         let account = self.account(place);
         let pool = account.pool;
         let may = account.queue.is_empty()
-            && !account.limits.paused
+            && !account.is_stopped()
             && account.in_use < account.limits.servers
             && (free > reserved || account.in_use < account.kept);
         if !may || self.pools[pool].idle == 0 {
@@ -335,6 +335,16 @@ impl<T> Turns<T> {
             self.settle(place);
         }
         quiet
+    }
+
+    /// Nobody of the tenant gets a server until it is amended.
+    pub(super) fn hold(&mut self, id: &TenantId, now: Instant) {
+        let Some(&place) = self.places.get(id) else { return };
+        let account = self.account(place);
+        let contended = account.contends();
+        account.held = true;
+        self.note_contender(contended, place, now);
+        self.settle(place);
     }
 
     /// Tickets of the tenant, all of them: they have to ask again.

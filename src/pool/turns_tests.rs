@@ -297,6 +297,11 @@ fn a_paused_tenant_waits_and_takes_nobodys_turn() {
     assert_eq!(turns.amend(&id("a"), resumed, None, now), ["waits again"], "where is it now?");
     turns.wait(a, "there", now).unwrap();
     assert_eq!(turns.next(now), Some(Next::Open { pool: other }));
+    // Where it lives is being changed: nobody gets a server until that is known, and then asks anew.
+    turns.hold(&id("a"), now);
+    assert_eq!((turns.next(now), turns.nobody_waits()), (None, true));
+    let limits = limits(9, 2, 9);
+    assert_eq!(turns.amend(&id("a"), limits, None, now), ["there"]);
 }
 
 #[test]

@@ -71,11 +71,18 @@ fn apply(access: Access, shared: &Shared) {
     let differences = old.config.differences(&new.config);
     let secret = |access: &Access, user: &str| access.config.users.secret(user).cloned();
     shared.keychain.retain(|user| secret(&old, user) == secret(&new, user));
-    shared.renew(Arc::clone(&new));
-    shared.welcomes.forget_all();
+    // Nobody comes by what was, and nobody of a tenant that moves gets a server, before all know where to.
     for (_, pools) in old.clusters.values().chain(new.clusters.values()) {
         pools.outdate(new.number);
+        for id in pools.tenants() {
+            let stays = old.tenant(&id).zip(new.tenant(&id)).is_some_and(|(a, b)| a.lives_with(&b));
+            if !stays {
+                pools.hold(&id);
+            }
+        }
     }
+    shared.renew(Arc::clone(&new));
+    shared.welcomes.forget_all();
     for (name, (_, pools)) in &new.clusters {
         if let Some(cluster) = new.config.clusters.get(name) {
             pools.renew(Arc::clone(cluster));
