@@ -203,10 +203,10 @@ on_both! {
     }
 
     async fn who_waits_for_a_paused_tenant_is_told_when_it_takes_too_long(db: &Database) {
-        let pooler = pooler(db, 2, "[tenants.acme]\nquery_wait_timeout = \"100ms\"\n[tenants.umbra]\n").await;
+        let pooler = pooler(db, 2, "[tenants.acme]\n[tenants.umbra]\n").await;
         let (mut acme, mut umbra) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
         acme.run("begin").await.unwrap();
-        pooler.reload(1, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\n")).await;
+        pooler.reload(1, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\nquery_wait_timeout = \"100ms\"\n")).await;
         assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"], "what has begun goes on");
         acme.run("commit").await.unwrap();
         pooler.until_message(1, "the tenant is paused and holds no server").await;
@@ -216,7 +216,7 @@ on_both! {
         assert_eq!((error.field('S').as_str(), error.field('C').as_str()), ("ERROR", "53300"));
         assert_eq!(error.field('H'), "The tenant is paused by the operator.");
         assert_eq!(umbra.run("select name from who").await.unwrap(), ["umbra"]);
-        pooler.reload(2, |text| text.replace("state = \"paused\"\n", "")).await;
+        pooler.reload(2, |text| text.replace("state = \"paused\"\nquery_wait_timeout = \"100ms\"\n", "")).await;
         assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"]);
     }
 }

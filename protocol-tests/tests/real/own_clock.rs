@@ -32,22 +32,22 @@ fn told(sqlstate: &str, setting: &str) -> (String, String) {
 
 on_both! {
     async fn a_transaction_that_idles_ends_with_its_session(db: &Database) {
-        let pooler = limited(db, "idle_transaction_timeout = \"300ms\"").await;
+        let pooler = limited(db, "idle_transaction_timeout = \"1s\"").await;
         let (mut acme, mut umbra) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
         umbra.run("begin").await.unwrap();
         acme.run("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0").await.unwrap();
         // A statement that takes longer than that is not idle, nor is a session without a transaction.
         acme.run("begin; insert into who values ('lost')").await.unwrap();
-        acme.run("select pg_sleep(0.6)").await.unwrap();
+        acme.run("select pg_sleep(1.5)").await.unwrap();
         assert_eq!(last_word(&mut acme).await, told("25P03", "idle_transaction_timeout"));
-        umbra.run("select pg_sleep(0.4)").await.unwrap();
+        umbra.run("select pg_sleep(0.1)").await.unwrap();
         umbra.run("commit").await.unwrap();
         db.until("state like 'idle in%'", 0).await;
         assert_eq!(raw(&pooler, "acme").await.run("select name from who").await.unwrap(), ["acme"], "rolled back");
     }
 
     async fn a_transaction_that_takes_too_long_ends_with_its_session(db: &Database) {
-        let pooler = limited(db, "transaction_timeout = \"500ms\"").await;
+        let pooler = limited(db, "transaction_timeout = \"1500ms\"").await;
         let (mut busy, mut talks, mut quiet) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "acme").await);
         quiet.run("select 1").await.unwrap();
         busy.send(&query("select pg_sleep(30)")).await;
@@ -59,12 +59,12 @@ on_both! {
         db.until("query like '%pg_sleep(30)%'", 0).await;
         // Many short transactions may take as long as they like.
         for _ in 0..6 {
-            quiet.run("select pg_sleep(0.1)").await.unwrap();
+            quiet.run("select pg_sleep(0.3)").await.unwrap();
         }
     }
 
     async fn a_statement_that_takes_too_long_is_cancelled_and_the_session_stays(db: &Database) {
-        let pooler = limited(db, "query_timeout = \"300ms\"").await;
+        let pooler = limited(db, "query_timeout = \"1s\"").await;
         let mut acme = raw(&pooler, "acme").await;
         acme.run("set statement_timeout = 0").await.unwrap();
         assert_eq!(acme.run("select pg_sleep(30)").await.unwrap_err(), "57014");
@@ -77,12 +77,12 @@ on_both! {
 
     async fn clients_that_come_too_fast_are_refused(db: &Database) {
         let pooler = limited(db, "max_connection_rate = 2").await;
+        let url = pooler.url("app.acme", "");
+        let all = tokio::join!(connect(&url), connect(&url), connect(&url), connect(&url));
         let mut refused = 0;
-        for _ in 0..6 {
-            if let Err(error) = connect(&pooler.url("app.acme", "")).await {
-                assert_eq!(error.as_db_error().unwrap().code().code(), "53300");
-                refused += 1;
-            }
+        for error in [all.0, all.1, all.2, all.3].into_iter().filter_map(Result::err) {
+            assert_eq!(error.as_db_error().unwrap().code().code(), "53300");
+            refused += 1;
         }
         assert!(refused > 0);
         raw(&pooler, "umbra").await;
@@ -95,7 +95,7 @@ on_both! {
              max_connection_rate = 1\nquery_wait_timeout = \"100ms\"\nidle_transaction_timeout = \"100ms\"",
         )
         .await;
-        let (mut one, mut two) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        let (mut one, mut two) = tokio::join!(raw(&pooler, "acme"), raw(&pooler, "acme"));
         one.run("begin").await.unwrap();
         two.send(&query("select name from who")).await;
         for quota in ["max_client_connections", "max_connection_rate", "max_waiting_clients", "query_wait_timeout", "idle_transaction_timeout"] {
