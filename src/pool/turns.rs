@@ -471,6 +471,12 @@ impl<T> Turns<T> {
                 (Some(ready), None) => (ready, false),
                 (None, Some(wanting)) => (wanting, true),
                 (Some((_, due)), Some(wanting)) if wanting.1 < due => (wanting, true),
+                // What one pool has beyond its guarantees it does not keep from another one's.
+                (Some((pool, Due::Guaranteed)), Some(wanting))
+                    if wanting.1 == Due::Guaranteed && self.has_to_spare(pool) =>
+                {
+                    (wanting, true)
+                }
                 (Some(ready), Some(_)) => (ready, false),
             };
             let (place, due) = self.pools[pool].order.first()?;
