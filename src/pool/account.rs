@@ -54,16 +54,51 @@ impl Limits {
     }
 }
 
-/// A stretch of time in which somebody waits. Before it nothing is counted: there was enough for all.
+/// Somebody waits, on and off, with gaps of less than this: one contention. What was used in one is
+/// forgotten in the next.
+const GAP_MAX: Duration = Duration::from_secs(1);
+
+/// The time in which somebody waits; in all other time there is enough for everybody, and nothing counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contention {
-    pub(super) number: u64,
-    pub(super) since: Instant,
+    number: u64,
+    /// Contended time before this contention, and before the last gap in it.
+    before: Duration,
+    contended: Duration,
+    /// Since when somebody waits without a gap; else when the last one ceased to.
+    waits: bool,
+    since: Instant,
     /// The round that was served last.
     pub(super) round: u64,
 }
 
 impl Contention {
+    pub(super) const fn new(now: Instant) -> Self {
+        let (before, contended) = (Duration::ZERO, Duration::ZERO);
+        Self { number: 1, before, contended, waits: false, since: now, round: 1 }
+    }
+
+    pub(super) fn begin(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.since) >= GAP_MAX {
+            self.number += 1;
+            self.before = self.contended;
+        }
+        (self.waits, self.since) = (true, now);
+    }
+
+    pub(super) fn end(&mut self, now: Instant) {
+        self.contended = self.clock(|| now);
+        (self.waits, self.since) = (false, now);
+    }
+
+    /// Contended time until now.
+    fn clock(&self, now: impl FnOnce() -> Instant) -> Duration {
+        if !self.waits {
+            return self.contended;
+        }
+        self.contended + now().saturating_duration_since(self.since)
+    }
+
     /// Who comes now starts here, one round before those who wait already: he is next, and what he did not
     /// use before he cannot use now.
     const fn start(&self) -> u64 {
@@ -92,13 +127,16 @@ pub(super) struct Account<T> {
     pub(super) due: Option<Due>,
     /// Server-busy time it has used, by its weight, in nanoseconds.
     used: u64,
-    /// Until when that is counted, and in which contention.
-    counted: Instant,
+    /// Until when that is counted, in contended time, and in which contention.
+    counted: Duration,
     contention: u64,
+    /// How far it was behind when it waited last. It keeps that as long as it has servers: it may have
+    /// nobody in the queue for a moment only.
+    behind: u64,
 }
 
 impl<T> Account<T> {
-    pub(super) fn new(id: TenantId, limits: Limits, pool: usize, now: Instant) -> Self {
+    pub(super) fn new(id: TenantId, limits: Limits, pool: usize) -> Self {
         Self {
             id,
             limits,
@@ -112,8 +150,9 @@ impl<T> Account<T> {
             demand: 0,
             due: None,
             used: 0,
-            counted: now,
+            counted: Duration::ZERO,
             contention: 0,
+            behind: 0,
         }
     }
 
@@ -144,21 +183,41 @@ impl<T> Account<T> {
     }
 
     /// Counts what it has used until now.
-    pub(super) fn count(&mut self, contention: &Contention, now: Instant) {
+    pub(super) fn count(&mut self, contention: &Contention, now: impl FnOnce() -> Instant) {
+        let clock = contention.clock(now);
         if self.contention != contention.number {
-            (self.contention, self.counted) = (contention.number, contention.since);
-            self.used = contention.start();
+            (self.contention, self.counted) = (contention.number, contention.before);
+            (self.used, self.behind) = (contention.start(), 0);
         }
-        let passed = now.saturating_duration_since(self.counted);
-        self.counted = now.max(self.counted);
+        let passed = clock.saturating_sub(self.counted);
+        if passed.is_zero() {
+            return;
+        }
+        self.counted = clock;
         let busy = nanoseconds(passed).saturating_mul(self.in_use as u64) / self.limits.weight;
         let debt_max = contention.start() + nanoseconds(DEBT_MAX);
         self.used = self.used.saturating_add(busy).min(debt_max.max(self.used));
     }
 
-    /// It was not filed and is now: what it has not used before it cannot use now.
+    /// It was not filed and is now: what it has not used meanwhile it cannot use now.
     pub(super) fn wake(&mut self, contention: &Contention) {
-        self.used = self.used.max(contention.start().saturating_sub(self.advance()));
+        let start = contention.start().saturating_sub(self.advance() + self.behind);
+        self.used = self.used.max(start);
+    }
+
+    /// It was filed and is no more.
+    pub(super) fn rest(&mut self, contention: &Contention) {
+        self.behind = match self.in_use {
+            0 => 0,
+            _ => contention.start().saturating_sub(self.used + self.advance()),
+        };
+    }
+
+    /// It may have neither servers nor tickets any more.
+    pub(super) fn note_idle(&mut self) {
+        if self.in_use == 0 && self.queue.is_empty() {
+            self.behind = 0;
+        }
     }
 
     /// When it is due: a guaranteed server at once, another in its round. A server it has is paid for a

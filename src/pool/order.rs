@@ -6,7 +6,8 @@
 //!
 //! Pure: a key is a number, and a key is filed in one [`Order`] at a time of those that share [`Links`].
 
-/// Rounds that are told apart; who is due later is filed in the last of them, and looked at again then.
+/// Rounds that are told apart; who is due later is filed in the last of them. Nobody is found later than he
+/// is due, but may be earlier: his owner looks whether his turn has come, and files him again if not.
 const ROUNDS: u64 = u64::BITS as u64;
 
 /// No key.
@@ -120,18 +121,11 @@ impl Order {
         links.at(key).filed = Some(due);
     }
 
-    /// The round that is nearest to `round` of those that can be told apart now.
+    /// The round to file for `round`: that one, or the last that can be told apart. If `base` falls, who is
+    /// filed further ahead than that is found too early, and filed again.
     fn make_room_for(&mut self, round: u64) -> u64 {
-        if self.filled == 0 {
-            self.base = round;
-        }
-        if round < self.base {
-            let last = self.base + u64::from(self.rotated().ilog2());
-            self.base = round.max((last + 1).saturating_sub(ROUNDS));
-        } else if let Some(first) = self.first_round() {
-            self.base = first.min(round);
-        }
-        round.clamp(self.base, self.base + (ROUNDS - 1))
+        self.base = self.first_round().map_or(round, |first| first.min(round));
+        round.min(self.base + (ROUNDS - 1))
     }
 
     /// The bits of the rounds from `base` on.
@@ -247,25 +241,38 @@ mod tests {
             }
         }
 
-        /// Whatever the rounds: nobody is lost, and nobody is served before his round's place in the word.
+        /// Whatever the rounds, and who is taken out meanwhile: who is due first comes first, if his owner
+        /// files him again who is found too early.
         #[test]
-        fn nobody_is_lost(rounds in prop::collection::vec(0..10_000u64, 1..100)) {
+        fn who_is_due_first_comes_first(steps in prop::collection::vec((0..30usize, 0..10_000u64, any::<bool>()), 1..300)) {
             let (mut order, mut links) = (Order::new(), Links::default());
-            for (key, round) in rounds.iter().enumerate() {
-                order.file(&mut links, key, Due::Round(*round));
-            }
-            let mut seen = Vec::new();
-            // As its owner does: who is found before his round is filed again.
-            while let Some((key, Due::Round(round))) = order.first() {
+            let mut rounds = [None; 30];
+            let first = |order: &mut Order, links: &mut Links, rounds: &[Option<u64>]| loop {
+                let Some((key, Due::Round(found))) = order.first() else { return None };
+                let round = rounds[key].expect("only those are filed");
+                if round <= found {
+                    return Some((round, key));
+                }
+                order.remove(links, key);
+                order.file(links, key, Due::Round(round));
+            };
+            for (key, round, looks) in steps {
                 order.remove(&mut links, key);
-                if round < rounds[key] {
-                    order.file(&mut links, key, Due::Round(rounds[key]));
-                } else {
-                    seen.push(key);
+                rounds[key] = if rounds[key].is_some() { None } else { Some(round) };
+                if rounds[key].is_some() {
+                    order.file(&mut links, key, Due::Round(round));
+                }
+                if looks {
+                    let due = rounds.iter().flatten().min().copied();
+                    let found = first(&mut order, &mut links, &rounds);
+                    prop_assert_eq!(found.map(|(round, _)| round), due);
                 }
             }
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..rounds.len()).collect::<Vec<_>>());
+            while let Some((_, key)) = first(&mut order, &mut links, &rounds) {
+                order.remove(&mut links, key);
+                rounds[key] = None;
+            }
+            prop_assert_eq!(rounds, [None; 30]);
         }
     }
 }

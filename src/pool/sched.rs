@@ -323,7 +323,7 @@ impl Sched {
         while let Some(next) = self.turns.next(now) {
             match next {
                 Next::Serve { place, pool } => self.serve(place, pool, now),
-                Next::Open { pool } => self.open(pool, now, effects),
+                Next::Open { pool, claims } => self.open(pool, claims, now, effects),
             }
         }
     }
@@ -339,7 +339,7 @@ impl Sched {
         }
     }
 
-    fn open(&mut self, pool: usize, now: Instant, effects: &mut Effects) {
+    fn open(&mut self, pool: usize, claims: bool, now: Instant, effects: &mut Effects) {
         let (open, max_open) = self.turns.budget();
         if open >= max_open {
             let Some(server) = self.make_room(pool, now, effects) else {
@@ -347,7 +347,7 @@ impl Sched {
             };
             effects.closed.push(server);
         }
-        self.turns.opening(pool);
+        self.turns.opening(pool, claims);
         let rack = self.rack(pool);
         effects.dials.push((pool, rack.generation, Arc::clone(&rack.endpoint)));
     }
@@ -465,7 +465,7 @@ impl Sched {
             });
             for server in silent {
                 self.turns.closed_idle(pool);
-                self.turns.opening(pool);
+                self.turns.opening(pool, false);
                 effects.checks.push(Lent { server, pool });
             }
         }

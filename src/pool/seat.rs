@@ -56,7 +56,7 @@ impl Seat {
                 return Err(SeatError::Outdated);
             }
             let pool = sched.pool(endpoint);
-            sched.turns.enter(&tenant.id, limits, pool, Instant::now())?
+            sched.turns.enter(&tenant.id, limits, pool)?
         };
         Ok(Arc::new(Self { pools: Arc::clone(pools), place }))
     }

@@ -42,7 +42,8 @@ pub(super) enum Next {
     /// Serve the first ticket of the tenant at this place with an idle server of its pool.
     Serve { place: usize, pool: usize },
     /// A server for this pool, by a login; if the budget is spent, in the place of one of another pool.
-    Open { pool: usize },
+    /// The slot it is for is `claims`: not one of those that are guaranteed.
+    Open { pool: usize, claims: bool },
 }
 
 /// Logins that a pool may have under way.
@@ -77,6 +78,8 @@ struct PoolTurns {
     idle: usize,
     /// Logins under way.
     opening: usize,
+    /// Of these, at least, for tenants that are not guaranteed the server.
+    claimed: usize,
     /// Servers that exist, and logins under way.
     open: usize,
     /// What its tenants are guaranteed.
@@ -116,6 +119,8 @@ pub(super) struct Turns<T> {
     lent: usize,
     /// Slots kept for tenants that do not use them now.
     reserved: usize,
+    /// Slots kept for logins under way.
+    claimed: usize,
     /// All that is guaranteed now.
     kept: usize,
     /// Servers that exist, and logins under way.
@@ -138,10 +143,11 @@ impl<T> Turns<T> {
             ready: Order::new(),
             wanting: Order::new(),
             no_room: false,
-            contention: Contention { number: 1, since: now, round: 1 },
+            contention: Contention::new(now),
             contenders: 0,
             lent: 0,
             reserved: 0,
+            claimed: 0,
             kept: 0,
             open: 0,
             opening: 0,
@@ -162,6 +168,7 @@ impl<T> Turns<T> {
             demand: 0,
             idle: 0,
             opening: 0,
+            claimed: 0,
             open: 0,
             kept: 0,
             logins: Logins::Any,
@@ -189,7 +196,6 @@ impl<T> Turns<T> {
         id: &TenantId,
         limits: Limits,
         pool: usize,
-        now: Instant,
     ) -> Result<usize, TooManyClients> {
         let place = self.places.get(id).copied().unwrap_or_else(|| {
             let place = self.free.pop().unwrap_or_else(|| {
@@ -202,7 +208,7 @@ impl<T> Turns<T> {
         let (limit, audited) = (limits.clients, limits.audited);
         let account = self.accounts[place].get_or_insert_with(|| {
             self.pools[pool].members += 1;
-            Account::new(id.clone(), limits, pool, now)
+            Account::new(id.clone(), limits, pool)
         });
         if account.clients >= limit && !audited {
             return Err(TooManyClients { limit });
@@ -226,7 +232,7 @@ impl<T> Turns<T> {
     ) -> Vec<T> {
         let Some(&place) = self.places.get(id) else { return Vec::new() };
         let contended = self.account(place).contends();
-        self.count(place, now);
+        self.count(place, || now);
         let account = self.account(place);
         let pool = pool.unwrap_or(account.pool);
         let resumes = account.is_stopped() && !limits.paused;
@@ -278,22 +284,24 @@ impl<T> Turns<T> {
 
     /// Takes an idle server of its pool for the tenant, if there is one and nobody is overtaken.
     pub(super) fn take(&mut self, place: usize, now: impl FnOnce() -> Instant) -> Option<usize> {
-        let free = self.max_open.saturating_sub(self.lent);
-        let (reserved, contended) = (self.reserved, self.contenders > 0);
+        let open_to_all = self.is_open_to_all();
         let account = self.account(place);
         let pool = account.pool;
         let may = account.queue.is_empty()
             && !account.is_stopped()
             && account.in_use < account.limits.servers
-            && (free > reserved || account.in_use < account.kept);
+            && (open_to_all || account.in_use < account.kept);
         if !may || self.pools[pool].idle == 0 {
             return None;
         }
-        if contended {
-            self.count(place, now());
-        }
+        self.count(place, now);
         self.lend(place, pool);
         Some(pool)
+    }
+
+    /// Whether there is a slot that is neither guaranteed to anybody nor kept for a login under way.
+    const fn is_open_to_all(&self) -> bool {
+        self.max_open.saturating_sub(self.lent) > self.reserved + self.claimed
     }
 
     fn lend(&mut self, place: usize, pool: usize) {
@@ -319,14 +327,13 @@ impl<T> Turns<T> {
         place: usize,
         now: impl FnOnce() -> Instant,
     ) -> Option<TenantId> {
-        if self.contenders > 0 {
-            self.count(place, now());
-        }
+        self.count(place, now);
         self.lent -= 1;
         let account = self.account(place);
         let reserved = account.reserved();
         account.in_use -= 1;
         let more = account.reserved() - reserved;
+        account.note_idle();
         let waits = !account.queue.is_empty();
         let quiet = account.limits.paused && account.in_use == 0;
         let quiet = quiet.then(|| account.id.clone());
@@ -442,7 +449,7 @@ impl<T> Turns<T> {
         account.waits += 1;
         account.queue.push_back((id, ticket));
         self.note_contender(contended, place, now);
-        self.count(place, now);
+        self.count(place, || now);
         self.settle(place);
         Ok(id)
     }
@@ -452,6 +459,7 @@ impl<T> Turns<T> {
         let account = self.account(place);
         let contended = account.contends();
         account.queue.retain(|(waiting, _)| *waiting != id);
+        account.note_idle();
         self.note_contender(contended, place, now);
         self.settle(place);
     }
@@ -459,11 +467,10 @@ impl<T> Turns<T> {
     /// What is to be done next, if anything can be done.
     pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
         loop {
-            let free = self.max_open.saturating_sub(self.lent);
-            let open_to_all = |taken: usize| free > self.reserved + taken;
-            let may = |due: Due, taken: usize| due == Due::Guaranteed || open_to_all(taken);
-            let ready = self.ready.first().filter(|(_, due)| may(*due, 0));
-            let wanting = self.wanting.first().filter(|(_, due)| may(*due, self.opening));
+            let open_to_all = self.is_open_to_all();
+            let may = |due: Due| due == Due::Guaranteed || open_to_all;
+            let ready = self.ready.first().filter(|(_, due)| may(*due));
+            let wanting = self.wanting.first().filter(|(_, due)| may(*due));
             let wanting = wanting.filter(|_| self.opening < OPENING_MAX);
             let wanting = wanting.filter(|_| self.open < self.max_open || !self.no_room);
             let ((pool, filed), opens) = match (ready, wanting) {
@@ -481,7 +488,9 @@ impl<T> Turns<T> {
             };
             let (place, due) = self.pools[pool].order.first()?;
             if self.is_due(place, pool, due, filed, now) {
-                return Some(if opens { Next::Open { pool } } else { Next::Serve { place, pool } });
+                let claims = due != Due::Guaranteed;
+                let opened = Next::Open { pool, claims };
+                return Some(if opens { opened } else { Next::Serve { place, pool } });
             }
         }
     }
@@ -490,7 +499,7 @@ impl<T> Turns<T> {
     /// it has used since may have moved its turn, and rounds far ahead are not told apart.
     fn is_due(&mut self, place: usize, pool: usize, due: Due, filed: Due, now: Instant) -> bool {
         if due != Due::Guaranteed {
-            self.count(place, now);
+            self.count(place, || now);
             let later = self.account(place).next_due();
             if later.is_none_or(|later| later > due) {
                 self.file(place, None);
@@ -564,7 +573,7 @@ impl<T> Turns<T> {
         drained
     }
 
-    fn count(&mut self, place: usize, now: Instant) {
+    fn count(&mut self, place: usize, now: impl FnOnce() -> Instant) {
         let contention = self.contention;
         self.account(place).count(&contention, now);
     }
@@ -574,12 +583,16 @@ impl<T> Turns<T> {
         match (before, self.account(place).contends()) {
             (false, true) => {
                 if self.contenders == 0 {
-                    self.contention.number += 1;
-                    self.contention.since = now;
+                    self.contention.begin(now);
                 }
                 self.contenders += 1;
             }
-            (true, false) => self.contenders -= 1,
+            (true, false) => {
+                self.contenders -= 1;
+                if self.contenders == 0 {
+                    self.contention.end(now);
+                }
+            }
             (true, true) | (false, false) => {}
         }
     }
@@ -612,6 +625,9 @@ impl<T> Turns<T> {
             account.wake(&contention);
         }
         let (due, demand, pool) = (account.next_due(), account.servable(), account.pool);
+        if account.due.is_some() && due.is_none() {
+            account.rest(&contention);
+        }
         let before = std::mem::replace(&mut account.demand, demand);
         self.pools[pool].demand = self.pools[pool].demand - before + demand;
         self.file(place, due);
@@ -673,10 +689,12 @@ impl<T> Turns<T> {
 
 /// What happens to servers, by number.
 impl<T> Turns<T> {
-    /// A login begins.
-    pub(super) fn opening(&mut self, pool: usize) {
+    /// A login begins. If it `claims` a slot, nobody of another pool takes that meanwhile.
+    pub(super) fn opening(&mut self, pool: usize, claims: bool) {
         (self.open, self.opening) = (self.open + 1, self.opening + 1);
+        self.claimed += usize::from(claims);
         let entry = &mut self.pools[pool];
+        entry.claimed += usize::from(claims);
         (entry.open, entry.opening) = (entry.open + 1, entry.opening + 1);
         self.settle_pool(pool);
     }
@@ -684,7 +702,10 @@ impl<T> Turns<T> {
     /// A login has ended: there is a server that rests, or none.
     pub(super) fn opened(&mut self, pool: usize, succeeded: bool) {
         self.opening -= 1;
-        self.pools[pool].opening -= 1;
+        let entry = &mut self.pools[pool];
+        entry.opening -= 1;
+        let claimed = entry.claimed.min(entry.opening);
+        self.claimed -= std::mem::replace(&mut entry.claimed, claimed) - claimed;
         if succeeded {
             self.rests(pool);
         } else {

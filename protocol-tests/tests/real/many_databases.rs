@@ -1,5 +1,9 @@
 //! Databases of tenants' own under one budget: they make room for each other, and take turns.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use protocol_tests::database::connect;
 use protocol_tests::wire::query;
 use protocol_tests::{Cluster, Database, Pooler, on_both};
@@ -82,5 +86,28 @@ on_both! {
             }
             assert_eq!(works.run("select name from who").await.unwrap(), ["d0"]);
         }
+    }
+
+    async fn weights_count_between_databases_too(db: &Database) {
+        const STATEMENTS: usize = 600;
+        let pooler = pooler(db, 2, 2, "").await;
+        pooler.reload(1, |toml| toml.replace("[tenants.d1]\n", "[tenants.d1]\nweight = 4\n")).await;
+        let served = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let mut clients = JoinSet::new();
+        for number in 0..12 {
+            let mut wire = raw(&pooler, &format!("d{}", number % 2)).await;
+            let served = Arc::clone(&served);
+            clients.spawn(async move {
+                while served.iter().map(|count| count.load(Relaxed)).sum::<usize>() < STATEMENTS {
+                    wire.run("select pg_sleep(0.01)").await.unwrap();
+                    served[number % 2].fetch_add(1, Relaxed);
+                }
+            });
+        }
+        while let Some(done) = clients.join_next().await {
+            done.unwrap();
+        }
+        let [light, heavy] = served.each_ref().map(|count| count.load(Relaxed));
+        assert!(heavy >= 2 * light && light > 0, "{heavy} to {light}; 4 to 1 is due");
     }
 }
