@@ -87,6 +87,7 @@ impl Session {
             Event::Link(LinkEnd::Observe) => self.observe().await,
             Event::Link(LinkEnd::Restore) => self.restore().await,
             Event::Link(LinkEnd::Unsure) => self.settle().await,
+            Event::Link(LinkEnd::Outdated) => self.refresh_kept(),
             Event::Link(end) => {
                 let cancelled = self.part_from_server(&end);
                 self.on_link_end(end, cancelled).await
@@ -94,6 +95,7 @@ impl Session {
             Event::Path => self.follow_path().await,
             Event::Outdated => self.refresh().await,
             Event::Arm => Next::Go,
+            Event::Clock if self.is_hold_due() => self.look_at_hold(),
             Event::Clock => self.look_at_clock().await,
             Event::PinnedTooLong => self.end_pin(),
             Event::Over => Next::Over,
@@ -124,6 +126,7 @@ impl Session {
             | LinkEnd::Released
             | LinkEnd::Observe
             | LinkEnd::Restore
+            | LinkEnd::Outdated
             | LinkEnd::Unsure => Next::Over,
             LinkEnd::Farewell(refusal) => Next::Farewell(refusal),
             LinkEnd::SwitchFailed(error) => {

@@ -49,6 +49,8 @@ pub(super) enum LinkEnd {
     Restore,
     /// Nobody can tell what the server still owes; it is kept, and asked.
     Unsure,
+    /// Between two transactions: its tenant may be another by now; the server is kept.
+    Outdated,
 }
 
 /// The server, and what is under way between the two.
@@ -227,7 +229,10 @@ impl Session {
         loop {
             let was_confirmed = self.link.confirmed;
             self.feed_client(cx)?;
-            let more = was_confirmed != self.link.confirmed || !self.link.rewritten.is_empty();
+            // What a reload has held may go on.
+            let more = was_confirmed != self.link.confirmed
+                || !self.link.rewritten.is_empty()
+                || self.shared.is_newer(self.looked);
             if sent_now && !more {
                 return Ok(());
             }
@@ -325,6 +330,7 @@ impl Session {
             | LinkEnd::Over
             | LinkEnd::Observe
             | LinkEnd::Restore
+            | LinkEnd::Outdated
             | LinkEnd::Unsure => drop(linked),
         }
         cancelled

@@ -17,6 +17,7 @@ mod events;
 mod greet;
 mod guard;
 mod hello;
+mod kept;
 mod link;
 mod login;
 mod observe;

@@ -8,8 +8,9 @@ use bytes::BytesMut;
 
 use super::clock::Overdue;
 use super::texts::{
-    Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, overdue,
-    pinned_too_long, state, state_gone, suspended, text, ties, too_fast, too_many,
+    Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, left_behind,
+    not_there, overdue, paused, pinned_too_long, state, state_gone, suspended, text, ties,
+    too_fast, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -175,6 +176,20 @@ pub enum Refusal {
         /// The limit.
         limit: Duration,
     },
+    /// The session kept a server that its tenant has left behind.
+    LeftBehind {
+        /// What it kept it for.
+        what: &'static str,
+        /// The tenant.
+        tenant: String,
+    },
+    /// The operator has paused the tenant, and the session, which keeps its server, has waited.
+    Paused {
+        /// The tenant.
+        tenant: String,
+        /// How long, at least.
+        waited: Duration,
+    },
     /// Its clients come too fast.
     TooFast {
         /// The tenant.
@@ -287,10 +302,7 @@ impl Refusal {
             Self::NoSchema { schema, tenant } => {
                 text("3F000", format!("schema \"{schema}\" of tenant \"{tenant}\" does not exist"))
             }
-            Self::UnknownDatabase { database, tenant } => hint(
-                text("3D000", format!("database \"{database}\" does not exist")),
-                format!("Tenant \"{tenant}\" does not live in that database."),
-            ),
+            Self::UnknownDatabase { database, tenant } => not_there(database, tenant),
             Self::Suspended { tenant, message } => suspended(tenant, message.as_ref()),
             Self::Draining { tenant } => draining(tenant),
             Self::TooFast { tenant, limit } => too_fast(tenant, *limit),
@@ -330,6 +342,8 @@ impl Refusal {
             Self::Guarded { name } => guarded(name),
             Self::Ties { what, tenant } => ties(what, tenant),
             Self::PinnedTooLong { what, limit } => pinned_too_long(what, *limit),
+            Self::LeftBehind { what, tenant } => left_behind(what, tenant),
+            Self::Paused { tenant, waited } => paused(tenant, *waited),
             Self::UnknownStatement { name } => {
                 text("26000", format!("prepared statement \"{name}\" does not exist"))
             }

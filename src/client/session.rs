@@ -14,6 +14,7 @@ use super::by_path::ByPath;
 use super::changes::{Changes, Pinned};
 use super::clock::Watch;
 use super::events::{Event, Next, Unserved};
+use super::kept::Hold;
 use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
@@ -72,6 +73,8 @@ pub struct Session {
     pub(super) looked: u64,
     /// What its transaction is doing, if that is limited.
     pub(super) watch: Option<Box<Watch>>,
+    /// It keeps its server, and its tenant is paused.
+    pub(super) hold: Option<Box<Hold>>,
     /// Its prepared statements, if it has any.
     pub(super) names: Option<Box<Names>>,
     /// Whether it takes prepared statements away.
@@ -133,6 +136,7 @@ impl Session {
             version: parts.version,
             looked: parts.version,
             watch: None,
+            hold: None,
             names: None,
             deallocates: Deallocates::No,
             has_own_names: false,
@@ -179,7 +183,7 @@ impl Session {
             // Most transactions come and go in here; what is left is rare, and boxed, because an
             // idle client should be small.
             let (pin_ends, watch_ends) = (self.pin_ends(), self.watch_ends());
-            let event = match pin_ends.into_iter().chain(watch_ends).min() {
+            let event = match pin_ends.into_iter().chain(watch_ends).chain(self.hold_ends()).min() {
                 None => poll_fn(|cx| self.poll(cx)).await,
                 Some(end) => {
                     let poll = Box::pin(timeout_at(end.into(), poll_fn(|cx| self.poll(cx))));

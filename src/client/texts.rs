@@ -43,6 +43,25 @@ pub(super) fn pinned_too_long(what: &str, limit: Duration) -> Text {
     hint(detail(ended, why), "The tenant's limit is max_pin_time.")
 }
 
+pub(super) fn not_there(database: &str, tenant: &str) -> Text {
+    let unknown = text("3D000", format!("database \"{database}\" does not exist"));
+    hint(unknown, format!("Tenant \"{tenant}\" does not live in that database."))
+}
+
+pub(super) fn left_behind(what: &str, tenant: &str) -> Text {
+    let ended = text("57P01", format!("terminating connection: tenant \"{tenant}\" has changed"));
+    let why = format!("The session kept a server in the tenant's old place or state, for {what}.");
+    hint(detail(ended, why), "Connect again.")
+}
+
+pub(super) fn paused(tenant: &str, waited: Duration) -> Text {
+    let paused = text("57P03", format!("tenant \"{tenant}\" is paused"));
+    hint(
+        detail(paused, format!("The session has waited for longer than {waited:?}.")),
+        "The limit is the tenant's setting query_wait_timeout.",
+    )
+}
+
 pub(super) fn with_state(message: String, error: &str) -> Text {
     detail(text("58000", message), error)
 }

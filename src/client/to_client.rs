@@ -64,6 +64,9 @@ impl Session {
             if self.shared.shutdown.phase() > Phase::Running {
                 return Err(LinkEnd::Farewell(Refusal::ShuttingDown));
             }
+            if self.shared.is_newer(self.looked) {
+                return Err(LinkEnd::Outdated);
+            }
             // Nobody is active: a pinned client that thinks holds no buffers.
             self.link.outbound.release();
             self.inbound.release();

@@ -55,7 +55,7 @@ impl Session {
 
     fn scan_inbound(&mut self) {
         loop {
-            if self.changes.is_some() && self.is_below_home() {
+            if self.changes.is_some() && self.is_below_home() || self.is_held() {
                 return;
             }
             let step = self.scan(true);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use protocol_tests::database::connect;
-use protocol_tests::wire::query;
+use protocol_tests::wire::{V3_0, query, startup};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -200,6 +200,28 @@ on_both! {
         pooler.until_log(2, changed).await;
         assert_eq!(last_word(&mut umbra).await.0, "57P03");
         assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn who_logs_in_during_a_pause_is_let_in_where_the_tenant_lives_then(db: &Database) {
+        let pooler = pooler(db, 2, "[tenants.acme]\n[tenants.umbra]\n").await;
+        let paused = "[tenants.acme]\nstate = \"paused\"\n";
+        pooler.reload(1, |text| text.replace("[tenants.acme]\n", paused)).await;
+        let mut wires = Vec::new();
+        for _ in 0..3 {
+            let mut wire = Wire::open(pooler.port).await;
+            wire.send(&startup(V3_0, &[("user", "app.acme")])).await;
+            wires.push(wire);
+        }
+        for wire in &mut wires {
+            // Not before it has been let in: who waits for a server has got no further.
+            assert!(wire.is_silent().await);
+        }
+        pooler.reload(2, |text| text.replace(paused, &format!("{paused}schema = \"umbra\"\n"))).await;
+        pooler.reload(3, |text| text.replace("state = \"paused\"\n", "")).await;
+        for wire in &mut wires {
+            wire.logged_in().await;
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["umbra"]);
+        }
     }
 
     async fn who_waits_for_a_paused_tenant_is_told_when_it_takes_too_long(db: &Database) {

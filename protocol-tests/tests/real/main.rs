@@ -20,6 +20,7 @@ mod drivers;
 mod extended_query;
 mod guard;
 mod hostile;
+mod kept_servers;
 mod living_tenants;
 mod many_databases;
 mod own_clock;
