@@ -135,7 +135,13 @@ impl Pooler {
     /// Lines with this message so far.
     #[must_use]
     pub fn messages(&self, message: &str) -> usize {
-        self.log.lines.lock().unwrap().iter().filter(|line| line["message"] == message).count()
+        self.count_log(|line| line["message"] == message)
+    }
+
+    /// Lines that meet `wanted` so far.
+    #[must_use]
+    pub fn count_log(&self, wanted: impl Fn(&Value) -> bool) -> usize {
+        self.log.lines.lock().unwrap().iter().filter(|line| wanted(line)).count()
     }
 
     #[must_use]

@@ -7,12 +7,16 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use tracing::info;
 
 use super::events::Next;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
-use crate::wire::backend::TransactionStatus;
+use crate::wire::backend::{ServerError, TransactionStatus};
+
+/// How long a cancelled statement may take to end. A function can catch the cancel and go on.
+const CANCELLED_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What a session's transaction is doing, and since when.
 pub(super) struct Watch {
@@ -21,8 +25,10 @@ pub(super) struct Watch {
     since: Instant,
     /// Since when it holds its server for this transaction.
     began: Instant,
-    /// Its present statement has been cancelled.
-    cancelled: bool,
+    /// When its present statement was cancelled.
+    cancelled: Option<Instant>,
+    /// What is too long is only audited, and was counted: the turn, the transaction.
+    counted: (bool, bool),
     /// The timer runs.
     armed: bool,
 }
@@ -49,12 +55,24 @@ pub enum Overdue {
 }
 
 impl Watch {
-    /// A statement has ended; outside a block, its transaction too.
-    pub(super) fn ready(&mut self, status: TransactionStatus) {
-        (self.since, self.cancelled) = (Instant::now(), false);
-        if status == TransactionStatus::Idle {
-            self.began = self.since;
+    const fn new(now: Instant, armed: bool) -> Self {
+        let (state, counted) = (State::Busy, (false, false));
+        Self { state, since: now, began: now, cancelled: None, counted, armed }
+    }
+
+    /// Something else begins; with it perhaps a transaction.
+    fn begin(&mut self, state: State, transaction: bool) {
+        let now = Instant::now();
+        (self.state, self.since, self.cancelled, self.counted.0) = (state, now, None, false);
+        if transaction {
+            (self.began, self.counted.1) = (now, false);
         }
+    }
+
+    /// All that was sent together has ended (what each statement of it takes is not seen: PostgreSQL keeps
+    /// its answers until the end); outside a block, the transaction too.
+    pub(super) fn ready(&mut self, status: TransactionStatus) {
+        self.begin(self.state, status == TransactionStatus::Idle);
     }
 }
 
@@ -78,7 +96,7 @@ impl Session {
         }
         let now = Instant::now();
         let armed = self.watch.as_ref().is_some_and(|watch| watch.armed);
-        let watch = Watch { state: State::Busy, since: now, began: now, cancelled: false, armed };
+        let watch = Watch::new(now, armed);
         match &mut self.watch {
             Some(known) => **known = watch,
             None => self.watch = Some(Box::new(watch)),
@@ -100,11 +118,7 @@ impl Session {
         };
         let Some(watch) = &mut self.watch else { return };
         if watch.state != state {
-            let now = Instant::now();
-            if watch.state == State::Rest {
-                watch.began = now;
-            }
-            (watch.state, watch.since, watch.cancelled) = (state, now, false);
+            watch.begin(state, watch.state == State::Rest);
         }
     }
 
@@ -130,13 +144,17 @@ impl Session {
         let watch = self.watch.as_ref().filter(|_| self.holds_server())?;
         let limits = &self.policy.timeouts;
         let at = |from: Instant, limit: Option<Duration>, what| Some((from + limit?, what));
-        let of_turn = match watch.state {
-            State::Rest => return None,
-            State::Busy if watch.cancelled => None,
-            State::Busy => at(watch.since, limits.query, Overdue::Query),
-            State::Idle => at(watch.since, limits.idle_transaction, Overdue::IdleInTransaction),
+        let of_turn = match (watch.state, watch.cancelled) {
+            (State::Rest, _) => return None,
+            (State::Busy, Some(then)) => at(then, Some(CANCELLED_TIME_MAX), Overdue::Query),
+            (State::Busy, None) => at(watch.since, limits.query, Overdue::Query),
+            (State::Idle, _) => {
+                at(watch.since, limits.idle_transaction, Overdue::IdleInTransaction)
+            }
         };
         let of_all = at(watch.began, limits.transaction, Overdue::Transaction);
+        let of_turn = of_turn.filter(|_| !watch.counted.0);
+        let of_all = of_all.filter(|_| !watch.counted.1);
         of_turn.into_iter().chain(of_all).min_by_key(|(end, _)| *end)
     }
 
@@ -153,17 +171,20 @@ impl Session {
             Overdue::Query => limits.query,
         };
         let refusal = Refusal::Overdue { what, limit: limit.unwrap_or_default() };
-        if self.is_only_audited(what.setting()) {
-            self.watch = None;
+        let audited = self.is_only_audited(what.setting());
+        let Some(watch) = &mut self.watch else { return Next::Go };
+        if audited {
+            match what {
+                Overdue::Transaction => watch.counted.1 = true,
+                Overdue::IdleInTransaction | Overdue::Query => watch.counted.0 = true,
+            }
             return Next::Go;
         }
-        if what != Overdue::Query {
+        let was_cancelled = watch.cancelled.replace(now).is_some();
+        if what != Overdue::Query || was_cancelled {
             let end = self.last_word(refusal);
             let cancelled = self.part_from_server(&end);
             return self.on_link_end(end, cancelled).await;
-        }
-        if let Some(watch) = &mut self.watch {
-            watch.cancelled = true;
         }
         self.shared.count_refusal(&refusal);
         let tenant = self.tenant();
@@ -172,5 +193,14 @@ impl Session {
             linked.cancel();
         }
         Next::Go
+    }
+
+    /// Of a statement that was cancelled for its time: PostgreSQL says that the user did it.
+    pub(super) fn named_limit(&self, error: &ServerError) -> Option<Vec<u8>> {
+        self.watch.as_ref()?.cancelled.filter(|_| error.sqlstate() == "57014")?;
+        let limit = self.policy.timeouts.query?;
+        let mut told = BytesMut::new();
+        Refusal::Overdue { what: Overdue::Query, limit }.write(Severity::Error, &mut told);
+        Some(told.into())
     }
 }

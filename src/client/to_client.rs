@@ -158,7 +158,8 @@ impl Session {
         let told = match verdict {
             ServerVerdict::Forward if error.is_some() => {
                 self.undo_skipped(0);
-                self.in_own_words(count)
+                let limit = error.as_ref().and_then(|error| self.named_limit(error));
+                limit.or_else(|| self.in_own_words(count))
             }
             _ => None,
         };

@@ -207,9 +207,12 @@ impl Pools {
                     Some(Ok(Err(error))) => Some(error.to_string()),
                     Some(Err(_)) => Some(format!("it did not answer within {CHECK_TIME_MAX:?}")),
                 };
-                if let Some(problem) = &problem {
-                    let pid = server.cancel_key.pid();
-                    info!(pid, problem, "server closed: it rested and is not there any more");
+                let pid = server.cancel_key.pid();
+                match &problem {
+                    None => debug!(pid, "resting server has answered"),
+                    Some(problem) => {
+                        info!(pid, problem, "server closed: it rested and is not there any more");
+                    }
                 }
                 server.unnamed_left = None;
                 let mut effects = Effects::default();

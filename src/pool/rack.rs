@@ -9,8 +9,8 @@ use crate::server::{Endpoint, LoginError, Server, Target};
 
 /// First wait after a failed login; it doubles up to [`RETRY_DELAY_MAX`].
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Longest wait between two logins, PgBouncer's `server_login_retry`.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(15);
+/// Longest wait between two logins: a third of PgBouncer's `server_login_retry`, for one at a time costs little.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// The last login failed.
 #[derive(Clone)]
@@ -108,6 +108,17 @@ impl Rack {
         let retry_at = now + delay;
         self.failure = Some(Failure { error, retry_at, delay });
         retry_at
+    }
+
+    /// Another pool of the cluster has logged in: what did not let this one may have passed.
+    pub(super) fn try_now(&mut self, now: Instant) -> bool {
+        match &mut self.failure {
+            Some(failure) if failure.error.may_pass() => {
+                (failure.retry_at, failure.delay) = (now, RETRY_DELAY);
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// What the last login failed by, if no new one may be tried yet.

@@ -21,9 +21,6 @@ use crate::tenant::TenantId;
 /// costs some milliseconds and a fork, and two busy pools would otherwise do little else.
 const STAY_MIN: Duration = Duration::from_millis(200);
 
-/// How often, at most, it is logged that a client waits for longer than its tenant's clients should.
-const PATIENCE_MIN: Duration = Duration::from_secs(1);
-
 /// Servers that are asked at once whether they are still there.
 const CHECKS_MAX: usize = 8;
 
@@ -32,9 +29,16 @@ pub(super) struct Ticket {
     pub(super) place: usize,
     /// `query_wait_timeout`, and when it ends.
     pub(super) patience: Duration,
-    pub(super) deadline: Instant,
+    /// `None`: it has ended, which is only audited.
+    pub(super) deadline: Option<Instant>,
     pub(super) target: Arc<Target>,
     pub(super) reply: oneshot::Sender<Result<Lent, CheckoutError>>,
+}
+
+impl Ticket {
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
 }
 
 /// A server, and the pool it belongs to.
@@ -200,7 +204,9 @@ impl Sched {
         }
         let id = self.turns.wait(ticket.place, ticket, now)?;
         self.clock = now;
-        self.look_at(deadline, effects);
+        if let Some(deadline) = deadline {
+            self.look_at(deadline, effects);
+        }
         self.dispatch(now, effects);
         Ok(id)
     }
@@ -217,7 +223,7 @@ impl Sched {
     pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects) -> Option<Instant> {
         self.clock = now;
         self.expire(now, effects);
-        let mut next = self.turns.tickets().map(|ticket| ticket.deadline).min();
+        let mut next = self.turns.tickets().filter_map(|ticket| ticket.deadline).min();
         for pool in 0..self.racks.len() {
             let failure = self.racks[pool].as_ref().and_then(|rack| rack.failure.as_ref());
             match failure.map(|failure| failure.retry_at) {
@@ -234,12 +240,12 @@ impl Sched {
 
     fn expire(&mut self, now: Instant, effects: &mut Effects) {
         for (tenant, ticket) in self.turns.audited_tickets() {
-            if ticket.deadline <= now {
-                ticket.deadline = now + ticket.patience.max(PATIENCE_MIN);
+            if ticket.is_overdue(now) {
+                ticket.deadline = None;
                 effects.audited.push((tenant.clone(), "query_wait_timeout"));
             }
         }
-        for ticket in self.turns.drain(now, |ticket| ticket.deadline <= now) {
+        for ticket in self.turns.drain(now, |ticket| ticket.is_overdue(now)) {
             let pool = self.turns.pool_of(ticket.place);
             let failure = self.rack(pool).failure.as_ref();
             let login = failure.map(|failure| failure.error.clone());
@@ -396,6 +402,13 @@ impl Sched {
             effects.closed.push(server);
         } else {
             self.rack(pool).put_new(server);
+        }
+        if recovered {
+            for pool in 0..self.racks.len() {
+                if self.racks[pool].as_mut().is_some_and(|rack| rack.try_now(now)) {
+                    self.turns.allow_logins(pool, Logins::One);
+                }
+            }
         }
         self.dispatch(now, effects);
         recovered

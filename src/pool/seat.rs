@@ -129,7 +129,7 @@ impl Seat {
             let (place, patience) = (self.place, sched.turns.patience(self.place));
             let deadline = deadline.unwrap_or(now + patience);
             let target = Arc::clone(target);
-            let ticket = Ticket { place, patience, deadline, target, reply };
+            let ticket = Ticket { place, patience, deadline: Some(deadline), target, reply };
             let queued = sched.wait(ticket, now, &mut effects);
             let full = |full: QueueFull| CheckoutError::QueueFull { limit: full.limit };
             (queued.map_err(full)?, deadline)

@@ -3,6 +3,7 @@
 use protocol_tests::database::connect;
 use protocol_tests::wire::query;
 use protocol_tests::{Database, Pooler, Wire, on_both};
+use serde_json::Value;
 
 use crate::raw;
 
@@ -67,12 +68,24 @@ on_both! {
         let pooler = limited(db, "query_timeout = \"1s\"").await;
         let mut acme = raw(&pooler, "acme").await;
         acme.run("set statement_timeout = 0").await.unwrap();
-        assert_eq!(acme.run("select pg_sleep(30)").await.unwrap_err(), "57014");
+        acme.send(&query("select pg_sleep(30)")).await;
+        let (messages, _) = acme.until_ready().await;
+        let error = messages.iter().find(|message| message.tag == 'E').unwrap();
+        let fields = ['S', 'C', 'M', 'H'].map(|code| error.field(code));
+        assert_eq!(fields, ["ERROR", "57014", "canceling statement due to statement timeout", "The limit is the tenant's setting query_timeout."]);
         acme.run("begin").await.unwrap();
         acme.run("select pg_sleep(0.1)").await.unwrap();
         assert_eq!(acme.run("select pg_sleep(30)").await.unwrap_err(), "57014");
         acme.run("rollback").await.unwrap();
         assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn one_that_goes_on_after_its_cancel_ends_with_its_session(db: &Database) {
+        let pooler = limited(db, "query_timeout = \"200ms\"").await;
+        let mut acme = raw(&pooler, "acme").await;
+        acme.send(&query("do $$ begin perform pg_sleep(30); exception when query_canceled then perform pg_sleep(30); end $$")).await;
+        assert_eq!(last_word(&mut acme).await, told("57014", "query_timeout"));
+        db.until("query like '%query_canceled%'", 0).await;
     }
 
     async fn clients_that_come_too_fast_are_refused(db: &Database) {
@@ -92,15 +105,23 @@ on_both! {
         let pooler = limited(
             db,
             "quota_mode = \"audit\"\nmax_client_connections = 1\nmax_waiting_clients = 0\nmax_server_connections = 1\n\
-             max_connection_rate = 1\nquery_wait_timeout = \"100ms\"\nidle_transaction_timeout = \"100ms\"",
+             max_connection_rate = 1\nquery_wait_timeout = \"100ms\"\nidle_transaction_timeout = \"100ms\"\n\
+             query_timeout = \"1s\"\ntransaction_timeout = \"300ms\"",
         )
         .await;
         let (mut one, mut two) = tokio::join!(raw(&pooler, "acme"), raw(&pooler, "acme"));
         one.run("begin").await.unwrap();
         two.send(&query("select name from who")).await;
-        for quota in ["max_client_connections", "max_connection_rate", "max_waiting_clients", "query_wait_timeout", "idle_transaction_timeout"] {
-            let logged = pooler.until_log(1, |line| line["message"] == "quota exceeded; this would have been refused" && line["quota"] == quota).await;
+        let audited = |quota: &'static str| move |line: &Value| line["message"] == "quota exceeded; this would have been refused" && line["quota"] == quota;
+        for quota in ["max_client_connections", "max_connection_rate", "max_waiting_clients", "query_wait_timeout", "idle_transaction_timeout", "transaction_timeout"] {
+            let logged = pooler.until_log(1, audited(quota)).await;
             assert_eq!(logged["tenant"], "acme");
+        }
+        // Another one of the same transaction is not missed, and none is counted twice.
+        one.run("select pg_sleep(1.2)").await.unwrap();
+        pooler.until_log(1, audited("query_timeout")).await;
+        for quota in ["query_wait_timeout", "transaction_timeout"] {
+            assert_eq!(pooler.count_log(audited(quota)), 1, "{quota}");
         }
         one.run("commit").await.unwrap();
         let (messages, _) = two.until_ready().await;

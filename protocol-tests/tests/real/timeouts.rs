@@ -35,7 +35,8 @@ on_both! {
         assert_ne!(another, pid);
         signal("-CONT");
         // One that answers stays, however often it is asked.
-        tokio::time::sleep(std::time::Duration::from_millis(1500)).await; // several checks
+        let number: u64 = another.parse().unwrap();
+        pooler.until_log(3, |line| line["message"] == "resting server has answered" && line["pid"] == number).await;
         assert_eq!(wire.run("select pg_backend_pid()").await.unwrap(), [another]);
     }
 
