@@ -88,7 +88,7 @@ impl Query {
     async fn ask(&self, user: &str) -> Result<Option<Secret>, QueryError> {
         let mut place = self.server.lock().await;
         // Taken out: a question that is given up half-way leaves no half-read connection behind.
-        let mut kept = place.take().filter(|server| Instant::now() < server.retire_at);
+        let mut kept = place.take().filter(|server| Instant::now() < server.life.retire_at);
         if kept.as_mut().is_some_and(|server| !server.is_usable()) {
             kept = None;
         }

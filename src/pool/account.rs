@@ -232,6 +232,11 @@ impl<T> Account<T> {
         Some(Due::Round((self.used + self.advance()) / ROUND))
     }
 
+    /// Rounds in which a server that it has for so long is paid.
+    pub(super) fn rounds_of(&self, time: Duration) -> u64 {
+        nanoseconds(time) / ROUND / self.limits.weight
+    }
+
     const fn advance(&self) -> u64 {
         ROUND * self.in_use as u64 / self.limits.weight
     }

@@ -24,7 +24,7 @@ pub(super) struct Loan {
 }
 
 impl Loan {
-    pub(super) fn new(seat: Arc<Seat>, lent: Lent) -> Self {
+    pub(super) fn new(seat: Arc<Seat>, lent: Lent<Box<Server>>) -> Self {
         Self { seat, server: Some(lent.server), pool: lent.pool }
     }
 
@@ -38,7 +38,7 @@ impl Loan {
         let Some(server) = self.server.take() else { return };
         let pools = &self.seat.pools;
         let lent = Lent { server, pool: self.pool };
-        let effects = pools.sched.lock().put_idle(self.seat.place, lent);
+        let effects = pools.desk.0.lock().put_idle(self.seat.place, lent);
         if let Some(effects) = effects {
             pools.carry_out(effects);
         }
@@ -55,7 +55,7 @@ impl Loan {
         }
         let pools = &self.seat.pools;
         let mut effects = Effects::default();
-        pools.sched.lock().lost(self.seat.place, self.pool, &mut effects);
+        pools.desk.0.lock().lost(self.seat.place, self.pool, &mut effects);
         pools.carry_out(effects);
     }
 }

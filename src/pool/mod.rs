@@ -9,22 +9,27 @@
 //! nobody else gets; tenants that wait take turns by weight, over all databases of a cluster, and
 //! within a tenant the first comes first; a server whose cancel is under way is lent to nobody.
 //!
-//! Uses `server`, `tenant`, `config`. Pure inside: `turns` (who is next), `account`, `order`.
+//! Uses `server`, `tenant`, `config`. Pure inside: `turns` (who is next), `account`, `order`. Between
+//! threads: `desk`.
 
 mod account;
 mod cancel;
+mod desk;
+#[cfg(test)]
+mod desk_model;
 mod error;
 mod loan;
+mod lock;
 mod order;
 mod rack;
 mod sched;
 mod seat;
 mod turns;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +46,8 @@ use crate::net::Tasks;
 use crate::server::{Endpoint, LoginError, Server, login};
 use crate::stats::Stats;
 use crate::tenant::TenantId;
+use desk::Desk;
+use lock::Mutex;
 use sched::{Effects, Lent, Sched};
 
 /// Longest a server that rests may take to say that it is there.
@@ -52,7 +59,7 @@ const JANITOR_PERIOD: Duration = Duration::from_millis(333);
 /// All servers of one cluster, whatever their database and login role, under one budget.
 pub struct Pools {
     scrub: Scrub,
-    sched: Mutex<Sched>,
+    desk: Desk<Box<Server>>,
     tasks: Tasks,
     stop: CancellationToken,
     /// Rings when somebody's patience ends sooner than expected.
@@ -64,45 +71,45 @@ impl Pools {
     /// No servers yet. Tasks it needs run in `tasks` until [`Pools::stop`].
     #[must_use]
     pub fn new(config: Arc<Cluster>, scrub: Scrub, tasks: Tasks, stats: Arc<Stats>) -> Arc<Self> {
-        let sched = Mutex::new(Sched::new(config));
+        let desk = Desk(Mutex::new(Sched::new(config)));
         let stop = CancellationToken::new();
-        Arc::new(Self { scrub, sched, tasks, stop, alarm: Notify::new(), stats })
+        Arc::new(Self { scrub, desk, tasks, stop, alarm: Notify::new(), stats })
     }
 
     /// What holds for a tenant from now on, and how its servers are logged in to; without that, or if it
     /// is paused, it stays where it is.
     pub fn amend(self: &Arc<Self>, tenant: &Tenant, endpoint: Option<&Endpoint>) {
         let mut effects = Effects::default();
-        self.sched.lock().amend(tenant, endpoint, &mut effects);
+        self.desk.0.lock().amend(tenant, endpoint, &mut effects);
         self.carry_out(effects);
     }
 
     /// Where a tenant lives is being changed: nobody of it gets a server here until it is amended.
     pub fn hold(&self, tenant: &TenantId) {
-        self.sched.lock().turns.hold(tenant, Instant::now());
+        self.desk.0.lock().turns.hold(tenant, Instant::now());
     }
 
     /// A tenant lives here no more, or not at all: its clients that wait are to look where.
     pub fn dismiss(&self, tenant: &TenantId) {
-        self.sched.lock().dismiss(tenant);
+        self.desk.0.lock().dismiss(tenant);
     }
 
     /// A newer version of what holds counts from now on: nobody comes by an older one.
     pub fn outdate(&self, version: u64) {
-        self.sched.lock().version = version;
+        self.desk.0.lock().version = version;
     }
 
     /// What holds for the cluster from now on. If it is to be reached in another way, no server that is
     /// there now is lent again.
     pub fn renew(self: &Arc<Self>, cluster: Arc<Cluster>) {
         let mut effects = Effects::default();
-        self.sched.lock().renew(cluster, &mut effects);
+        self.desk.0.lock().renew(cluster, &mut effects);
         self.carry_out(effects);
     }
 
     /// Its last failed login is over: what it fails by may be another by now.
     pub fn forget_failure(&self, endpoint: &Endpoint) {
-        let mut sched = self.sched.lock();
+        let mut sched = self.desk.0.lock();
         let pool = sched.pool(endpoint);
         sched.forget_failure(pool);
     }
@@ -110,19 +117,19 @@ impl Pools {
     /// Tenants that have clients.
     #[must_use]
     pub fn tenants(&self) -> Vec<TenantId> {
-        self.sched.lock().turns.tenants().cloned().collect()
+        self.desk.0.lock().turns.tenants().cloned().collect()
     }
 
     /// Servers that exist or are being dialled.
     #[must_use]
     pub fn server_connections(&self) -> usize {
-        self.sched.lock().turns.budget().0
+        self.desk.0.lock().turns.budget().0
     }
 
     /// How often clients of a tenant have waited for a server since its first client came.
     #[must_use]
     pub fn waits(&self, tenant: &str) -> u64 {
-        self.sched.lock().turns.waits(tenant)
+        self.desk.0.lock().turns.waits(tenant)
     }
 
     /// Tells clients that have waited for `query_wait_timeout`, and tries logins again that have failed,
@@ -130,7 +137,7 @@ impl Pools {
     pub async fn watch_the_clock(self: Arc<Self>) {
         loop {
             let mut effects = Effects::default();
-            let next = self.sched.lock().tick(Instant::now(), &mut effects);
+            let next = self.desk.0.lock().tick(Instant::now(), &mut effects);
             effects.rings = false;
             self.carry_out(effects);
             let sooner = self.alarm.notified();
@@ -157,11 +164,11 @@ impl Pools {
     fn close_stale(self: &Arc<Self>, now: Instant) {
         let mut effects = Effects::default();
         {
-            let mut sched = self.sched.lock();
+            let mut sched = self.desk.0.lock();
             let idle_max = sched.cluster.server_idle_timeout;
-            let stale = |server: &mut Server| {
-                now.duration_since(server.idle_since) >= idle_max
-                    || now >= server.retire_at
+            let stale = |server: &mut Box<Server>| {
+                now.duration_since(server.life.idle_since) >= idle_max
+                    || now >= server.life.retire_at
                     || !server.is_usable()
             };
             sched.clock = now;
@@ -176,15 +183,12 @@ impl Pools {
     pub fn stop(self: &Arc<Self>) {
         self.stop.cancel();
         let mut effects = Effects::default();
-        self.sched.lock().stop(&mut effects);
+        self.desk.0.lock().stop(&mut effects);
         self.carry_out(effects);
     }
 
     /// Does what was decided under the lock.
-    fn carry_out(self: &Arc<Self>, effects: Effects) {
-        for server in effects.closed {
-            server.terminate();
-        }
+    fn carry_out(self: &Arc<Self>, effects: Effects<Box<Server>>) {
         for (pool, generation, endpoint) in effects.dials {
             let pools = Arc::clone(self);
             self.stats.dials.add_one();
@@ -192,7 +196,7 @@ impl Pools {
                 let stop = pools.stop.clone();
                 let mut result = stop.run_until_cancelled(login(&endpoint)).await;
                 if let Some(Ok(server)) = &mut result {
-                    server.generation = generation;
+                    server.life.generation = generation;
                 }
                 pools.dialled(pool, &endpoint, result);
             });
@@ -217,7 +221,7 @@ impl Pools {
                 server.unnamed_left = None;
                 let mut effects = Effects::default();
                 let server = problem.is_none().then_some(server);
-                pools.sched.lock().checked(pool, server, &mut effects);
+                pools.desk.0.lock().checked(pool, server, &mut effects);
                 pools.carry_out(effects);
             });
         }
@@ -243,16 +247,16 @@ impl Pools {
         match result {
             Some(Ok(server)) => {
                 debug!(?endpoint, pid = server.cancel_key.pid(), "server connection established");
-                let recovered = self.sched.lock().dialled(pool, server, now, &mut effects);
+                let recovered = self.desk.0.lock().dialled(pool, server, now, &mut effects);
                 if recovered {
                     info!(?endpoint, "login to the server works again");
                 }
             }
             Some(Err(error)) => {
                 warn!(?endpoint, %error, "login to the server failed");
-                self.sched.lock().dial_failed(pool, error, now, &mut effects);
+                self.desk.0.lock().dial_failed(pool, error, now, &mut effects);
             }
-            None => self.sched.lock().dial_given_up(pool),
+            None => self.desk.0.lock().dial_given_up(pool),
         }
         self.carry_out(effects);
     }

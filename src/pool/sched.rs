@@ -11,77 +11,79 @@ use tokio::sync::oneshot;
 
 use super::account::{Limits, TicketId};
 use super::error::CheckoutError;
-use super::rack::Rack;
-use super::turns::{Logins, Next, QueueFull, Turns};
+use super::rack::{Pooled, Rack};
+use super::turns::{Logins, Next, QueueFull, STAY_MIN, Turns};
 use crate::config::{Cluster, Tenant};
-use crate::server::{Endpoint, LoginError, Server, Target};
+use crate::server::{Endpoint, LoginError, Target};
 use crate::tenant::TenantId;
 
-/// How long a server stays in its pool, at least, before it makes room for one of another pool: a login
-/// costs some milliseconds and a fork, and two busy pools would otherwise do little else.
-const STAY_MIN: Duration = Duration::from_millis(200);
-
-/// Servers that are asked at once whether they are still there.
-const CHECKS_MAX: usize = 8;
-
 /// A waiter, and what it waits for.
-pub(super) struct Ticket {
+pub(super) struct Ticket<S> {
     pub(super) place: usize,
     /// `query_wait_timeout`, and when it ends.
     pub(super) patience: Duration,
     /// `None`: it has ended, which is only audited.
     pub(super) deadline: Option<Instant>,
     pub(super) target: Arc<Target>,
-    pub(super) reply: oneshot::Sender<Result<Lent, CheckoutError>>,
+    pub(super) reply: oneshot::Sender<Result<Lent<S>, CheckoutError>>,
 }
 
-impl Ticket {
+impl<S> Ticket<S> {
     fn is_overdue(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
 /// A server, and the pool it belongs to.
-pub(super) struct Lent {
-    pub(super) server: Box<Server>,
+pub(super) struct Lent<S> {
+    pub(super) server: S,
     pub(super) pool: usize,
 }
 
 /// What is to be done once the lock is free.
-#[derive(Default)]
-pub(super) struct Effects {
-    #[expect(clippy::vec_box, reason = "they are moved as they are held, as pointers")]
-    pub(super) closed: Vec<Box<Server>>,
+pub(super) struct Effects<S> {
     pub(super) dials: Vec<(usize, u64, Arc<Endpoint>)>,
     /// The clock is to be looked at sooner than was thought.
     pub(super) rings: bool,
     /// A paused tenant has ended its last transaction.
     pub(super) quiet: Option<TenantId>,
     /// Servers that are to be asked whether they are still there, and their pools.
-    pub(super) checks: Vec<Lent>,
+    pub(super) checks: Vec<Lent<S>>,
     /// What exceeds quotas that are only audited: whose, and which.
     pub(super) audited: Vec<(TenantId, &'static str)>,
+}
+
+impl<S> Default for Effects<S> {
+    fn default() -> Self {
+        Self {
+            dials: Vec::new(),
+            rings: false,
+            quiet: None,
+            checks: Vec::new(),
+            audited: Vec::new(),
+        }
+    }
 }
 
 /// Pools by database and login role.
 type Names = HashMap<(String, String), usize>;
 
-pub(super) struct Sched {
+pub(super) struct Sched<S> {
     /// What time it was a moment ago: to read the clock twice a transaction costs more than the
     /// rest of giving a server back, and servers rest for seconds.
     pub(super) clock: Instant,
     /// When somebody may lose patience, or a login may be tried again: for all there is one timer.
     alarm: Option<Instant>,
-    pub(super) turns: Turns<Ticket>,
-    racks: Vec<Option<Rack>>,
+    pub(super) turns: Turns<Ticket<S>>,
+    pub(super) racks: Vec<Option<Rack<S>>>,
     names: Names,
     pub(super) cluster: Arc<Cluster>,
     /// The number of what holds here.
     pub(super) version: u64,
-    stopping: bool,
+    pub(super) stopping: bool,
 }
 
-impl Sched {
+impl<S: Pooled> Sched<S> {
     pub(super) fn new(cluster: Arc<Cluster>) -> Self {
         let (clock, max_open) = (Instant::now(), cluster.max_server_connections);
         Self {
@@ -100,7 +102,7 @@ impl Sched {
         self.stopping
     }
 
-    fn rack(&mut self, pool: usize) -> &mut Rack {
+    pub(super) fn rack(&mut self, pool: usize) -> &mut Rack<S> {
         self.racks[pool].as_mut().expect("a pool is there as long as it has tenants or servers")
     }
 
@@ -139,7 +141,7 @@ impl Sched {
         &mut self,
         tenant: &Tenant,
         endpoint: Option<&Endpoint>,
-        effects: &mut Effects,
+        effects: &mut Effects<S>,
     ) {
         let (now, limits) = (Instant::now(), Limits::of(tenant));
         let pool = endpoint.filter(|_| !limits.paused).map(|endpoint| self.pool(endpoint));
@@ -162,7 +164,7 @@ impl Sched {
     }
 
     /// What holds for the cluster from now on.
-    pub(super) fn renew(&mut self, cluster: Arc<Cluster>, effects: &mut Effects) {
+    pub(super) fn renew(&mut self, cluster: Arc<Cluster>, effects: &mut Effects<S>) {
         let moves = !self.cluster.is_reached_as(&cluster);
         self.turns.set_max_open(cluster.max_server_connections);
         self.cluster = cluster;
@@ -174,7 +176,7 @@ impl Sched {
         }
         let (open, max_open) = self.turns.budget();
         let mut over = if moves { open } else { open.saturating_sub(max_open) };
-        let stale = |_: &mut Server| over.checked_sub(1).map(|left| over = left).is_some();
+        let stale = |_: &mut S| over.checked_sub(1).map(|left| over = left).is_some();
         self.close_idle(stale, Instant::now(), effects);
     }
 
@@ -193,9 +195,9 @@ impl Sched {
     /// Queues a ticket.
     pub(super) fn wait(
         &mut self,
-        ticket: Ticket,
+        ticket: Ticket<S>,
         now: Instant,
-        effects: &mut Effects,
+        effects: &mut Effects<S>,
     ) -> Result<TicketId, QueueFull> {
         let deadline = ticket.deadline;
         if self.turns.is_full(ticket.place) {
@@ -212,7 +214,7 @@ impl Sched {
     }
 
     /// The clock is to be looked at then, at the latest.
-    fn look_at(&mut self, at: Instant, effects: &mut Effects) {
+    pub(super) fn look_at(&mut self, at: Instant, effects: &mut Effects<S>) {
         if self.alarm.is_none_or(|alarm| at < alarm) {
             self.alarm = Some(at);
             effects.rings = true;
@@ -220,7 +222,7 @@ impl Sched {
     }
 
     /// The clock has come so far: tells those whose patience has ended, lets logins be tried again.
-    pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects) -> Option<Instant> {
+    pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects<S>) -> Option<Instant> {
         self.clock = now;
         self.expire(now, effects);
         let mut next = self.turns.tickets().filter_map(|ticket| ticket.deadline).min();
@@ -238,7 +240,7 @@ impl Sched {
         self.alarm
     }
 
-    fn expire(&mut self, now: Instant, effects: &mut Effects) {
+    fn expire(&mut self, now: Instant, effects: &mut Effects<S>) {
         for (tenant, ticket) in self.turns.audited_tickets() {
             if ticket.is_overdue(now) {
                 ticket.deadline = None;
@@ -262,7 +264,7 @@ impl Sched {
     }
 
     /// An idle server for the tenant at that place, if nobody is overtaken.
-    pub(super) fn take_idle(&mut self, place: usize, target: &Arc<Target>) -> Option<Lent> {
+    pub(super) fn take_idle(&mut self, place: usize, target: &Arc<Target>) -> Option<Lent<S>> {
         let pool = self.turns.take(place, Instant::now)?;
         let server = self.rack(pool).take(target).expect("the turns count what rests");
         Some(Lent { server, pool })
@@ -270,51 +272,58 @@ impl Sched {
 
     /// A server comes back to its pool, if it may still be lent. Whoever is next gets it, wherever
     /// he belongs; `None`: nobody waits.
-    pub(super) fn put_idle(&mut self, place: usize, lent: Lent) -> Option<Effects> {
+    pub(super) fn put_idle(&mut self, place: usize, lent: Lent<S>) -> Option<Effects<S>> {
         let now = self.now();
         let Lent { mut server, pool } = lent;
         let quiet = self.turns.give_back(place, || now);
         if self.stopping || self.is_worn(pool, &server, now) {
-            let mut effects = Effects { closed: vec![server], quiet, ..Effects::default() };
+            let mut effects = Effects { quiet, ..Effects::default() };
+            server.close();
             self.turns.closed(pool);
             self.dispatch(now, &mut effects);
             return Some(effects);
         }
-        (server.idle_since, server.proven) = (now, now);
-        let may_make_room_at = server.opened + STAY_MIN;
+        let life = server.life_mut();
+        (life.idle_since, life.proven) = (now, now);
+        let may_make_room_at = life.opened + STAY_MIN;
         self.rack(pool).put(server);
         self.turns.rests(pool);
         if self.turns.nobody_waits() && quiet.is_none() {
             return None;
         }
         let mut effects = Effects { quiet, ..Effects::default() };
-        if may_make_room_at <= now {
-            self.turns.set_no_room(false);
-        } else {
-            // Somebody may want its place by then.
-            self.look_at(may_make_room_at, &mut effects);
-        }
+        self.offer_room(may_make_room_at, now, &mut effects);
         self.dispatch(now, &mut effects);
         Some(effects)
     }
 
+    /// A server rests, and may make room from then on.
+    pub(super) fn offer_room(&mut self, at: Instant, now: Instant, effects: &mut Effects<S>) {
+        if at <= now {
+            self.turns.set_no_room(false);
+        } else {
+            // Somebody may want its place by then.
+            self.look_at(at, effects);
+        }
+    }
+
     /// A client goes; what its tenant was guaranteed may be free for others.
-    pub(super) fn leave(&mut self, place: usize, effects: &mut Effects) {
+    pub(super) fn leave(&mut self, place: usize, effects: &mut Effects<S>) {
         self.turns.leave(place);
         if !self.turns.nobody_waits() {
             self.dispatch(Instant::now(), effects);
         }
     }
 
-    fn is_worn(&mut self, pool: usize, server: &Server, now: Instant) -> bool {
-        now >= server.retire_at
-            || server.tenants.len() > self.cluster.max_tenants_per_server
+    pub(super) fn is_worn(&mut self, pool: usize, server: &S, now: Instant) -> bool {
+        now >= server.life().retire_at
+            || server.served() > self.cluster.max_tenants_per_server
             || self.turns.is_over_budget()
-            || server.generation != self.rack(pool).generation
+            || server.life().generation != self.rack(pool).generation
     }
 
     /// A server that was lent is gone.
-    pub(super) fn lost(&mut self, place: usize, pool: usize, effects: &mut Effects) {
+    pub(super) fn lost(&mut self, place: usize, pool: usize, effects: &mut Effects<S>) {
         let now = Instant::now();
         effects.quiet = self.turns.give_back(place, || now);
         self.turns.closed(pool);
@@ -322,7 +331,7 @@ impl Sched {
     }
 
     /// Serves waiters in their turns, with idle servers and with logins, while there are any.
-    pub(super) fn dispatch(&mut self, now: Instant, effects: &mut Effects) {
+    pub(super) fn dispatch(&mut self, now: Instant, effects: &mut Effects<S>) {
         if self.stopping {
             return;
         }
@@ -345,169 +354,10 @@ impl Sched {
         }
     }
 
-    fn open(&mut self, pool: usize, claims: bool, now: Instant, effects: &mut Effects) {
-        let (open, max_open) = self.turns.budget();
-        if open >= max_open {
-            let Some(server) = self.make_room(pool, now, effects) else {
-                return self.turns.set_no_room(true);
-            };
-            effects.closed.push(server);
-        }
-        self.turns.opening(pool, claims);
-        let rack = self.rack(pool);
-        effects.dials.push((pool, rack.generation, Arc::clone(&rack.endpoint)));
-    }
-
-    /// The idle server of another pool that nobody has used for longest, if it has stayed long enough and
-    /// nobody is guaranteed it.
-    fn make_room(
-        &mut self,
-        pool: usize,
-        now: Instant,
-        effects: &mut Effects,
-    ) -> Option<Box<Server>> {
-        let opened_by = now.checked_sub(STAY_MIN)?;
-        let spare = |at: &usize| *at != pool && self.turns.has_to_spare(*at);
-        let others = || {
-            (0..self.racks.len())
-                .filter(spare)
-                .filter_map(|at| Some((at, self.racks[at].as_ref()?)))
-        };
-        let oldest = others().filter_map(|(at, s)| Some((s.rests_since(opened_by)?, at))).min();
-        let Some((since, victim)) = oldest else {
-            if let Some(opened) = others().filter_map(|(_, rack)| rack.opened_first()).min() {
-                self.look_at(opened + STAY_MIN, effects);
-            }
-            return None;
-        };
-        let server = self.rack(victim).take_resting(since)?;
-        self.turns.closed_idle(victim);
-        Some(server)
-    }
-
-    /// A login succeeded; `true` if the one before had failed.
-    pub(super) fn dialled(
-        &mut self,
-        pool: usize,
-        server: Box<Server>,
-        now: Instant,
-        effects: &mut Effects,
-    ) -> bool {
-        let rack = self.rack(pool);
-        let recovered = rack.failure.take().is_some();
-        let outdated = server.generation != rack.generation;
-        self.turns.allow_logins(pool, Logins::Any);
-        self.turns.opened(pool, !self.stopping && !outdated);
-        if self.stopping || outdated {
-            effects.closed.push(server);
-        } else {
-            self.rack(pool).put_new(server);
-        }
-        if recovered {
-            for pool in 0..self.racks.len() {
-                if self.racks[pool].as_mut().is_some_and(|rack| rack.try_now(now)) {
-                    self.turns.allow_logins(pool, Logins::One);
-                }
-            }
-        }
-        self.dispatch(now, effects);
-        recovered
-    }
-
-    /// A login was given up because the pooler stops.
-    pub(super) fn dial_given_up(&mut self, pool: usize) {
-        self.turns.opened(pool, false);
-    }
-
-    /// A login failed. Waiters learn it at once if waiting cannot help: the failure will not pass
-    /// by itself, and the pool has no other server that could come free.
-    pub(super) fn dial_failed(
-        &mut self,
-        pool: usize,
-        error: LoginError,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        self.turns.opened(pool, false);
-        let retry_at = self.rack(pool).fails(error.clone(), now);
-        self.turns.allow_logins(pool, Logins::None);
-        self.look_at(retry_at, effects);
-        if !error.may_pass() && self.turns.open_in(pool) == 0 {
-            for ticket in self.turns.drain_pool(pool, now) {
-                // A waiter that is gone needs no answer.
-                let _ = ticket.reply.send(Err(CheckoutError::Login(error.clone())));
-            }
-        }
-        self.dispatch(now, effects);
-    }
-
     /// Why a client need not even queue: the last login failed for good, and nothing else is open.
     pub(super) fn is_hopeless(&mut self, place: usize, now: Instant) -> Option<LoginError> {
         let pool = self.turns.pool_of(place);
         let error = self.rack(pool).failing(now)?.clone();
         (self.turns.open_in(pool) == 0 && !error.may_pass()).then_some(error)
-    }
-
-    /// Closes the idle servers that are `stale`.
-    pub(super) fn close_idle(
-        &mut self,
-        mut stale: impl FnMut(&mut Server) -> bool,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        for pool in 0..self.racks.len() {
-            let Some(rack) = &mut self.racks[pool] else { continue };
-            for server in rack.take_stale(&mut stale) {
-                self.turns.closed_idle(pool);
-                effects.closed.push(server);
-            }
-        }
-        self.dispatch(now, effects);
-    }
-
-    /// Takes out servers that have not answered for long: they are to be asked. They count as being opened.
-    pub(super) fn take_silent(&mut self, now: Instant, effects: &mut Effects) {
-        let delay = self.cluster.server_check_delay;
-        let mut left = CHECKS_MAX;
-        for pool in 0..self.racks.len() {
-            let Some(rack) = &mut self.racks[pool] else { continue };
-            let silent = rack.take_stale(|server| {
-                let due = left > 0 && now.saturating_duration_since(server.proven) >= delay;
-                left -= usize::from(due);
-                due
-            });
-            for server in silent {
-                self.turns.closed_idle(pool);
-                self.turns.opening(pool, false);
-                effects.checks.push(Lent { server, pool });
-            }
-        }
-    }
-
-    /// A server that was asked has answered, or is gone.
-    pub(super) fn checked(
-        &mut self,
-        pool: usize,
-        server: Option<Box<Server>>,
-        effects: &mut Effects,
-    ) {
-        let now = Instant::now();
-        let server = server.filter(|server| !self.stopping && !self.is_worn(pool, server, now));
-        self.turns.opened(pool, server.is_some());
-        if let Some(mut server) = server {
-            server.proven = now;
-            self.rack(pool).put_new(server);
-        }
-        self.dispatch(now, effects);
-    }
-
-    pub(super) fn stop(&mut self, effects: &mut Effects) {
-        self.stopping = true;
-        let now = Instant::now();
-        self.close_idle(|_| true, now, effects);
-        for ticket in self.turns.drain(now, |_| true) {
-            // A waiter that is gone needs no answer.
-            let _ = ticket.reply.send(Err(CheckoutError::Stopping));
-        }
     }
 }

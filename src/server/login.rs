@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::prove::prove;
-use super::{CancelKey, Keychain, Known, Parameters, ScramError, Served, Server};
+use super::{CancelKey, Keychain, Known, Life, Parameters, ScramError, Served, Server};
 use crate::config::{Cluster, Secret};
 use crate::net::{Connector, Conversation, DialError, Stream, dial};
 use crate::prepared::Held;
@@ -215,7 +215,6 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
     if let Some(&tag) = unread.first() {
         return Err(LoginError::Unexpected { tag });
     }
-    let now = Instant::now();
     Ok(Box::new(Server {
         stream,
         cancel_key: Arc::new(CancelKey::new(endpoint.clone(), pid, &key)),
@@ -224,10 +223,6 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
         unnamed_left: None,
         held: Held::default(),
         tenants: Served::default(),
-        generation: 0,
-        opened: now,
-        retire_at: now + endpoint.lifetime,
-        idle_since: now,
-        proven: now,
+        life: Life::new(Instant::now(), endpoint.lifetime),
     }))
 }

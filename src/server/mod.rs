@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -60,6 +60,13 @@ pub struct Server {
     pub held: Held,
     /// Tenants it has served: what it has read of their schemas it keeps in memory.
     pub tenants: Served,
+    /// What its pool notes of it.
+    pub life: Life,
+}
+
+/// A server's times, and what it was opened by.
+#[derive(Debug, Clone, Copy)]
+pub struct Life {
     /// Which of the pool's settings and addresses it was opened by.
     pub generation: u64,
     /// When it was opened.
@@ -70,6 +77,15 @@ pub struct Server {
     pub idle_since: Instant,
     /// When it last answered.
     pub proven: Instant,
+}
+
+impl Life {
+    /// It begins now.
+    #[must_use]
+    pub fn new(now: Instant, lifetime: Duration) -> Self {
+        let retire_at = now + lifetime;
+        Self { generation: 0, opened: now, retire_at, idle_since: now, proven: now }
+    }
 }
 
 /// Tenants that a server has served.

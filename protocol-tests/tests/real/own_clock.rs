@@ -81,7 +81,7 @@ on_both! {
     }
 
     async fn one_that_goes_on_after_its_cancel_ends_with_its_session(db: &Database) {
-        let pooler = limited(db, "query_timeout = \"200ms\"").await;
+        let pooler = limited(db, "query_timeout = \"1s\"").await;
         let mut acme = raw(&pooler, "acme").await;
         acme.send(&query("do $$ begin perform pg_sleep(30); exception when query_canceled then perform pg_sleep(30); end $$")).await;
         assert_eq!(last_word(&mut acme).await, told("57014", "query_timeout"));

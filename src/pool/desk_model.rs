@@ -1,0 +1,330 @@
+//! The desk under a model checker: real tickets, turns and grants, with threads interleaved in many ways.
+//!
+//! Clients of two tenants in two pools ask, wait, give up, return servers and lose them, while logins succeed
+//! and fail and the operator pauses, moves and resumes a tenant, changes the budget and stops the cluster. At
+//! every moment: a server is with one client at most; no more exist than may; no tenant has more than it may.
+//! In the end: everybody was answered, and no server is left. Nobody answered would be a deadlock, which the
+//! checker finds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use shuttle::future::block_on;
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::sync::Mutex as Shared;
+use shuttle::sync::atomic::{AtomicBool, AtomicUsize};
+use shuttle::thread;
+
+use super::account::Limits;
+use super::desk::{Desk, Granted};
+use super::error::CheckoutError;
+use super::lock::Mutex;
+use super::rack::Pooled;
+use super::sched::{Effects, Lent, Sched};
+use crate::config::{Cluster, Config, Tenant};
+use crate::net::Connector;
+use crate::server::switch::Fit;
+use crate::server::{Class, Endpoint, Keychain, Life, LoginError, Target};
+use crate::tenant::SessionState;
+
+const CLIENTS: usize = 3;
+const ROUNDS: usize = 2;
+
+/// Servers that exist, and how many there may be.
+struct Counts {
+    open: AtomicUsize,
+    max: AtomicUsize,
+    held: [AtomicUsize; 2],
+}
+
+struct Fake {
+    life: Life,
+    lent: AtomicBool,
+    world: Arc<Counts>,
+}
+
+impl Fake {
+    fn open(world: &Arc<Counts>, generation: u64) -> Self {
+        let mut life = Life::new(Instant::now(), Duration::from_hours(1));
+        // It has stayed for long: it may make room at once.
+        life.opened -= Duration::from_secs(1);
+        life.generation = generation;
+        Self { life, lent: AtomicBool::new(false), world: Arc::clone(world) }
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.world.open.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Pooled for Fake {
+    fn fit(&self, _target: &Arc<Target>) -> Fit {
+        Fit::OtherTenant
+    }
+
+    fn has_served(&self, _target: &Target) -> bool {
+        false
+    }
+
+    fn served(&self) -> usize {
+        0
+    }
+
+    fn close(self) {}
+
+    fn life(&self) -> &Life {
+        &self.life
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+/// Logins that were asked for.
+type Dials = Shared<Vec<(usize, u64)>>;
+
+struct Model {
+    desk: Desk<Fake>,
+    dials: Dials,
+    world: Arc<Counts>,
+    tenants: [Tenant; 2],
+    endpoints: [Endpoint; 2],
+    /// The first tenant, paused.
+    paused: Tenant,
+    /// The cluster, reached in another way.
+    elsewhere: Arc<Cluster>,
+    over: AtomicBool,
+}
+
+/// The number of clients and servers of each tenant in the configuration: one of `b`, two of `a`.
+const TOML: &str = r#"
+[clusters.main]
+user = "saas"
+database = "saas"
+max_server_connections = 2
+[users.app]
+password = "pw"
+tenants = ["*"]
+[tenancy]
+tenant_from = ["user:."]
+[tenants.a]
+max_server_connections = 2
+guaranteed_server_connections = 1
+[tenants.b]
+database = "other"
+max_server_connections = 1
+"#;
+
+impl Model {
+    fn new() -> Arc<Self> {
+        let parse = |text: &str| Config::parse(text, PathBuf::new()).unwrap();
+        let tenant = |config: &Config, name: &str| {
+            let id = config.tenancy.name_pattern.parse(name).unwrap();
+            config.tenant(&id).unwrap()
+        };
+        let config = parse(TOML);
+        let changed = TOML.replace("[tenants.a]", "[tenants.a]\nstate = \"paused\"");
+        let changed = parse(&changed.replace("[clusters.main]", "[clusters.main]\nport = 6000"));
+        let (paused, elsewhere) = (tenant(&changed, "a"), Arc::clone(&changed.clusters["main"]));
+        let cluster = Arc::clone(&config.clusters["main"]);
+        let tenants = ["a", "b"].map(|name| tenant(&config, name));
+        let (keychain, tls) =
+            (Arc::new(Keychain::default()), Connector::new(&cluster.tls).unwrap());
+        let endpoints = ["saas", "other"]
+            .map(|name| Endpoint::new(&cluster, tls.clone(), name, "saas", None, &keychain));
+        let world = Arc::new(Counts {
+            open: AtomicUsize::new(0),
+            max: AtomicUsize::new(cluster.max_server_connections),
+            held: [AtomicUsize::new(0), AtomicUsize::new(0)],
+        });
+        let desk = Desk(Mutex::new(Sched::new(cluster)));
+        let (dials, over) = (Shared::new(Vec::new()), AtomicBool::new(false));
+        Arc::new(Self { desk, dials, world, tenants, endpoints, paused, elsewhere, over })
+    }
+
+    fn carry_out(&self, effects: Effects<Fake>) {
+        let dials = effects.dials.iter().map(|(pool, generation, _)| (*pool, *generation));
+        self.dials.lock().unwrap().extend(dials);
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Sched<Fake>, &mut Effects<Fake>)) {
+        let mut effects = Effects::default();
+        change(&mut self.desk.0.lock(), &mut effects);
+        self.carry_out(effects);
+    }
+
+    /// One client of the tenant: asks again and again.
+    fn client(&self, tenant: usize) {
+        let (of, endpoint) = (&self.tenants[tenant], &self.endpoints[tenant]);
+        let place = {
+            let mut sched = self.desk.0.lock();
+            let pool = sched.pool(endpoint);
+            sched.turns.enter(&of.id, Limits::of(of), pool).unwrap()
+        };
+        let state = SessionState::default();
+        let target = Arc::new(Target::new(of.id.clone(), state, Arc::new(Class::new())));
+        for _ in 0..ROUNDS {
+            while let Some(lent) = self.ask(place, &target) {
+                let moved = match lent {
+                    Ok(lent) => {
+                        self.use_it(tenant, place, lent);
+                        false
+                    }
+                    Err(CheckoutError::Moved) => true,
+                    Err(_) => false,
+                };
+                if !moved {
+                    break;
+                }
+            }
+        }
+        self.with(|sched, effects| sched.leave(place, effects));
+    }
+
+    /// `None`: it lost patience.
+    fn ask(&self, place: usize, target: &Arc<Target>) -> Option<Result<Lent<Fake>, CheckoutError>> {
+        let mut queued = match self.desk.ask(place, None, target) {
+            Ok(Granted::Now(lent)) => return Some(Ok(lent)),
+            Err(error) => return Some(Err(error)),
+            Ok(Granted::Later(queued, effects)) => {
+                self.carry_out(effects);
+                queued
+            }
+        };
+        let mut looks = thread_rng().gen_range(0..4);
+        let answer = block_on(std::future::poll_fn(|cx| match queued.poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if looks == 1 => Poll::Ready(None),
+            Poll::Pending => {
+                if looks > 1 {
+                    looks -= 1;
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+        }));
+        if answer.is_none()
+            && let Some(lent) = queued.withdraw(&self.desk)
+        {
+            self.give_back(place, lent);
+        }
+        answer
+    }
+
+    fn use_it(&self, tenant: usize, place: usize, lent: Lent<Fake>) {
+        assert!(!lent.server.lent.swap(true, SeqCst), "a server is with one client");
+        let held = self.world.held[tenant].fetch_add(1, SeqCst) + 1;
+        assert!(held <= self.tenants[tenant].quotas.max_server_connections, "a tenant's limit");
+        thread::yield_now();
+        self.world.held[tenant].fetch_sub(1, SeqCst);
+        assert!(lent.server.lent.swap(false, SeqCst));
+        if thread_rng().gen_bool(0.2) {
+            let pool = lent.pool;
+            drop(lent);
+            self.with(|sched, effects| sched.lost(place, pool, effects));
+        } else {
+            self.give_back(place, lent);
+        }
+    }
+
+    fn give_back(&self, place: usize, lent: Lent<Fake>) {
+        let effects = self.desk.0.lock().put_idle(place, lent);
+        if let Some(effects) = effects {
+            self.carry_out(effects);
+        }
+    }
+
+    /// Logs in until all is over.
+    fn dialler(&self) {
+        loop {
+            // Looked at first: what comes before that is seen.
+            let over = self.over.load(SeqCst);
+            let next = self.dials.lock().unwrap().pop();
+            let Some((pool, generation)) = next else {
+                if over {
+                    return;
+                }
+                thread::yield_now();
+                continue;
+            };
+            let now = Instant::now();
+            if thread_rng().gen_bool(0.1) {
+                let error = LoginError::TimedOut { after: Duration::ZERO };
+                self.with(|sched, effects| {
+                    sched.dial_failed(pool, error, now, effects);
+                    // The clock goes on.
+                    sched.tick(now + Duration::from_secs(5), effects);
+                });
+                continue;
+            }
+            let open = self.world.open.fetch_add(1, SeqCst) + 1;
+            assert!(open <= self.world.max.load(SeqCst), "the budget");
+            let server = Fake::open(&self.world, generation);
+            self.with(|sched, effects| {
+                sched.dialled(pool, server, now, effects);
+            });
+        }
+    }
+
+    /// Pauses the first tenant, moves it, lets it go on; then the cluster is reached otherwise.
+    fn operator(&self) {
+        let tenant = &self.tenants[0];
+        self.with(|sched, effects| sched.amend(&self.paused, None, effects));
+        self.desk.0.lock().turns.hold(&tenant.id, Instant::now());
+        self.with(|sched, effects| sched.amend(tenant, Some(&self.endpoints[1]), effects));
+        self.with(|sched, effects| sched.renew(Arc::clone(&self.elsewhere), effects));
+        self.desk.0.lock().dismiss(&self.tenants[1].id);
+    }
+}
+
+fn scenario(stops_early: bool) {
+    let model = Model::new();
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let model = Arc::clone(&model);
+        clients.push(thread::spawn(move || model.client(number % 2)));
+    }
+    let dialler = thread::spawn({
+        let model = Arc::clone(&model);
+        move || model.dialler()
+    });
+    let operator = thread::spawn({
+        let model = Arc::clone(&model);
+        move || model.operator()
+    });
+    operator.join().unwrap();
+    if stops_early {
+        model.with(Sched::stop);
+    }
+    for client in clients {
+        client.join().unwrap();
+    }
+    model.over.store(true, SeqCst);
+    dialler.join().unwrap();
+    assert!(model.desk.0.lock().turns.nobody_waits());
+    assert_eq!(model.desk.0.lock().turns.tenants().count(), 0);
+    model.with(Sched::stop);
+    assert_eq!(model.desk.0.lock().turns.budget().0, 0, "the books know of no server");
+    assert_eq!(model.world.open.load(SeqCst), 0, "and there is none");
+}
+
+#[test]
+fn everybody_is_answered_and_no_server_is_lost_or_lent_twice() {
+    shuttle::check_random(|| scenario(false), 4000);
+}
+
+#[test]
+fn nor_when_the_cluster_stops_in_the_middle() {
+    shuttle::check_random(|| scenario(true), 2000);
+}
+
+#[test]
+fn nor_in_interleavings_with_few_and_late_changes() {
+    shuttle::check_pct(|| scenario(false), 2000, 4);
+}
