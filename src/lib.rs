@@ -17,6 +17,7 @@
 //! | [`auth`] | clients prove who they are |
 //! | [`pool`] | servers on loan, turns, cancel |
 //! | [`client`] | one client: greet, log in, relay |
+//! | [`admin`] | the console |
 //! | [`pooler`] | the wiring: listeners, workers, the way out |
 //! | [`demo`] | the main job on a throw-away PostgreSQL |
 
@@ -45,6 +46,8 @@ pub mod auth;
 pub mod pool;
 
 pub mod client;
+
+pub mod admin;
 
 pub mod pooler;
 

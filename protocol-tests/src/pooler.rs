@@ -103,6 +103,12 @@ impl Pooler {
         })
     }
 
+    /// The same by a user's name and password.
+    pub async fn connect_as(&self, user: &str, password: &str) -> Client {
+        let url = format!("postgres://{user}:{password}@127.0.0.1:{}/", self.port);
+        connect(&url).await.unwrap_or_else(|error| panic!("{error}\n{}", self.log_text()))
+    }
+
     /// Waits until `count` log lines meet `wanted`; returns the last of them.
     pub async fn until_log(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Value {
         let look = async {

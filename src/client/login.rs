@@ -89,7 +89,7 @@ async fn admit(
     };
     let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
     negotiate(talk, hello).await;
-    let mut proof = prove(talk, &claim.user, &hello.user, access, shared).await?;
+    let mut proof = prove_as(talk, &claim.user, &hello.user, access, shared).await?;
     let first = tenant(&proof, &claim, access)?;
     shared.take_turn_to_connect(&first)?;
     learn_keys(&mut proof, &first, access);
@@ -182,7 +182,21 @@ async fn negotiate(talk: &mut Conversation, hello: &Hello) {
     }
 }
 
-async fn prove(
+/// Lets a client prove that it is the user it names, whatever its tenant.
+///
+/// # Errors
+/// The [`Refusal`]; it was not sent.
+pub async fn prove(
+    talk: &mut Conversation,
+    hello: &Hello,
+    access: &Access,
+    shared: &Shared,
+) -> Result<Authenticated, Refusal> {
+    negotiate(talk, hello).await;
+    prove_as(talk, &hello.user, &hello.user, access, shared).await
+}
+
+async fn prove_as(
     talk: &mut Conversation,
     user: &str,
     given: &str,

@@ -45,7 +45,7 @@ use tokio::sync::Semaphore;
 pub use access::{Access, Clusters};
 pub use greet::{GreetError, Greeting, greet, tell};
 pub use hello::Hello;
-pub use login::{DRAIN_GRACE, login};
+pub use login::{DRAIN_GRACE, login, prove};
 use quotas::Rates;
 pub use refusal::Refusal;
 pub use session::Session;

@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use super::clock::Overdue;
 use super::texts::{
     Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, left_behind,
-    not_there, overdue, paused, pinned_too_long, state, state_gone, suspended, text, ties,
-    too_fast, too_many,
+    not_admin, not_there, overdue, paused, pinned_too_long, state, state_gone, suspended, text,
+    ties, too_fast, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -44,6 +44,11 @@ pub enum Refusal {
         user: String,
         /// The tenant.
         tenant: String,
+    },
+    /// The console is not for that user.
+    NotAdmin {
+        /// The user.
+        user: String,
     },
     /// No such tenant.
     UnknownTenant {
@@ -296,6 +301,7 @@ impl Refusal {
                 text("28000", format!("user \"{user}\" may not connect as tenant \"{tenant}\"")),
                 "The operator allows tenants by the setting users.<name>.tenants.",
             ),
+            Self::NotAdmin { user } => not_admin(user),
             Self::UnknownTenant { tenant } => {
                 text("3D000", format!("tenant \"{tenant}\" does not exist"))
             }

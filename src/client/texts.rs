@@ -43,6 +43,11 @@ pub(super) fn pinned_too_long(what: &str, limit: Duration) -> Text {
     hint(detail(ended, why), "The tenant's limit is max_pin_time.")
 }
 
+pub(super) fn not_admin(user: &str) -> Text {
+    let denied = text("42501", format!("user \"{user}\" may not use the console"));
+    hint(denied, "The operator allows users by the setting admin.users.")
+}
+
 pub(super) fn not_there(database: &str, tenant: &str) -> Text {
     let unknown = text("3D000", format!("database \"{database}\" does not exist"));
     hint(unknown, format!("Tenant \"{tenant}\" does not live in that database."))

@@ -16,6 +16,7 @@ impl Config {
             ("general", shown(&self.general), shown(&other.general)),
             ("tls.client", shown(&self.client_tls), shown(&other.client_tls)),
             ("auth", shown(&self.users.method), shown(&other.users.method)),
+            ("admin", shown(&self.admin), shown(&other.admin)),
             ("registry", shown(&self.registry), shown(&other.registry)),
         ];
         let whole = whole.into_iter().filter(|(_, mine, theirs)| mine != theirs);

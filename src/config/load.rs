@@ -14,8 +14,8 @@ use super::fault::{ConfigError, Faults};
 use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
-    AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls,
-    Sources, Tenancy, TlsMode, Unknown, include, registry, tls, users,
+    Admin, AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls,
+    Sources, Tenancy, TlsMode, Unknown, Users, include, registry, tls, users,
 };
 use crate::tenant::{GucName, NamePattern, Source, WildcardPattern};
 
@@ -88,10 +88,11 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         }
     }
     let tenancy = tenancy(tenancy_section, rules, &clusters);
+    let admin = admin(root.section("admin"), &users);
     let registry = registry::read(root.section("registry"), &clusters);
     let known = [
         "include", "general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters",
-        "registry",
+        "registry", "admin",
     ];
     for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
         root.fault(key, format!("unknown section; known are {}", known.join(", ")));
@@ -108,6 +109,7 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         tenants: named,
         templates,
         classes,
+        admin,
         registry,
         registered: HashMap::new(),
         sources,
@@ -116,6 +118,18 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         check_guarantees(&config, root);
     }
     config
+}
+
+fn admin(section: Section<'_>, users: &Users) -> Admin {
+    let names = section.strings("users").unwrap_or_default();
+    for name in &names {
+        // A user that only auth.query knows has to be listed all the same.
+        if users.get(name).is_none() {
+            section.fault("users", format!("there is no section [users.{name}]"));
+        }
+    }
+    section.finish();
+    Admin { users: names }
 }
 
 /// What tenants listed by name are guaranteed must leave something to the others.

@@ -60,12 +60,21 @@ pub struct Config {
     templates: Vec<Rules>,
     /// `[classes.<name>]`.
     classes: BTreeMap<String, Rules>,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `[registry]`.
     pub registry: Option<Registry>,
     /// Tenants that the registry has.
     registered: HashMap<String, Rules>,
     /// The files it was read from.
     pub sources: Sources,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, Default)]
+pub struct Admin {
+    /// Who may use the console. Nobody: there is none.
+    pub users: Vec<String>,
 }
 
 /// `[general]`.

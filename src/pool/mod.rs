@@ -107,6 +107,15 @@ impl Pools {
         self.carry_out(effects);
     }
 
+    /// Closes servers of a database, or of all: idle ones now, lent ones when they come back. How many there
+    /// were.
+    pub fn reconnect(self: &Arc<Self>, database: Option<&str>) -> usize {
+        let mut effects = Effects::default();
+        let count = self.desk.0.lock().reconnect(database, &mut effects);
+        self.carry_out(effects);
+        count
+    }
+
     /// Its last failed login is over: what it fails by may be another by now.
     pub fn forget_failure(&self, endpoint: &Endpoint) {
         let mut sched = self.desk.0.lock();

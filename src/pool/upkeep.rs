@@ -110,6 +110,29 @@ impl<S: Pooled> Sched<S> {
         self.dispatch(now, effects);
     }
 
+    /// No server of a database, or of any, is lent again.
+    pub(super) fn reconnect(&mut self, database: Option<&str>, effects: &mut Effects<S>) -> usize {
+        let mut count = 0;
+        for pool in 0..self.racks.len() {
+            let Some(rack) = &mut self.racks[pool] else { continue };
+            if database.is_some_and(|database| rack.endpoint.database != database) {
+                continue;
+            }
+            rack.generation += 1;
+            count += self.turns.open_in(pool);
+            self.forget_failure(pool);
+        }
+        let now = Instant::now();
+        let generations: Vec<_> =
+            self.racks.iter().map(|rack| rack.as_ref().map(|rack| rack.generation)).collect();
+        for (pool, generation) in generations.into_iter().enumerate() {
+            let stale = |server: &mut S| Some(server.life().generation) != generation;
+            self.close_stale_of(pool, stale);
+        }
+        self.dispatch(now, effects);
+        count
+    }
+
     /// Closes the idle servers that are `stale`.
     pub(super) fn close_idle(
         &mut self,
@@ -118,13 +141,17 @@ impl<S: Pooled> Sched<S> {
         effects: &mut Effects<S>,
     ) {
         for pool in 0..self.racks.len() {
-            let Some(rack) = &mut self.racks[pool] else { continue };
-            for server in rack.take_stale(&mut stale) {
-                server.close();
-                self.turns.closed_idle(pool);
-            }
+            self.close_stale_of(pool, &mut stale);
         }
         self.dispatch(now, effects);
+    }
+
+    fn close_stale_of(&mut self, pool: usize, stale: impl FnMut(&mut S) -> bool) {
+        let Some(rack) = &mut self.racks[pool] else { return };
+        for server in rack.take_stale(stale) {
+            server.close();
+            self.turns.closed_idle(pool);
+        }
     }
 
     /// Takes out servers that have not answered for long: they are to be asked. They count as being opened.

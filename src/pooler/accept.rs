@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::serve_one;
+use crate::admin::Order;
 use crate::client::Shared;
 use crate::engine::Worker;
 use crate::net::{Listener, Phase, Tasks};
@@ -25,6 +26,7 @@ pub(super) struct Place {
     pub(super) tenant: Option<Arc<str>>,
     /// Until then, who comes waits: nobody is told yet that his tenant does not exist.
     pub(super) opened: CancellationToken,
+    pub(super) orders: mpsc::Sender<Order>,
 }
 
 /// Accepts until the pooler stops. While it drains, clients are still answered: they are refused.
@@ -51,8 +53,9 @@ async fn accept_all(listener: &Listener, place: &Place) {
         };
         let Ok(permit) = Arc::clone(&open).try_acquire_owned() else { continue };
         let (tenant, shared) = (place.tenant.clone(), Arc::clone(&place.shared));
+        let orders = place.orders.clone();
         let life = async move {
-            serve_one(incoming, tenant, shared).await;
+            serve_one(incoming, tenant, shared, orders).await;
             drop(permit);
         };
         place.clients.spawn_on(life, worker);

@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value as Json;
+use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use signals::Signals;
 
+use crate::admin::{self, Order};
 use crate::auth::Credentials;
 use crate::client::{
     Access, Clusters, DRAIN_GRACE, GreetError, Greeting, Session, Shared, greet, login,
@@ -37,6 +39,8 @@ use workers::Workers;
 
 /// Longest a new connection may take to say what it wants.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(15);
+/// Orders of operators that wait.
+const ORDERS_MAX: usize = 8;
 /// Longest the last clients and servers may take once everything stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -71,6 +75,8 @@ pub struct Pooler {
     registered: Mutex<Arc<[Json]>>,
     /// Clients are let in: the registry was asked once.
     opened: CancellationToken,
+    /// What operators want on the console.
+    orders: Mutex<Option<mpsc::Receiver<Order>>>,
 }
 
 impl Pooler {
@@ -95,6 +101,7 @@ impl Pooler {
             opened.cancel();
         }
         let shared = Arc::new(shared(config, &servers, &workers)?);
+        let (orders, waiting_orders) = mpsc::channel(ORDERS_MAX);
         for (listener, tenant) in listeners {
             let place = accept::Place {
                 shared: Arc::clone(&shared),
@@ -102,12 +109,24 @@ impl Pooler {
                 workers: workers.all().to_vec(),
                 tenant: tenant.map(Arc::from),
                 opened: opened.clone(),
+                orders: orders.clone(),
             };
             acceptors.spawn(accept::accept(listener, place));
         }
         info!(?addresses, workers = workers.all().len(), "listening");
         let registered = Mutex::new(Arc::from([]));
-        Ok(Self { shared, addresses, clients, servers, acceptors, workers, registered, opened })
+        let orders = Mutex::new(Some(waiting_orders));
+        Ok(Self {
+            shared,
+            addresses,
+            clients,
+            servers,
+            acceptors,
+            workers,
+            registered,
+            opened,
+            orders,
+        })
     }
 
     /// Where it listens.
@@ -262,12 +281,17 @@ fn endpoint_of(
     Some(endpoint.for_questions())
 }
 
-/// A connection's life: greet -> cancel, or log in -> serve.
-async fn serve_one(incoming: Incoming, tenant: Option<Arc<str>>, shared: Arc<Shared>) {
+/// A connection's life: greet -> cancel, the console, or log in -> serve.
+async fn serve_one(
+    incoming: Incoming,
+    tenant: Option<Arc<str>>,
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+) {
     // Boxed: logging in is large and ends, the session is small and stays.
     let shutdown = Arc::clone(&shared.shutdown);
     let session = tokio::select! {
-        session = Box::pin(enter(incoming, tenant, shared)) => session,
+        session = Box::pin(enter(incoming, tenant, shared, orders)) => session,
         () = Box::pin(shutdown.reached(Phase::Stopping)) => None,
     };
     if let Some(session) = session {
@@ -279,6 +303,7 @@ async fn enter(
     incoming: Incoming,
     tenant: Option<Arc<str>>,
     shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
 ) -> Option<Box<Session>> {
     let stream = incoming.into_stream().ok()?;
     let access = shared.access();
@@ -293,8 +318,14 @@ async fn enter(
         Ok(Ok(Greeting::Startup(startup))) => {
             let (talk, hello) = *startup;
             let user = hello.user.clone();
-            match login(talk, hello, tenant.as_deref(), &access, &shared).await {
-                Ok(session) => return Some(session),
+            let result = if admin::is_meant(&hello, &access) {
+                let console = admin::serve(talk, hello, &access, &shared, &orders);
+                Box::pin(console).await.map(|()| None)
+            } else {
+                login(talk, hello, tenant.as_deref(), &access, &shared).await.map(Some)
+            };
+            match result {
+                Ok(session) => return session,
                 Err(refusal) => {
                     let (sqlstate, message) = refusal.summary();
                     info!(user, sqlstate, told = message, "client refused");

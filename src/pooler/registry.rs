@@ -32,21 +32,32 @@ impl Pooler {
                 tokio::time::sleep(PERIOD).await;
                 continue;
             }
-            let (query, keychain) = (&registry.query, &access.keychain);
-            let answer = match endpoint_of(query, &access.config, &access.clusters, keychain) {
-                Some(endpoint) => self.ask_registry(endpoint, &query.sql).await,
-                None => Err("its cluster is not there".to_owned()),
-            };
+            let news = self.registry_news().await;
             *asked = Some(Instant::now());
-            match answer {
-                Ok(rows) if *rows != **self.registered.lock() => return rows,
-                Ok(_) => self.opened.cancel(),
-                Err(problem) => {
-                    warn!(problem, "the registry cannot be asked: what it said last holds");
-                    self.opened.cancel();
-                }
+            if let Some(rows) = news {
+                return rows;
             }
         }
+    }
+
+    /// Asks the registry, if there is one; what it says, if that is new.
+    pub(super) async fn registry_news(&self) -> Option<Arc<[Json]>> {
+        let access = self.shared.access();
+        let query = &access.config.registry.as_ref()?.query;
+        let endpoint = endpoint_of(query, &access.config, &access.clusters, &access.keychain);
+        let answer = match endpoint {
+            Some(endpoint) => self.ask_registry(endpoint, &query.sql).await,
+            None => Err("its cluster is not there".to_owned()),
+        };
+        match answer {
+            Ok(rows) if *rows != **self.registered.lock() => return Some(rows),
+            Ok(_) => {}
+            Err(problem) => {
+                warn!(problem, "the registry cannot be asked: what it said last holds");
+            }
+        }
+        self.opened.cancel();
+        None
     }
 
     /// Sockets are a worker's: the question is asked there.
@@ -81,11 +92,9 @@ impl Pooler {
             );
         }
         *self.registered.lock() = rows;
-        self.install(
-            Arc::new(config),
-            old.acceptor.clone(),
-            old.credentials.renew(&old.config.users),
-        );
+        let known = old.credentials.renew(&old.config.users);
+        // What is wrong was logged.
+        let _ = self.install(Arc::new(config), old.acceptor.clone(), known);
         self.opened.cancel();
     }
 }

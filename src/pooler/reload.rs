@@ -17,11 +17,14 @@ use crate::net::Acceptor;
 use crate::tenant::TenantId;
 
 impl Pooler {
-    /// Takes what `load` gives; if it fails, everything stays as it is.
+    /// Takes what `load` gives.
+    ///
+    /// # Errors
+    /// What is wrong with it; it was logged, and everything stays as it is.
     pub async fn reload<E: Display + Send + 'static>(
         &self,
         load: impl FnOnce() -> Result<Config, E> + Send + 'static,
-    ) {
+    ) -> Result<(), String> {
         let old = self.shared.access();
         // Files are read and passwords hashed: not where clients are accepted.
         let rows = Arc::clone(&self.registered.lock());
@@ -38,12 +41,23 @@ impl Pooler {
         });
         match read.await.map_err(|error| error.to_string()).flatten() {
             Ok((config, acceptor, known)) => self.install(config, acceptor, known),
-            Err(error) => error!(error, "configuration not reloaded: the old one stays"),
+            Err(error) => {
+                error!(error, "configuration not reloaded: the old one stays");
+                Err(error)
+            }
         }
     }
 
     /// What holds from now on.
-    pub(super) fn install(&self, config: Arc<Config>, acceptor: Acceptor, known: Credentials) {
+    ///
+    /// # Errors
+    /// What is wrong with its certificates; everything stays as it is.
+    pub(super) fn install(
+        &self,
+        config: Arc<Config>,
+        acceptor: Acceptor,
+        known: Credentials,
+    ) -> Result<(), String> {
         let old = self.shared.access();
         let (tasks, stats) = (&self.servers, &self.shared.stats);
         let place = Servers { tasks, workers: &self.workers, stats };
@@ -51,7 +65,7 @@ impl Pooler {
             Ok(clusters) => clusters,
             Err(error) => {
                 error!(%error, "configuration not reloaded: the old one stays");
-                return;
+                return Err(error.to_string());
             }
         };
         let keychain = Arc::clone(&self.shared.keychain);
@@ -63,6 +77,7 @@ impl Pooler {
             // Who is idle may have to go.
             worker.wake_all();
         }
+        Ok(())
     }
 }
 

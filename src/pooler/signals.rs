@@ -1,13 +1,16 @@
-//! SIGHUP reloads, and a changed file, if that is watched for; SIGTERM drains; a second one, or SIGINT, stops now.
+//! SIGHUP and RELOAD reload, and a changed file, if that is watched for; SIGTERM drains; a second one, or SIGINT, stops now.
 
 use std::fmt::Display;
 use std::io;
+use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::info;
 
 use super::Pooler;
 use super::watch::Watch;
+use crate::admin::Order;
 use crate::config::Config;
 
 /// Signals that are waited for, and no longer end the process by themselves.
@@ -41,11 +44,17 @@ impl Signals {
         let reloads = async {
             let mut watch = Watch::new(&pooler.shared);
             let mut asked = None;
+            let mut orders = pooler.orders.lock().take();
             loop {
+                let mut reply = None;
                 tokio::select! {
                     rows = pooler.registry_changes(&mut asked) => {
                         pooler.take_registry(rows);
                         continue;
+                    }
+                    Some(Order::Reload(whom)) = next_order(&mut orders) => {
+                        info!("RELOAD: reading the configuration again");
+                        reply = Some(whom);
                     }
                     _ = hangup.recv() => info!("SIGHUP: reading the configuration again"),
                     () = watch.changed(&pooler.shared), if pooler.shared.general.watch => {
@@ -54,9 +63,16 @@ impl Signals {
                 }
                 // Before it is read: what changes meanwhile is another change.
                 watch = Watch::new(&pooler.shared);
-                pooler.reload(load.clone()).await;
+                let result = pooler.reload(load.clone()).await;
                 // The registry too.
-                asked = None;
+                if let Some(rows) = pooler.registry_news().await {
+                    pooler.take_registry(rows);
+                }
+                asked = Some(Instant::now());
+                if let Some(reply) = reply {
+                    // Who gave the order may be gone.
+                    let _ = reply.send(result);
+                }
             }
         };
         tokio::select! {
@@ -72,5 +88,12 @@ impl Signals {
             }
         }
         pooler.stopped().await;
+    }
+}
+
+async fn next_order(orders: &mut Option<mpsc::Receiver<Order>>) -> Option<Order> {
+    match orders {
+        Some(orders) => orders.recv().await,
+        None => None,
     }
 }

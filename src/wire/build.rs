@@ -97,18 +97,28 @@ pub fn command_complete(tag: &str, out: &mut BytesMut) {
 
 /// `RowDescription`, `DataRow` and `CommandComplete` of a `SELECT` of one text.
 pub fn text_row(column: &str, value: &str, out: &mut BytesMut) {
+    text_column(column, out);
+    text_value(value, out);
+    command_complete("SELECT 1", out);
+}
+
+/// `RowDescription` (`T`) of one text.
+pub fn text_column(column: &str, out: &mut BytesMut) {
     framed(b'T', out, |out| {
         out.put_u16(1);
         put_cstr(column, out);
         // No table; type text, of any length, as text.
         out.put_slice(b"\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
     });
+}
+
+/// `DataRow` (`D`) of one text.
+pub fn text_value(value: &str, out: &mut BytesMut) {
     framed(b'D', out, |out| {
         out.put_u16(1);
         out.put_u32(u32::try_from(value.len()).expect("a value is short"));
         out.put_slice(value.as_bytes());
     });
-    command_complete("SELECT 1", out);
 }
 
 /// `Query` (`Q`).
@@ -214,6 +224,12 @@ pub const QUESTION: &[u8] = b"C\x00\x00\x00\x17Stenantry_question\0S\x00\x00\x00
 pub const PARSE_COMPLETE: &[u8] = b"1\x00\x00\x00\x04";
 /// `BindComplete` (`2`).
 pub const BIND_COMPLETE: &[u8] = b"2\x00\x00\x00\x04";
+/// `CloseComplete` (`3`).
+pub const CLOSE_COMPLETE: &[u8] = b"3\x00\x00\x00\x04";
+/// `EmptyQueryResponse` (`I`).
+pub const EMPTY_QUERY: &[u8] = b"I\x00\x00\x00\x04";
+/// `ParameterDescription` (`t`) of a statement without parameters.
+pub const NO_PARAMETERS: &[u8] = b"t\x00\x00\x00\x06\0\0";
 /// `NoData` (`n`).
 pub const NO_DATA: &[u8] = b"n\x00\x00\x00\x04";
 /// `Sync` (`S`).

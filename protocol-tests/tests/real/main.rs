@@ -14,6 +14,7 @@ mod auth_query;
 mod authentication;
 mod cancel;
 mod channel_binding;
+mod console;
 mod copy;
 mod django;
 mod drivers;

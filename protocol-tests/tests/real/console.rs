@@ -1,0 +1,139 @@
+//! An operator's commands, on the database `tenantry` or `pgbouncer`.
+
+use protocol_tests::database::connect;
+use protocol_tests::wire::{message, parse, query, sync};
+use protocol_tests::{Database, Pooler, Wire, on_both};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::raw;
+
+async fn pooler(db: &Database, more: &str) -> Pooler {
+    Pooler::start(&format!(
+        "{}[tenancy]\ntenant_from = [\"user:.\"]\nschema = \"{{tenant}}\"\n[users.ops]\npassword = \"opspw\"\n{more}",
+        db.toml(2)
+    ))
+    .await
+}
+
+const ADMIN: &str = "[admin]\nusers = [\"ops\"]\n";
+const TENANTS: &str = "[tenants.acme]\n[tenants.umbra]\n";
+
+async fn console(
+    pooler: &Pooler,
+    user: &str,
+    password: &str,
+    database: &str,
+) -> Result<Client, String> {
+    let url = format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", pooler.port);
+    connect(&url)
+        .await
+        .map_err(|error| error.code().map_or(error.to_string(), |code| code.code().to_owned()))
+}
+
+/// SQLSTATE and DETAIL.
+async fn refused(client: &Client, command: &str) -> (String, String) {
+    let error = client.batch_execute(command).await.unwrap_err();
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{command}: {error}"));
+    (error.code().code().to_owned(), error.detail().unwrap_or_default().to_owned())
+}
+
+on_both! {
+    async fn only_its_users_are_heard(db: &Database) {
+        let closed = pooler(db, "").await;
+        let known = console(&closed, "ops", "opspw", "tenantry").await.unwrap_err();
+        assert_eq!(known, "28000", "without admin.users there is no console: no tenant is named");
+        drop(closed);
+        let pooler = pooler(db, ADMIN).await;
+        for database in ["tenantry", "pgbouncer"] {
+            let ops = console(&pooler, "ops", "opspw", database).await.unwrap();
+            let rows = ops.query("show version", &[]).await.unwrap();
+            assert!(rows[0].get::<_, &str>(0).starts_with("Tenantry "), "by the extended protocol");
+            assert!(matches!(&ops.simple_query("SHOW VERSION").await.unwrap()[1], SimpleQueryMessage::Row(row) if row.get("version").is_some()));
+            assert_eq!(console(&pooler, "ops", "wrong", database).await.unwrap_err(), "28P01");
+            assert_eq!(console(&pooler, "nobody", "opspw", database).await.unwrap_err(), "28P01");
+            assert_eq!(console(&pooler, "app", "secret", database).await.unwrap_err(), "42501");
+        }
+    }
+
+    async fn what_it_cannot_read_it_refuses_and_goes_on(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}{TENANTS}[auth]\ntype = \"trust\"\n")).await;
+        let mut wire = Wire::login(pooler.port, &[("user", "ops"), ("database", "tenantry")]).await;
+        for command in ["select 1", "reload now", "show version; nonsense", "reconnect \"x", "drop database saas"] {
+            assert_eq!(wire.run(command).await.unwrap_err(), "42601", "{command}");
+        }
+        wire.send(&query(" ; ")).await;
+        assert_eq!(wire.tags().await, "IZI");
+        wire.send(&message('Q', b"\xff\xfe\0")).await;
+        assert_eq!(wire.tags().await, "EZI");
+        // In the extended protocol all is skipped behind an error, until Sync.
+        let mut batch = parse("", "nonsense");
+        batch.extend(message('B', b"\0\0\0\0\0\0\0\0"));
+        batch.extend(message('E', b"\0\0\0\0\0"));
+        batch.extend(message('E', b"\0\0\0\0\0"));
+        batch.extend(sync());
+        wire.send(&batch).await;
+        assert_eq!(wire.tags().await, "12EZI");
+        for malformed in [message('P', b"no end"), message('B', b"\0unknown\0"), message('E', b"x\0"), message('D', b""), message('F', b"")] {
+            wire.send(&[malformed, sync()].concat()).await;
+            assert_eq!(wire.tags().await, "EZI");
+        }
+        let help = wire.run("show help").await.unwrap();
+        assert!(help[0].contains("RELOAD"), "{help:?}");
+        // A message of an absurd length ends it, and nothing else.
+        wire.send(b"Q\x7f\xff\xff\xff").await;
+        assert!(wire.next().await.is_none());
+        assert_eq!(raw(&pooler, "acme").await.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn reload_answers_when_all_is_read_or_says_what_is_wrong(db: &Database) {
+        let sql = format!("create table public.customers (name text); grant select on public.customers to {0}", db.name);
+        db.admin.batch_execute(&sql).await.unwrap();
+        db.schemas(&["acme", "umbra"]).await;
+        let registry = "[registry]\nquery = \"select name as tenant from public.customers\"\nrefresh = \"1h\"\n";
+        let pooler = pooler(db, &format!("{ADMIN}{registry}[tenants.acme]\n")).await;
+        let ops = console(&pooler, "ops", "opspw", "tenantry").await.unwrap();
+        let url = |tenant: &str| format!("postgres://app.{tenant}:secret@127.0.0.1:{}/", pooler.port);
+        let acme = connect(&url("acme")).await.unwrap();
+        assert!(connect(&url("umbra")).await.is_err());
+        db.admin.batch_execute("insert into public.customers values ('umbra')").await.unwrap();
+        ops.batch_execute("RELOAD").await.unwrap();
+        connect(&url("umbra")).await.unwrap();
+        pooler.rewrite(|text| format!("{text}shema = 1\nstate = \"asleep\"\n"));
+        let (sqlstate, detail) = refused(&ops, "reload").await;
+        assert_eq!(sqlstate, "F0000");
+        assert!(detail.contains("tenants.acme.shema: unknown key") && detail.contains("tenants.acme.state"), "{detail}");
+        acme.batch_execute("select 1").await.unwrap();
+        pooler.rewrite(|text| text.replace("shema = 1\nstate = \"asleep\"\n", "state = \"suspended\"\n"));
+        ops.batch_execute("reload;").await.unwrap();
+        assert!(acme.batch_execute("select 1").await.is_err());
+    }
+
+    async fn reconnect_closes_servers_when_their_clients_let_go(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        let (busy, idle) = (pooler.connect_as("app.acme", "secret").await, pooler.connect_as("app.umbra", "secret").await);
+        let pid = async |client: &Client| client.query_one("select pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+        busy.batch_execute("begin").await.unwrap();
+        let (kept, closed) = (pid(&busy).await, pid(&idle).await);
+        assert_ne!(kept, closed);
+        assert_eq!(refused(&ops, "reconnect nowhere").await.0, "3D000");
+        assert_eq!(pid(&idle).await, closed);
+        ops.batch_execute(&format!("reconnect {}", db.name)).await.unwrap();
+        db.until(&format!("pid = {closed}"), 0).await;
+        assert_eq!(pid(&busy).await, kept, "a transaction ends where it began");
+        busy.batch_execute("commit").await.unwrap();
+        db.until(&format!("pid = {kept}"), 0).await;
+        assert!(![kept, closed].contains(&pid(&busy).await));
+        ops.batch_execute("reconnect").await.unwrap();
+    }
+
+    async fn a_pooler_that_drains_does_not_wait_for_it(db: &Database) {
+        let mut pooler = pooler(db, ADMIN).await;
+        let ops = console(&pooler, "ops", "opspw", "tenantry").await.unwrap();
+        pooler.signal("TERM");
+        pooler.ended().await;
+        assert!(ops.batch_execute("show version").await.is_err());
+    }
+}

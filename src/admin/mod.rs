@@ -1,0 +1,222 @@
+//! The console: an operator's commands, as a database of its own, `tenantry` or, as PgBouncer's, `pgbouncer`.
+//!
+//! Promises: nobody but an authenticated user of `admin.users` is heard; a command is answered when it has
+//! worked, or with what went wrong; what it cannot read it refuses, and the session goes on.
+//!
+//! Uses `client` (who is it?), `pool`. What is for the whole pooler goes out as an [`Order`].
+
+mod command;
+mod portal;
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+
+use crate::client::{Access, Hello, Refusal, Shared, prove, tell};
+use crate::net::{Conversation, Phase};
+use crate::wire::backend::TransactionStatus;
+use crate::wire::build;
+use crate::wire::frontend::tag;
+use command::{Command, KNOWN};
+use portal::{Portals, Said};
+
+/// Names of the console's database.
+const DATABASES: [&str; 2] = ["tenantry", "pgbouncer"];
+
+/// What only the whole pooler can do.
+pub enum Order {
+    /// Read the configuration again; the reply is what went wrong.
+    Reload(oneshot::Sender<Result<(), String>>),
+}
+
+/// Whether a client asks for the console. Without `admin.users` there is none.
+#[must_use]
+pub fn is_meant(hello: &Hello, access: &Access) -> bool {
+    let database = hello.database.as_ref().unwrap_or(&hello.user);
+    !access.config.admin.users.is_empty() && DATABASES.contains(&database.as_str())
+}
+
+/// Serves an operator until he leaves or the pooler drains.
+///
+/// # Errors
+/// The [`Refusal`] he was told, if he was not let in.
+pub async fn serve(
+    mut talk: Conversation,
+    hello: Hello,
+    access: &Access,
+    shared: &Arc<Shared>,
+    orders: &mpsc::Sender<Order>,
+) -> Result<(), Refusal> {
+    if let Err(refusal) = enter(&mut talk, &hello, access, shared).await {
+        // A client that is gone cannot be told.
+        let _ = tell(talk, &refusal).await;
+        return Err(refusal);
+    }
+    info!(user = hello.user, "console opened");
+    let mut console = Console { talk, portals: Portals::default(), shared, orders };
+    tokio::select! {
+        // The operator is gone, however.
+        _ = console.run() => Ok(()),
+        () = shared.shutdown.reached(Phase::Draining) => {
+            let _ = tell(console.talk, &Refusal::ShuttingDown).await;
+            Ok(())
+        }
+    }
+}
+
+async fn enter(
+    talk: &mut Conversation,
+    hello: &Hello,
+    access: &Access,
+    shared: &Shared,
+) -> Result<(), Refusal> {
+    let proof = prove(talk, hello, access, shared).await?;
+    if !access.config.admin.users.iter().any(|user| user == proof.user()) {
+        return Err(Refusal::NotAdmin { user: hello.user.clone() });
+    }
+    let mut out = BytesMut::new();
+    build::authentication_ok(&mut out);
+    for (name, value) in [
+        ("server_version", concat!(env!("CARGO_PKG_VERSION"), "/tenantry")),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+        ("DateStyle", "ISO"),
+        ("integer_datetimes", "on"),
+    ] {
+        build::parameter_status(name, value.as_bytes(), &mut out);
+    }
+    build::ready_for_query(TransactionStatus::Idle, &mut out);
+    let _ = talk.send(&out).await;
+    Ok(())
+}
+
+struct Console<'a> {
+    talk: Conversation,
+    portals: Portals,
+    shared: &'a Arc<Shared>,
+    orders: &'a mpsc::Sender<Order>,
+}
+
+impl Console<'_> {
+    async fn run(&mut self) -> std::io::Result<()> {
+        loop {
+            let (tag, body) = self.talk.receive().await?;
+            let mut out = BytesMut::new();
+            match tag {
+                tag::TERMINATE => return Ok(()),
+                tag::QUERY => {
+                    self.query(&body, &mut out).await;
+                    build::ready_for_query(TransactionStatus::Idle, &mut out);
+                }
+                _ => match self.portals.take(tag, &body, &mut out) {
+                    Ok(Said::Nothing) => {}
+                    Ok(Said::Describe(text)) => {
+                        match Command::parse(&text).and_then(|c| c.column()) {
+                            Some(column) => build::text_column(column, &mut out),
+                            None => out.extend_from_slice(build::NO_DATA),
+                        }
+                    }
+                    Ok(Said::Run(text)) => {
+                        if !self.run_all(&text, false, &mut out).await {
+                            self.portals.fail();
+                        }
+                    }
+                    Err(problem) => refuse("08P01", problem.to_string(), None, &mut out),
+                },
+            }
+            self.talk.send(&out).await?;
+        }
+    }
+
+    async fn query(&mut self, body: &[u8], out: &mut BytesMut) {
+        match std::str::from_utf8(body).ok().and_then(|text| text.strip_suffix('\0')) {
+            Some(text) => drop(self.run_all(text, true, out).await),
+            None => refuse("08P01", "a query that is not a text".to_owned(), None, out),
+        }
+    }
+
+    /// Runs commands until one fails; `false`: one did. In the simple protocol, what has rows is described.
+    async fn run_all(&mut self, text: &str, describes: bool, out: &mut BytesMut) -> bool {
+        let mut said = false;
+        for text in text.split(';') {
+            match Command::parse(text) {
+                Some(Command::Empty) => continue,
+                Some(command) => {
+                    if let Some(column) = command.column().filter(|_| describes) {
+                        build::text_column(column, out);
+                    }
+                    if !self.obey(command, out).await {
+                        return false;
+                    }
+                }
+                None => {
+                    let problem = format!("unknown command: {}", text.trim());
+                    refuse("42601", problem, Some(format!("Known are {KNOWN}.")), out);
+                    return false;
+                }
+            }
+            said = true;
+        }
+        if !said {
+            out.extend_from_slice(build::EMPTY_QUERY);
+        }
+        true
+    }
+
+    async fn obey(&mut self, command: Command, out: &mut BytesMut) -> bool {
+        match command {
+            Command::Empty => {}
+            Command::Reload => {
+                let (reply, answer) = oneshot::channel();
+                // Without an answer, the pooler stops.
+                let sent = self.orders.send(Order::Reload(reply)).await.is_ok();
+                let result = if sent { answer.await.ok() } else { None };
+                match result {
+                    Some(Ok(())) => build::command_complete("RELOAD", out),
+                    Some(Err(problem)) => {
+                        let message = "configuration not reloaded: the old one stays".to_owned();
+                        refuse("F0000", message, Some(problem), out);
+                        return false;
+                    }
+                    None => {
+                        refuse("57P01", "the pooler is shutting down".to_owned(), None, out);
+                        return false;
+                    }
+                }
+            }
+            Command::Reconnect { database } => {
+                let clusters = &self.shared.access().clusters;
+                let pools = clusters.values().map(|(_, pools)| pools);
+                let known = pools.map(|pools| pools.reconnect(database.as_deref())).sum::<usize>();
+                if let (Some(database), 0) = (&database, known) {
+                    let problem = format!("no server connection to database \"{database}\"");
+                    refuse("3D000", problem, None, out);
+                    return false;
+                }
+                info!(database, "RECONNECT: servers are closed when their clients let go");
+                build::command_complete("RECONNECT", out);
+            }
+            Command::ShowVersion => {
+                build::text_value(concat!("Tenantry ", env!("CARGO_PKG_VERSION")), out);
+                build::command_complete("SHOW", out);
+            }
+            Command::ShowHelp => {
+                build::text_value(KNOWN, out);
+                build::command_complete("SHOW", out);
+            }
+        }
+        true
+    }
+}
+
+fn refuse(sqlstate: &str, message: String, detail: Option<String>, out: &mut BytesMut) {
+    let mut fields = [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', sqlstate)]
+        .map(|(code, text)| (code, text.to_owned()))
+        .to_vec();
+    fields.push((b'M', message));
+    fields.extend(detail.map(|text| (b'D', text)));
+    build::error_response(fields, out);
+}
