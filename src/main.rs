@@ -177,9 +177,12 @@ fn summary(tenant: &Tenant) -> String {
         Availability::Draining => "draining",
         Availability::Suspended { .. } => "suspended",
     };
-    let cluster = &tenant.cluster;
+    let hosts: Vec<String> = tenant.cluster.hosts.iter().map(ToString::to_string).collect();
     format!(
-        "Tenant {} is {state}. Its servers are logged in as {} to {} on {}:{}; every session begins with:",
-        tenant.id, tenant.user, tenant.database, cluster.host, cluster.port
+        "Tenant {} is {state}. Its servers are logged in as {} to {} on {}; every session begins with:",
+        tenant.id,
+        tenant.user,
+        tenant.database,
+        hosts.join(" or ")
     )
 }

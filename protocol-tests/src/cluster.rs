@@ -125,6 +125,34 @@ impl Cluster {
         cluster
     }
 
+    /// A hot standby of it that streams what it writes.
+    #[must_use]
+    pub fn standby(&self) -> Self {
+        let directory = tempfile::Builder::new().prefix("tenantry-test-").tempdir().unwrap();
+        if let Some((uid, gid)) = unprivileged() {
+            chown(directory.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let data = directory.path().join("data");
+        let port = self.port.to_string();
+        let output = as_owner(&self.bindir.join("pg_basebackup"))
+            .env("PGPASSWORD", PASSWORD)
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-c", "fast", "-R", "-p", &port, "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let port = free_port();
+        let own =
+            format!("port = {port}\nunix_socket_directories = '{}'\n", directory.path().display());
+        append(&data.join("postgresql.conf"), &own);
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let mut server = as_owner(&self.bindir.join("postgres"));
+        let server = server.arg("-D").arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut standby = Self { port, bindir: self.bindir.clone(), directory, server };
+        standby.wait();
+        standby
+    }
+
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -186,8 +214,10 @@ impl Cluster {
 
     fn is_ready(&self) -> bool {
         let pid = self.directory.path().join("data/postmaster.pid");
-        std::fs::read_to_string(pid)
-            .is_ok_and(|text| text.lines().nth(7).is_some_and(|l| l.trim() == "ready"))
+        // A hot standby says "standby".
+        std::fs::read_to_string(pid).is_ok_and(|text| {
+            text.lines().nth(7).is_some_and(|line| ["ready", "standby"].contains(&line.trim()))
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The binary under test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -52,14 +52,35 @@ impl Pooler {
         };
         let path = directory.path().join("tenantry.toml");
         std::fs::write(&path, format!("[general]\n{listen}{general}\n{toml}")).unwrap();
-        let mut child = Command::new(binary())
+        let mut command = Command::new(binary());
+        command.args(["serve", "--log-format", "json", "--log-level", "debug", "-c"]).arg(&path);
+        Self::spawn(command, directory).await
+    }
+
+    /// The same with a file in the place of `/etc/hosts`; `None` where the system does not allow that.
+    pub async fn start_with_hosts(hosts: &Path, toml: &str) -> Option<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c"]);
+        if !command.arg("true").status().await.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tenantry.toml");
+        std::fs::write(&path, format!("[general]\nlisten = [\"127.0.0.1:0\"]\n{toml}")).unwrap();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user", "--mount", "sh", "-c"])
+            .arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"")
+            .arg(hosts)
+            .arg(binary())
             .args(["serve", "--log-format", "json", "--log-level", "debug", "-c"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .arg(&path);
+        Some(Self::spawn(command, directory).await)
+    }
+
+    async fn spawn(mut command: Command, directory: TempDir) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let log = Arc::new(Log::default());
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let sink = Arc::clone(&log);

@@ -14,8 +14,9 @@ use super::fault::{ConfigError, Faults};
 use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
-    Admin, AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, ServerTls,
-    Sources, Tenancy, TlsMode, Unknown, Users, include, registry, tls, users,
+    Admin, AuthMethod, Cluster, Config, General, Host, Listen, ListenAddress, PoolMode, Scrub,
+    ServerTls, SessionAttrs, Sources, Tenancy, TlsMode, Unknown, Users, include, registry, tls,
+    users,
 };
 use crate::tenant::{GucName, NamePattern, Source, WildcardPattern};
 
@@ -293,8 +294,16 @@ fn clusters(
         let seconds = Duration::from_secs;
         let read = Cluster {
             name: name.to_owned(),
-            host: cluster.string("host").unwrap_or_else(|| "127.0.0.1".to_owned()),
-            port: port.unwrap_or(5432),
+            hosts: hosts(&cluster, port.unwrap_or(5432)),
+            target_session_attrs: cluster
+                .get("target_session_attrs", "\"any\" or \"primary\"", |value| {
+                    match value.as_str()? {
+                        "any" => Some(SessionAttrs::Any),
+                        "primary" => Some(SessionAttrs::Primary),
+                        _ => None,
+                    }
+                })
+                .unwrap_or(SessionAttrs::Any),
             database: cluster.string("database").unwrap_or_else(|| user.clone()),
             user,
             password: cluster.password(),
@@ -316,6 +325,31 @@ fn clusters(
         section.fault("main", "no cluster is configured: there is no PostgreSQL to connect to");
     }
     clusters
+}
+
+/// `host`: one, or a list of them, each with a port of its own if it names one.
+fn hosts(cluster: &Section<'_>, port: u16) -> Vec<Host> {
+    let listed = cluster.value("host").is_some_and(Value::is_array);
+    let names = if listed {
+        cluster.strings("host")
+    } else {
+        cluster.string("host").map(|host| vec![host])
+    };
+    let names = names.unwrap_or_else(|| vec!["127.0.0.1".to_owned()]);
+    if names.is_empty() || names.iter().any(String::is_empty) {
+        cluster.fault("host", "expected a host, or a list of them");
+    }
+    let host = |text: &String| {
+        // An address of IPv6 has colons too.
+        let split = text.rsplit_once(':').filter(|(name, _)| {
+            !name.contains(':') || (name.starts_with('[') && name.ends_with(']'))
+        });
+        match split.and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?))) {
+            Some((name, port)) => Host { name: name.trim_matches(['[', ']']).to_owned(), port },
+            None => Host { name: text.clone(), port },
+        }
+    };
+    names.iter().map(host).collect()
 }
 
 pub(super) fn check_names(

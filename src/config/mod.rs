@@ -148,15 +148,41 @@ pub enum Scrub {
     Client,
 }
 
+/// Where a PostgreSQL may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Host name, address, or directory of a unix socket (begins with `/`).
+    pub name: String,
+    /// TCP port, or the number in the socket's name.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.name, self.port)
+    }
+}
+
+/// `target_session_attrs`, as libpq's: which of several hosts is connected to.
+///
+/// <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionAttrs {
+    /// The first that is there.
+    Any,
+    /// The first that is not in hot standby mode. Servers before PostgreSQL 14 do not say.
+    Primary,
+}
+
 /// `[clusters.<name>]`: one PostgreSQL.
 #[derive(Debug)]
 pub struct Cluster {
     /// Its name in the configuration.
     pub name: String,
-    /// Host name, address, or directory of a unix socket (begins with `/`).
-    pub host: String,
-    /// TCP port, or the number in the socket's name.
-    pub port: u16,
+    /// `host` and `port`: where it may be, in the order in which that is tried.
+    pub hosts: Vec<Host>,
+    /// `target_session_attrs`: which of them it is.
+    pub target_session_attrs: SessionAttrs,
     /// Login role of tenants that have none of their own.
     pub user: String,
     /// Its password.
@@ -186,7 +212,9 @@ impl Cluster {
     /// Whether another version of it is the same PostgreSQL, reached and logged in to in the same way.
     #[must_use]
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let way = |it: &Self| (it.host.clone(), it.port, it.tls.clone(), it.neutral.clone());
+        let way = |it: &Self| {
+            (it.hosts.clone(), it.target_session_attrs, it.tls.clone(), it.neutral.clone())
+        };
         way(self) == way(other)
     }
 }

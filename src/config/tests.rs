@@ -136,7 +136,7 @@ settings = { "a b" = "1" }
         "tenants.acme.class: no class \"gold\"",
         "tenants.\"a*b*\": a pattern has at most one \"*\"",
         "tenants.acme.settings: invalid configuration parameter name \"a b\"",
-        "tenant: unknown section; known are include, general, tls, auth, users, classes, tenants, tenancy, clusters, registry",
+        "tenant: unknown section; known are include, general, tls, auth, users, classes, tenants, tenancy, clusters, registry, admin",
     ] {
         assert!(got.iter().any(|g| g == want), "missing {want}\nin {got:#?}");
     }
@@ -348,5 +348,24 @@ fn the_example_configuration_is_valid_and_names_every_key() {
         "message",
     ] {
         assert!(text.contains(key), "{key}");
+    }
+}
+
+#[test]
+fn a_cluster_may_be_at_one_of_several_hosts() {
+    let hosts = |host: &str| {
+        let text = BASE.replace("[clusters.main]", &format!("[clusters.main]\nport = 1\n{host}"));
+        let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        config.clusters["main"].hosts.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(""), ["127.0.0.1:1"]);
+    assert_eq!(hosts("host = \"/run/pg\""), ["/run/pg:1"]);
+    assert_eq!(hosts("host = \"::1\""), ["::1:1"]);
+    let listed = hosts("host = [\"a\", \"b:2\", \"[::1]:3\", \"::1\"]");
+    assert_eq!(listed, ["a:1", "b:2", "::1:3", "::1:1"]);
+    for wrong in ["host = []", "host = [\"\"]", "host = 3", "target_session_attrs = \"read\""] {
+        let text = BASE.replace("[clusters.main]", &format!("[clusters.main]\n{wrong}"));
+        let key = wrong.split(' ').next().unwrap();
+        assert!(faults(&text)[0].starts_with(&format!("clusters.main.{key}: expected")), "{wrong}");
     }
 }

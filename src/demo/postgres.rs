@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::DemoError;
-use crate::config::{ServerTls, TlsMode};
+use crate::config::{Host, ServerTls, SessionAttrs, TlsMode};
 use crate::net::Connector;
 use crate::server::{Endpoint, login};
 
@@ -159,8 +159,8 @@ impl Cluster {
     async fn sql(&self, database: &str, sql: &str) -> Result<(), DemoError> {
         let disabled = ServerTls { mode: TlsMode::Disable, ca: None, cert: None, key: None };
         let endpoint = Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: self.port,
+            hosts: vec![Host { name: "127.0.0.1".to_owned(), port: self.port }],
+            attrs: SessionAttrs::Any,
             connector: Connector::new(&disabled).map_err(crate::pooler::StartError::Tls)?,
             database: database.to_owned(),
             user: "postgres".to_owned(),

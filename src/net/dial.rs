@@ -1,10 +1,12 @@
 //! Connecting to PostgreSQL: TCP or unix socket, and TLS as `tls.server` wants it.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::listener::tune;
 use super::stream::Stream;
@@ -35,19 +37,61 @@ pub enum DialError {
     Tls(#[source] TlsError),
 }
 
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 16;
+
+/// One place where a host may be.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// As configured: a certificate is checked against it.
+    host: String,
+    port: u16,
+    at: At,
+}
+
+#[derive(Debug, Clone)]
+enum At {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// An error of the system's, there.
+    #[must_use]
+    pub fn failed(&self, source: io::Error) -> DialError {
+        DialError::Io { host: self.host.clone(), port: self.port, source }
+    }
+}
+
+/// Where a host is now. Names are looked up each time: they may lead elsewhere by then.
+///
+/// # Errors
+/// [`DialError::Io`] for a name that nobody knows.
+pub async fn resolve(host: &str, port: u16) -> Result<Vec<Address>, DialError> {
+    let address = |at| Address { host: host.to_owned(), port, at };
+    if host.starts_with('/') {
+        return Ok(vec![address(At::Unix(format!("{host}/.s.PGSQL.{port}").into()))]);
+    }
+    let failed = |source| DialError::Io { host: host.to_owned(), port, source };
+    let found = lookup_host((host, port)).await.map_err(failed)?;
+    Ok(found.take(ADDRESSES_MAX).map(|at| address(At::Tcp(at))).collect())
+}
+
 /// Connects; the stream is ready for a start-up packet.
 ///
 /// # Errors
 /// [`DialError`]. With `prefer`, a server that refuses TLS is talked to in the clear, one whose
 /// handshake fails is not.
-pub async fn dial(host: &str, port: u16, connector: &Connector) -> Result<Stream, DialError> {
-    let failed = |source| DialError::Io { host: host.to_owned(), port, source };
-    if host.starts_with('/') {
-        let path = format!("{host}/.s.PGSQL.{port}");
-        let unix = UnixStream::connect(path).await.and_then(UnixStream::into_std);
-        return unix.and_then(Socket::unix).map(Stream::Unix).map_err(failed);
-    }
-    let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
+pub async fn dial(address: &Address, connector: &Connector) -> Result<Stream, DialError> {
+    let failed = |source| address.failed(source);
+    let at = match &address.at {
+        At::Tcp(at) => *at,
+        At::Unix(path) => {
+            let unix = UnixStream::connect(path).await.and_then(UnixStream::into_std);
+            return unix.and_then(Socket::unix).map(Stream::Unix).map_err(failed);
+        }
+    };
+    let tcp = TcpStream::connect(at).await.map_err(failed)?;
     tune(&SockRef::from(&tcp)).map_err(failed)?;
     let mut tcp = tcp.into_std().and_then(Socket::tcp).map_err(failed)?;
     if connector.mode() == TlsMode::Disable {
@@ -56,7 +100,7 @@ pub async fn dial(host: &str, port: u16, connector: &Connector) -> Result<Stream
     tcp.write_all(SSL_REQUEST).await.map_err(failed)?;
     // Exactly one byte is read: anything behind it would be unprotected (CVE-2021-23222).
     match tcp.read_u8().await.map_err(failed)? {
-        b'S' => connector.connect(host, tcp).await.map_err(DialError::Tls),
+        b'S' => connector.connect(&address.host, tcp).await.map_err(DialError::Tls),
         b'N' if connector.mode() == TlsMode::Prefer => Ok(Stream::Tcp(tcp)),
         b'N' => Err(DialError::NoTls),
         _ => Err(failed(io::Error::new(io::ErrorKind::InvalidData, "not a PostgreSQL server"))),

@@ -17,7 +17,7 @@ mod tls;
 
 pub use buffer::{BUFFER_LEN, Buffer};
 pub use conversation::Conversation;
-pub use dial::{DialError, dial};
+pub use dial::{Address, DialError, dial, resolve};
 pub use listener::{Incoming, Listener};
 pub use shutdown::{Phase, Shutdown};
 pub use stream::Stream;

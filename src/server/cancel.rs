@@ -9,17 +9,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
-use super::login::Endpoint;
-use crate::net::{DialError, dial};
+use crate::net::{Address, Connector, DialError, dial};
 use crate::wire::build;
 
 /// Longest a cancel's own connection may take.
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What PostgreSQL wants to see before it cancels a statement.
-#[derive(Debug)]
 pub struct CancelKey {
-    endpoint: Endpoint,
+    /// The address that was logged in to: the host's name may lead elsewhere by now.
+    address: Address,
+    connector: Connector,
     pid: i32,
     key: Box<[u8]>,
     /// Cancels that were promised and have not ended.
@@ -31,6 +31,13 @@ pub struct CancelKey {
     /// How many were begun to be sent.
     begun: AtomicU64,
     settled: Notify,
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither its key nor certificates.
+        f.debug_struct("CancelKey").field("pid", &self.pid).finish_non_exhaustive()
+    }
 }
 
 /// A cancel that was promised: until it is dropped, the server is not lent to anybody else.
@@ -71,9 +78,10 @@ impl PendingCancel {
 }
 
 impl CancelKey {
-    pub(super) fn new(endpoint: Endpoint, pid: i32, key: &[u8]) -> Self {
+    pub(super) fn new(address: Address, connector: Connector, pid: i32, key: &[u8]) -> Self {
         Self {
-            endpoint,
+            address,
+            connector,
             pid,
             key: key.into(),
             in_flight: AtomicU32::new(0),
@@ -122,14 +130,9 @@ impl CancelKey {
     }
 
     async fn cancel(&self) -> Result<(), DialError> {
-        let io = |source| DialError::Io {
-            host: self.endpoint.host.clone(),
-            port: self.endpoint.port,
-            source,
-        };
+        let io = |source| self.address.failed(source);
         let exchange = async {
-            let Endpoint { host, port, connector, .. } = &self.endpoint;
-            let mut stream = dial(host, *port, connector).await?;
+            let mut stream = dial(&self.address, &self.connector).await?;
             let mut request = BytesMut::new();
             build::cancel_request(self.pid, &self.key, &mut request);
             stream.write_all(&request).await.map_err(io)?;

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::prove::prove;
 use super::{CancelKey, Keychain, Known, Life, Parameters, ScramError, Served, Server};
-use crate::config::{Cluster, Secret};
-use crate::net::{Connector, Conversation, DialError, Stream, dial};
+use crate::config::{Cluster, Host, Secret, SessionAttrs};
+use crate::net::{Address, Connector, Conversation, DialError, dial, resolve};
 use crate::prepared::Held;
 use crate::wire::Malformed;
 use crate::wire::backend::{ServerError, backend_key_data, parameter_status, tag};
@@ -21,10 +21,10 @@ const MESSAGE_LEN_MAX: usize = 64 * 1024;
 /// Where to log in, and as whom.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// Host name, address, or directory of a unix socket.
-    pub host: String,
-    /// TCP port, or the number in the socket's name.
-    pub port: u16,
+    /// Where it may be; the first that is there and right is taken.
+    pub hosts: Vec<Host>,
+    /// Which of them is right.
+    pub attrs: SessionAttrs,
     /// TLS as `[tls.server]` wants it.
     pub connector: Connector,
     /// Database.
@@ -58,8 +58,8 @@ impl Endpoint {
         // An unqualified name fails in a session that nobody has switched yet.
         let path = [("search_path".to_owned(), "\"\"".to_owned())];
         Self {
-            host: cluster.host.clone(),
-            port: cluster.port,
+            hosts: cluster.hosts.clone(),
+            attrs: cluster.target_session_attrs,
             connector,
             database: database.to_owned(),
             user: user.to_owned(),
@@ -76,7 +76,7 @@ impl Endpoint {
     /// Whether another one leads to the same PostgreSQL in the same way.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
-        self.host == other.host && self.port == other.port
+        self.hosts == other.hosts && self.attrs == other.attrs
     }
 
     /// For questions of the pooler's own: what is not qualified is PostgreSQL's own.
@@ -89,7 +89,8 @@ impl Endpoint {
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.database)
+        let hosts: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        write!(f, "{}@{}/{}", self.user, hosts.join(","), self.database)
     }
 }
 
@@ -105,6 +106,9 @@ pub enum LoginError {
     /// PostgreSQL refused; its own words go on to the client.
     #[error("{0}")]
     Refused(ServerError),
+    /// `target_session_attrs = "primary"`, and it is not.
+    #[error("the server is in hot standby mode")]
+    Standby,
     /// `server_connect_timeout` passed.
     #[error("no login within {after:?}")]
     TimedOut {
@@ -151,11 +155,19 @@ impl LoginError {
                 error.sqlstate().starts_with("53") || error.sqlstate().starts_with("57P")
             }
             Self::Dial(error) => matches!(**error, DialError::Io { .. }),
-            Self::Io(_) | Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Malformed(_) => {
-                true
-            }
+            Self::Io(_)
+            | Self::Standby
+            | Self::TimedOut { .. }
+            | Self::Unexpected { .. }
+            | Self::Malformed(_) => true,
             Self::NoPassword { .. } | Self::Cleartext | Self::Method | Self::Scram(_) => false,
         }
+    }
+}
+
+impl From<DialError> for LoginError {
+    fn from(error: DialError) -> Self {
+        Self::Dial(Arc::new(error))
     }
 }
 
@@ -165,26 +177,48 @@ impl From<std::io::Error> for LoginError {
     }
 }
 
-/// Dials and logs in.
+/// Dials and logs in: at the first host and address that is there, and a primary if it has to be.
 ///
 /// # Errors
-/// [`LoginError`]; at the latest after [`Endpoint::timeout`].
+/// [`LoginError`] of the last one that was tried; of each at the latest after [`Endpoint::timeout`].
 ///
 /// # Cancel safety
 /// Dropped, it closes the connection.
 pub async fn login(endpoint: &Endpoint) -> Result<Box<Server>, LoginError> {
-    let attempt = async {
-        let dialled = dial(&endpoint.host, endpoint.port, &endpoint.connector).await;
-        let stream = dialled.map_err(|error| LoginError::Dial(Arc::new(error)))?;
-        start(endpoint, stream).await
-    };
-    match timeout(endpoint.timeout, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(LoginError::TimedOut { after: endpoint.timeout }),
+    let mut last = LoginError::TimedOut { after: endpoint.timeout };
+    for host in &endpoint.hosts {
+        let found = within(endpoint.timeout, async {
+            resolve(&host.name, host.port).await.map_err(LoginError::from)
+        });
+        let addresses = match found.await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        for address in addresses {
+            // Boxed: it is large, and ends.
+            match within(endpoint.timeout, Box::pin(start(endpoint, &address))).await {
+                Ok(server) => return Ok(server),
+                // Another one may be there, or be the right one.
+                Err(error) if error.may_pass() => last = error,
+                Err(error) => return Err(error),
+            }
+        }
     }
+    Err(last)
 }
 
-async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, LoginError> {
+async fn within<T>(
+    limit: Duration,
+    attempt: impl Future<Output = Result<T, LoginError>>,
+) -> Result<T, LoginError> {
+    timeout(limit, attempt).await.unwrap_or(Err(LoginError::TimedOut { after: limit }))
+}
+
+async fn start(endpoint: &Endpoint, address: &Address) -> Result<Box<Server>, LoginError> {
+    let stream = dial(address, &endpoint.connector).await?;
     let mut talk = Conversation::new(stream, MESSAGE_LEN_MAX);
     let mut parameters = vec![("user", &*endpoint.user), ("database", &*endpoint.database)];
     parameters.extend(endpoint.neutral.iter().map(|(name, value)| (&**name, &**value)));
@@ -210,6 +244,9 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
             _ => return Err(LoginError::Unexpected { tag }),
         }
     }
+    if endpoint.attrs == SessionAttrs::Primary && reported.knows(b"in_hot_standby", b"on") {
+        return Err(LoginError::Standby);
+    }
     let (pid, key) = key.ok_or(LoginError::Unexpected { tag: tag::READY_FOR_QUERY })?;
     let (stream, unread) = talk.into_parts();
     if let Some(&tag) = unread.first() {
@@ -217,7 +254,12 @@ async fn start(endpoint: &Endpoint, stream: Stream) -> Result<Box<Server>, Login
     }
     Ok(Box::new(Server {
         stream,
-        cancel_key: Arc::new(CancelKey::new(endpoint.clone(), pid, &key)),
+        cancel_key: Arc::new(CancelKey::new(
+            address.clone(),
+            endpoint.connector.clone(),
+            pid,
+            &key,
+        )),
         parameters: reported,
         known: Known::Neutral,
         unnamed_left: None,

@@ -19,6 +19,7 @@ mod copy;
 mod django;
 mod drivers;
 mod extended_query;
+mod failover;
 mod guard;
 mod hostile;
 mod kept_servers;
