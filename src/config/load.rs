@@ -7,18 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::Regex;
 use toml::{Table, Value};
 
 use super::fault::{ConfigError, Faults};
 use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
-    Admin, AuthMethod, Cluster, Config, General, Host, Listen, ListenAddress, PoolMode, Scrub,
-    ServerTls, SessionAttrs, Sources, Tenancy, TlsMode, Unknown, Users, include, registry, tls,
-    users,
+    Admin, AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, Sources,
+    TlsMode, Users, clusters, include, registry, tenancy, tls, users,
 };
-use crate::tenant::{GucName, NamePattern, Source, WildcardPattern};
+use crate::tenant::{GucName, WildcardPattern};
 
 /// PgBouncer's port, which everybody expects a pooler on.
 const PORT: u16 = 6432;
@@ -68,7 +66,7 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
     let (named, templates) = tenants;
     let all = || named.values().chain(&templates).chain([&rules]).chain(classes.values());
     let neutral: BTreeSet<GucName> = all().flat_map(Rules::setting_names).cloned().collect();
-    let clusters = clusters(&root.section("clusters"), &server_tls, &neutral);
+    let clusters = clusters::read(&root.section("clusters"), &server_tls, &neutral);
     for layer in all() {
         check_names(layer, &clusters, &classes, root);
     }
@@ -88,7 +86,7 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
                 .add("auth.cluster".to_owned(), "name the cluster that auth.query runs on");
         }
     }
-    let tenancy = tenancy(tenancy_section, rules, &clusters);
+    let tenancy = tenancy::read(tenancy_section, rules, &clusters);
     let admin = admin(root.section("admin"), &users);
     let registry = registry::read(root.section("registry"), &clusters);
     let known = [
@@ -274,84 +272,6 @@ fn tenants(section: &Section<'_>) -> (HashMap<String, Rules>, Vec<Rules>) {
     (named, templates)
 }
 
-fn clusters(
-    section: &Section<'_>,
-    tls: &ServerTls,
-    neutral: &BTreeSet<GucName>,
-) -> BTreeMap<String, Arc<Cluster>> {
-    let mut clusters = BTreeMap::new();
-    for (name, cluster) in section.children() {
-        let required = |key: &'static str| {
-            cluster.string(key).unwrap_or_else(|| {
-                cluster.fault(key, "required");
-                String::new()
-            })
-        };
-        let port = cluster.get("port", "a port from 1 to 65535", |value| {
-            u16::try_from(value.as_integer()?).ok().filter(|port| *port > 0)
-        });
-        let user = required("user");
-        let seconds = Duration::from_secs;
-        let read = Cluster {
-            name: name.to_owned(),
-            hosts: hosts(&cluster, port.unwrap_or(5432)),
-            target_session_attrs: cluster
-                .get("target_session_attrs", "\"any\" or \"primary\"", |value| {
-                    match value.as_str()? {
-                        "any" => Some(SessionAttrs::Any),
-                        "primary" => Some(SessionAttrs::Primary),
-                        _ => None,
-                    }
-                })
-                .unwrap_or(SessionAttrs::Any),
-            database: cluster.string("database").unwrap_or_else(|| user.clone()),
-            user,
-            password: cluster.password(),
-            tls: tls.clone(),
-            max_server_connections: cluster.count("max_server_connections", 1).unwrap_or(20),
-            max_tenants_per_server: cluster.count("max_tenants_per_server", 1).unwrap_or(200),
-            server_idle_timeout: cluster.duration("server_idle_timeout").unwrap_or(seconds(600)),
-            server_lifetime: cluster.duration("server_lifetime").unwrap_or(seconds(3600)),
-            server_check_delay: cluster.duration("server_check_delay").unwrap_or(seconds(30)),
-            server_connect_timeout: cluster
-                .duration("server_connect_timeout")
-                .unwrap_or(seconds(15)),
-            neutral: neutral.iter().filter(|name| name.is_custom()).cloned().collect(),
-        };
-        cluster.finish();
-        clusters.insert(name.to_owned(), Arc::new(read));
-    }
-    if clusters.is_empty() {
-        section.fault("main", "no cluster is configured: there is no PostgreSQL to connect to");
-    }
-    clusters
-}
-
-/// `host`: one, or a list of them, each with a port of its own if it names one.
-fn hosts(cluster: &Section<'_>, port: u16) -> Vec<Host> {
-    let listed = cluster.value("host").is_some_and(Value::is_array);
-    let names = if listed {
-        cluster.strings("host")
-    } else {
-        cluster.string("host").map(|host| vec![host])
-    };
-    let names = names.unwrap_or_else(|| vec!["127.0.0.1".to_owned()]);
-    if names.is_empty() || names.iter().any(String::is_empty) {
-        cluster.fault("host", "expected a host, or a list of them");
-    }
-    let host = |text: &String| {
-        // An address of IPv6 has colons too.
-        let split = text.rsplit_once(':').filter(|(name, _)| {
-            !name.contains(':') || (name.starts_with('[') && name.ends_with(']'))
-        });
-        match split.and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?))) {
-            Some((name, port)) => Host { name: name.trim_matches(['[', ']']).to_owned(), port },
-            None => Host { name: text.clone(), port },
-        }
-    };
-    names.iter().map(host).collect()
-}
-
 pub(super) fn check_names(
     layer: &Rules,
     clusters: &BTreeMap<String, Arc<Cluster>>,
@@ -370,93 +290,5 @@ pub(super) fn check_names(
             add("cluster", format!("no cluster {name:?}"));
         }
         _ => {}
-    }
-}
-
-fn tenancy(
-    section: Section<'_>,
-    rules: Rules,
-    clusters: &BTreeMap<String, Arc<Cluster>>,
-) -> Tenancy {
-    let default = || vec!["options:app.tenant".to_owned()];
-    let written = section.strings("tenant_from").unwrap_or_else(default);
-    let sni_pattern = section.string("sni_pattern").and_then(|text| sni_pattern(&section, &text));
-    let sources = written.iter().filter_map(|text| source(&section, text, sni_pattern.as_ref()));
-    let tenant_from: Vec<Source> = sources.collect();
-    let pattern = section.string("name_pattern").unwrap_or_else(|| "[a-z0-9_-]{1,63}".to_owned());
-    let name_pattern = NamePattern::new(&pattern).unwrap_or_else(|error| {
-        section.fault("name_pattern", error.to_string());
-        NamePattern::new("").expect("an empty pattern compiles")
-    });
-    let unknown = section.get("unknown", "reject or template", |value| match value.as_str()? {
-        "reject" => Some(Unknown::Reject),
-        "template" => Some(Unknown::Template),
-        _ => None,
-    });
-    let default_tenant = section.string("default_tenant").filter(|tenant| !tenant.is_empty());
-    let by_path = tenant_from.iter().any(|source| matches!(source, Source::SearchPath));
-    if by_path && default_tenant.is_none() {
-        section.fault(
-            "default_tenant",
-            "required for the source \"search_path\": who a client is before it sets one",
-        );
-    }
-    if clusters.len() > 1 && rules.cluster.is_none() {
-        section.fault("cluster", "required when there is more than one cluster");
-    }
-    section.finish();
-    Tenancy {
-        tenant_from,
-        tenant_from_text: written,
-        name_pattern,
-        unknown: unknown.unwrap_or(Unknown::Reject),
-        default_tenant,
-        shared_databases: clusters.values().map(|cluster| cluster.database.clone()).collect(),
-        rules,
-    }
-}
-
-fn sni_pattern(section: &Section<'_>, text: &str) -> Option<Regex> {
-    match Regex::new(text) {
-        Ok(regex) if regex.capture_names().flatten().any(|name| name == "tenant") => Some(regex),
-        Ok(_) => {
-            section.fault("sni_pattern", "must have a group named tenant: (?<tenant>...)");
-            None
-        }
-        Err(error) => {
-            section.fault("sni_pattern", error.to_string());
-            None
-        }
-    }
-}
-
-fn source(section: &Section<'_>, text: &str, sni: Option<&Regex>) -> Option<Source> {
-    match text.split_once(':').unwrap_or((text, "")) {
-        ("options", guc) => match GucName::new(guc) {
-            Ok(guc) => Some(Source::Options { guc: guc.as_str().to_owned() }),
-            Err(error) => {
-                section.fault("tenant_from", format!("{text:?}: {error}"));
-                None
-            }
-        },
-        ("user", separator) if !separator.is_empty() => {
-            Some(Source::User { separator: separator.to_owned() })
-        }
-        ("database", "") => Some(Source::Database),
-        ("fixed", "") => Some(Source::Fixed),
-        ("search_path", "") => Some(Source::SearchPath),
-        ("sni", "") => {
-            if sni.is_none() {
-                let problem =
-                    "required for the source \"sni\", such as '^(?<tenant>[^.]+)\\.db\\.'";
-                section.fault("sni_pattern", problem);
-            }
-            sni.map(|pattern| Source::Sni { pattern: pattern.clone() })
-        }
-        _ => {
-            let known = "options:<setting>, user:<separator>, database, sni, fixed, search_path";
-            section.fault("tenant_from", format!("unknown source {text:?}; known are {known}"));
-            None
-        }
     }
 }

@@ -6,14 +6,18 @@
 //!
 //! Uses `tenant` for names and states. Reads the files the configuration names; opens no socket.
 
+mod clusters;
 mod diff;
 mod fault;
 mod include;
+mod layers;
 mod load;
 mod read;
 mod registry;
 mod rules;
 mod secret;
+mod tenancy;
+mod tenant;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -30,10 +34,10 @@ use std::time::Duration;
 
 pub use fault::{ConfigError, Fault};
 pub use registry::Registry;
-pub use rules::{
+pub use secret::Secret;
+pub use tenant::{
     Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,
 };
-pub use secret::Secret;
 pub use tls::{ClientTls, ServerTls, TlsMode};
 pub use users::{AuthMethod, TableQuery, User, Users};
 pub use watch::{Look, Sources};
