@@ -1,5 +1,5 @@
-//! What the operator and the machine do to all clients at once: servers are killed, and the configuration is
-//! written anew: quotas, weights, guarantees, time limits; tenants that are suspended, drained, paused, made
+//! What the operator and the machine do to all clients at once: servers are killed or reconnected, and the
+//! configuration is written anew: quotas, weights, guarantees, time limits; tenants that are suspended, drained, paused, made
 //! known again; tenants that move to another database or to another cluster and back.
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl<'a> Trouble<'a> {
             .replace("[clusters.main]", "[clusters.second]");
         let tenants: String = self.tenants.iter().map(tenant).collect();
         format!(
-            "{main}{second}database = \"{}\"\n[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\", \"search_path\"]\n\
+            "{main}{second}database = \"{}\"\n[auth]\ntype = \"trust\"\n[admin]\nusers = [\"ops\"]\n[users.ops]\n[tenancy]\ntenant_from = [\"user:.\", \"search_path\"]\n\
              default_tenant = \"{DEFAULT_TENANT}\"\nunknown = \"template\"\ncluster = \"main\"\nschema = \"{{tenant}}\"\n[tenants.\"*\"]\n{tenants}",
             self.other
         )
@@ -107,6 +107,11 @@ impl<'a> Trouble<'a> {
             if self.rng.random_bool(0.4) {
                 let text = self.unquiet();
                 self.write(pooler, &text).await;
+            }
+            if self.rng.random_bool(0.2) {
+                let url = format!("postgres://ops@127.0.0.1:{}/tenantry", pooler.port);
+                let command = ["RECONNECT", "RELOAD"][usize::from(self.rng.random_bool(0.3))];
+                connect(&url).await.unwrap().batch_execute(command).await.unwrap();
             }
         }
         let text = self.quiet();
