@@ -12,6 +12,7 @@ use super::login::may_enter;
 use super::refusal::Refusal;
 use super::session::Session;
 use crate::config::Availability;
+use crate::pool::AtRest;
 
 /// It may begin no transaction: its tenant is paused.
 pub(super) struct Hold {
@@ -19,6 +20,7 @@ pub(super) struct Hold {
     until: Instant,
     /// It waited already when that was looked at last.
     waited: bool,
+    _rest: AtRest,
 }
 
 impl Session {
@@ -47,7 +49,7 @@ impl Session {
         self.looked = access.number;
         if tenant.availability == Availability::Paused {
             let until = Instant::now() + tenant.quotas.query_wait_timeout;
-            self.hold = Some(Box::new(Hold { until, waited: false }));
+            self.hold = Some(Box::new(Hold { until, waited: false, _rest: self.seat.rest() }));
             return Next::Go;
         }
         self.hold = None;
@@ -65,6 +67,7 @@ impl Session {
     }
 
     fn end_kept(&mut self, refusal: Refusal) -> Next {
+        self.hold = None;
         self.part_from_server(&LinkEnd::Farewell(Refusal::ShuttingDown));
         Next::Farewell(refusal)
     }
@@ -93,7 +96,7 @@ impl Session {
                 self.end_kept(Refusal::Paused { tenant, waited })
             }
             Some(hold) => {
-                **hold = Hold { until: Instant::now() + patience, waited: waits };
+                (hold.until, hold.waited) = (Instant::now() + patience, waits);
                 Next::Go
             }
             None => Next::Go,

@@ -112,6 +112,8 @@ pub(super) struct Account<T> {
     pub(super) limits: Limits,
     pub(super) clients: usize,
     pub(super) in_use: usize,
+    /// Of these, how many sessions keep that begin no transaction, because it is paused.
+    pub(super) at_rest: usize,
     /// Tickets it ever had.
     pub(super) waits: u64,
     pub(super) queue: VecDeque<(TicketId, T)>,
@@ -142,6 +144,7 @@ impl<T> Account<T> {
             limits,
             clients: 0,
             in_use: 0,
+            at_rest: 0,
             waits: 0,
             queue: VecDeque::new(),
             held: false,
@@ -169,6 +172,11 @@ impl<T> Account<T> {
     /// Whether its clients wait, whatever servers there are.
     pub(super) const fn is_stopped(&self) -> bool {
         self.limits.paused || self.held
+    }
+
+    /// It is paused, and none of its transactions is under way.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.limits.paused && self.in_use == self.at_rest
     }
 
     /// Tickets that its limit has room for.

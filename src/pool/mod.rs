@@ -38,7 +38,7 @@ use tracing::{debug, info, warn};
 pub use cancel::{CancelRegistry, CancelSlot, Registration};
 pub use error::{CheckoutError, SeatError};
 pub use loan::{Checkout, Linked, Taint};
-pub use seat::{Acquired, Seat, Waiting};
+pub use seat::{Acquired, AtRest, Seat, Waiting};
 pub use turns::TooManyClients;
 
 use crate::config::{Cluster, Scrub, Tenant};
@@ -235,7 +235,7 @@ impl Pools {
             });
         }
         if let Some(tenant) = effects.quiet {
-            info!(%tenant, "the tenant is paused and holds no server");
+            info!(%tenant, "the tenant is paused, and none of its transactions is under way");
         }
         for (tenant, quota) in effects.audited {
             self.stats.audit_quota(tenant.as_str(), quota);

@@ -149,7 +149,8 @@ impl<T> Turns<T> {
         self.settle_pool(pool);
     }
 
-    /// A server of the tenant comes back or is gone. A paused tenant is named with its last one.
+    /// A server of the tenant comes back or is gone. A paused tenant is named when no
+    /// transaction of it is under way any more.
     pub(super) fn give_back(
         &mut self,
         place: usize,
@@ -163,8 +164,7 @@ impl<T> Turns<T> {
         let more = account.reserved() - reserved;
         account.note_idle();
         let waits = !account.queue.is_empty();
-        let quiet = account.limits.paused && account.in_use == 0;
-        let quiet = quiet.then(|| account.id.clone());
+        let quiet = account.is_quiet().then(|| account.id.clone());
         self.reserved += more;
         if waits {
             self.settle(place);

@@ -90,6 +90,8 @@ on_both! {
         both.extend(&insert);
         busy.send(&both).await;
         assert_eq!(busy.until_ready().await.1, 'I');
+        // All three keep a server; no transaction is under way: here an operator copies the data.
+        pooler.until_message(1, "the tenant is paused, and none of its transactions is under way").await;
         let mut all = [pinned, whole, busy];
         for wire in &mut all {
             assert!(wire.is_silent().await);

@@ -231,7 +231,7 @@ on_both! {
         pooler.reload(1, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\nquery_wait_timeout = \"100ms\"\n")).await;
         assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"], "what has begun goes on");
         acme.run("commit").await.unwrap();
-        pooler.until_message(1, "the tenant is paused and holds no server").await;
+        pooler.until_message(1, "the tenant is paused, and none of its transactions is under way").await;
         acme.send(&query("select name from who")).await;
         let (messages, _) = acme.until_ready().await;
         let error = &messages[0];
@@ -284,7 +284,9 @@ async fn moves_from(
             text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\n")
         })
         .await;
-    pooler.until_message(1, "the tenant is paused and holds no server").await;
+    pooler
+        .until_message(1, "the tenant is paused, and none of its transactions is under way")
+        .await;
     let mut umbra = raw(pooler, "umbra").await;
     assert_eq!(umbra.run("select name from who").await.unwrap(), ["umbra"], "others go on");
     // Here an operator copies the data. Nothing of the tenant's changes meanwhile.

@@ -107,6 +107,19 @@ impl<T> Turns<T> {
         Some(account.in_use)
     }
 
+    /// A session that keeps its server begins no transaction as long as the tenant is paused. The tenant is
+    /// named if none of it is under way any more.
+    pub(in crate::pool) fn rests_with_server(&mut self, place: usize) -> Option<TenantId> {
+        let account = self.account(place);
+        account.at_rest += 1;
+        account.is_quiet().then(|| account.id.clone())
+    }
+
+    /// Such a session goes on, or ends.
+    pub(in crate::pool) fn goes_on_with_server(&mut self, place: usize) {
+        self.account(place).at_rest -= 1;
+    }
+
     /// Nobody of the tenant gets a server until it is amended.
     pub(in crate::pool) fn hold(&mut self, id: &TenantId, now: Instant) {
         let Some(&place) = self.places.get(id) else { return };
