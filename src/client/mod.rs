@@ -55,7 +55,7 @@ pub use welcome::Welcomes;
 use crate::auth::Failures;
 use crate::config::General;
 use crate::net::Shutdown;
-use crate::pool::CancelRegistry;
+use crate::pool::{CancelRegistry, Everywhere};
 use crate::prepared::Statements;
 use crate::server::Keychain;
 use crate::stats::Stats;
@@ -87,6 +87,8 @@ pub struct Shared {
     rates: Rates,
     /// Counters.
     pub stats: Arc<Stats>,
+    /// All clusters.
+    pub everywhere: Arc<Everywhere>,
 }
 
 impl Shared {
@@ -97,6 +99,7 @@ impl Shared {
         access: Access,
         shutdown: Arc<Shutdown>,
         stats: Arc<Stats>,
+        everywhere: Arc<Everywhere>,
     ) -> Self {
         let room = Arc::new(Semaphore::new(general.max_client_conn));
         Self {
@@ -113,6 +116,7 @@ impl Shared {
             rates: Rates::default(),
             shutdown,
             stats,
+            everywhere,
         }
     }
 

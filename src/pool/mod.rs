@@ -18,6 +18,7 @@ mod desk;
 #[cfg(test)]
 mod desk_model;
 mod error;
+mod everywhere;
 mod loan;
 mod lock;
 mod order;
@@ -37,6 +38,7 @@ use tracing::{debug, info, warn};
 
 pub use cancel::{CancelRegistry, CancelSlot, Registration};
 pub use error::{CheckoutError, SeatError};
+pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
 pub use seat::{Acquired, AtRest, Seat, Waiting};
 pub use turns::TooManyClients;
@@ -65,15 +67,32 @@ pub struct Pools {
     /// Rings when somebody's patience ends sooner than expected.
     alarm: Notify,
     stats: Arc<Stats>,
+    everywhere: Arc<Everywhere>,
 }
 
 impl Pools {
     /// No servers yet. Tasks it needs run in `tasks` until [`Pools::stop`].
     #[must_use]
-    pub fn new(config: Arc<Cluster>, scrub: Scrub, tasks: Tasks, stats: Arc<Stats>) -> Arc<Self> {
+    pub fn new(
+        config: Arc<Cluster>,
+        scrub: Scrub,
+        tasks: Tasks,
+        stats: Arc<Stats>,
+        everywhere: Arc<Everywhere>,
+    ) -> Arc<Self> {
         let desk = Desk(Mutex::new(Sched::new(config)));
         let stop = CancellationToken::new();
-        Arc::new(Self { scrub, desk, tasks, stop, alarm: Notify::new(), stats })
+        let pools = Arc::new(Self {
+            scrub,
+            desk,
+            tasks,
+            stop,
+            alarm: Notify::new(),
+            stats,
+            everywhere: Arc::clone(&everywhere),
+        });
+        everywhere.add(&pools);
+        pools
     }
 
     /// What holds for a tenant from now on, and how its servers are logged in to; without that, or if it
@@ -235,7 +254,7 @@ impl Pools {
             });
         }
         if let Some(tenant) = effects.quiet {
-            info!(%tenant, "the tenant is paused, and none of its transactions is under way");
+            self.everywhere.note_quiet(&tenant);
         }
         for (tenant, quota) in effects.audited {
             self.stats.audit_quota(tenant.as_str(), quota);

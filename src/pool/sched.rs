@@ -45,7 +45,7 @@ pub(super) struct Effects<S> {
     pub(super) dials: Vec<(usize, u64, Arc<Endpoint>)>,
     /// The clock is to be looked at sooner than was thought.
     pub(super) rings: bool,
-    /// A paused tenant has ended its last transaction.
+    /// A paused tenant has ended its last transaction here.
     pub(super) quiet: Option<TenantId>,
     /// Servers that are to be asked whether they are still there, and their pools.
     pub(super) checks: Vec<Lent<S>>,
@@ -145,14 +145,16 @@ impl<S: Pooled> Sched<S> {
     ) {
         let (now, limits) = (Instant::now(), Limits::of(tenant));
         let pool = endpoint.filter(|_| !limits.paused).map(|endpoint| self.pool(endpoint));
-        if limits.paused && self.turns.servers_of(&tenant.id) == Some(0) {
-            effects.quiet = Some(tenant.id.clone());
-        }
         for ticket in self.turns.amend(&tenant.id, limits, pool, now) {
             // A waiter that is gone needs no answer.
             let _ = ticket.reply.send(Err(CheckoutError::Moved));
         }
         self.dispatch(now, effects);
+    }
+
+    /// Whether no transaction of a paused tenant is under way here, nor can begin.
+    pub(super) fn is_quiet(&self, tenant: &TenantId) -> bool {
+        self.turns.is_quiet(tenant, self.stopping)
     }
 
     /// A tenant's waiters are to look where it lives.

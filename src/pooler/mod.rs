@@ -32,7 +32,7 @@ use crate::client::{
 };
 use crate::config::{Cluster, Config, ListenAddress, TableQuery};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
-use crate::pool::Pools;
+use crate::pool::{Everywhere, Pools};
 use crate::server::{Endpoint, Keychain};
 use crate::stats::Stats;
 use workers::Workers;
@@ -197,14 +197,16 @@ impl Pooler {
 fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, StartError> {
     let stats = Arc::new(Stats::default());
     let (config, keychain) = (Arc::new(config), Arc::default());
-    let place = Servers { tasks: servers, workers, stats: &stats };
+    let everywhere = Arc::default();
+    let place = Servers { tasks: servers, workers, stats: &stats, everywhere: &everywhere };
     let clusters = place.clusters(&config, &Clusters::new())?;
     let acceptor = Acceptor::new(&config.client_tls)?;
     let known = bound(Credentials::new(&config.users), &acceptor);
     let credentials = credentials(known, &config, &clusters, &keychain);
     let general = config.general.clone();
     let access = Access::new(config, credentials, acceptor, clusters, 0, keychain);
-    Ok(Shared::new(general, access, Arc::new(Shutdown::new(workers.all().to_vec())), stats))
+    let shutdown = Arc::new(Shutdown::new(workers.all().to_vec()));
+    Ok(Shared::new(general, access, shutdown, stats, everywhere))
 }
 
 /// What servers of a cluster need to live.
@@ -212,6 +214,7 @@ struct Servers<'a> {
     tasks: &'a Tasks,
     workers: &'a Workers,
     stats: &'a Arc<Stats>,
+    everywhere: &'a Arc<Everywhere>,
 }
 
 impl Servers<'_> {
@@ -232,7 +235,8 @@ impl Servers<'_> {
 
     fn open(&self, config: &Config, cluster: &Arc<Cluster>) -> Arc<Pools> {
         let (scrub, stats) = (config.general.scrub, Arc::clone(self.stats));
-        let pools = Pools::new(Arc::clone(cluster), scrub, self.tasks.clone(), stats);
+        let (cluster, everywhere) = (Arc::clone(cluster), Arc::clone(self.everywhere));
+        let pools = Pools::new(cluster, scrub, self.tasks.clone(), stats, everywhere);
         let worker = &self.workers.all()[0];
         self.tasks.spawn_on(Arc::clone(&pools).janitor(), worker);
         self.tasks.spawn_on(Arc::clone(&pools).watch_the_clock(), worker);

@@ -4,6 +4,7 @@
 //! at once. Clients stay. A session goes by what is new from its next transaction on; one whose tenant is
 //! gone, suspended or draining ends when it is between two transactions. `[general]` waits for a restart.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -59,8 +60,9 @@ impl Pooler {
         known: Credentials,
     ) -> Result<(), String> {
         let old = self.shared.access();
-        let (tasks, stats) = (&self.servers, &self.shared.stats);
-        let place = Servers { tasks, workers: &self.workers, stats };
+        let (tasks, stats, everywhere) =
+            (&self.servers, &self.shared.stats, &self.shared.everywhere);
+        let place = Servers { tasks, workers: &self.workers, stats, everywhere };
         let clusters = match place.clusters(&config, &old.clusters) {
             Ok(clusters) => clusters,
             Err(error) => {
@@ -103,9 +105,13 @@ fn apply(access: Access, shared: &Shared) {
             pools.renew(Arc::clone(cluster));
         }
     }
+    let mut paused = paused_by_name(&differences, &old, &new);
     for (name, (_, pools)) in &old.clusters {
         for id in pools.tenants() {
             settle(&id, name, &old, &new);
+            if is_paused(&id, &new) && !is_paused(&id, &old) {
+                paused.insert(id);
+            }
         }
         if !new.clusters.contains_key(name) {
             // Who holds one of its servers ends what it does; it is closed then.
@@ -117,6 +123,23 @@ fn apply(access: Access, shared: &Shared) {
     if format!("{:?}", shared.general) != format!("{:?}", new.config.general) {
         warn!("changes of [general] need a restart");
     }
+    for id in &paused {
+        shared.everywhere.note_quiet(id);
+    }
+}
+
+/// Tenants that this reload pauses, of those that it changes by their names: they may have no clients.
+fn paused_by_name(differences: &[String], old: &Access, new: &Access) -> BTreeSet<TenantId> {
+    let name = |path: &'_ String| {
+        path.strip_prefix("tenants.").or_else(|| path.strip_prefix("registry.")).map(str::to_owned)
+    };
+    let names = differences.iter().filter_map(name);
+    let ids = names.filter_map(|name| new.config.tenancy.name_pattern.parse(&name).ok());
+    ids.filter(|id| is_paused(id, new) && !is_paused(id, old)).collect()
+}
+
+fn is_paused(id: &TenantId, access: &Access) -> bool {
+    access.tenant(id).is_some_and(|tenant| tenant.availability == Availability::Paused)
 }
 
 /// A tenant that has clients: what holds for it, and where those go that wait.

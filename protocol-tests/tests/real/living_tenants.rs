@@ -202,6 +202,31 @@ on_both! {
         assert_eq!(acme.run("select name from who").await.unwrap(), ["acme"]);
     }
 
+    async fn the_operator_is_not_told_too_early_wherever_its_clients_are(db: &Database) {
+        let second = format!("[clusters.second]\nport = {}\nuser = \"{}\"\npassword = \"pw\"\n", db.port, db.name);
+        let pooler = pooler(db, 2, &format!("cluster = \"main\"\n[tenants.acme]\n[tenants.umbra]\n{second}")).await;
+        let paused = "[tenants.acme]\nstate = \"paused\"\n";
+        let quiet = "the tenant is paused, and none of its transactions is under way";
+        // Nobody is there: nothing is under way.
+        pooler.reload(1, |text| text.replace("[tenants.acme]\n", paused)).await;
+        pooler.until_message(1, quiet).await;
+        pooler.reload(2, |text| text.replace(paused, "[tenants.acme]\n")).await;
+        // One client stays where the tenant lived before, idle; the other has a transaction where it lives now.
+        let (mut idle, mut busy) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        idle.run("select 1").await.unwrap();
+        pooler.reload(3, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\ncluster = \"second\"\n")).await;
+        busy.run("begin").await.unwrap();
+        pooler.reload(4, |text| text.replace("[tenants.acme]\n", paused)).await;
+        busy.run("insert into who values ('late')").await.unwrap();
+        assert_eq!(pooler.messages(quiet), 1, "a transaction is under way");
+        busy.run("commit").await.unwrap();
+        pooler.until_message(2, quiet).await;
+        idle.send(&query("select name from who")).await;
+        assert!(idle.is_silent().await);
+        pooler.reload(5, |text| text.replace(paused, "[tenants.acme]\n")).await;
+        idle.until_ready().await;
+    }
+
     async fn who_logs_in_during_a_pause_is_let_in_where_the_tenant_lives_then(db: &Database) {
         let pooler = pooler(db, 2, "[tenants.acme]\n[tenants.umbra]\n").await;
         let paused = "[tenants.acme]\nstate = \"paused\"\n";

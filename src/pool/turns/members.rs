@@ -101,10 +101,10 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Servers a tenant has that has clients.
-    pub(in crate::pool) fn servers_of(&self, id: &TenantId) -> Option<usize> {
-        let account = self.accounts[*self.places.get(id)?].as_ref()?;
-        Some(account.in_use)
+    /// Whether no transaction of the tenant is under way, nor can begin: it is paused, or the cluster `stops`.
+    pub(in crate::pool) fn is_quiet(&self, id: &TenantId, stops: bool) -> bool {
+        let account = self.places.get(id).and_then(|place| self.accounts[*place].as_ref());
+        account.is_none_or(|account| account.is_quiet() || (stops && account.in_use == 0))
     }
 
     /// A session that keeps its server begins no transaction as long as the tenant is paused. The tenant is
