@@ -16,10 +16,10 @@ use crate::pool::AtRest;
 
 /// It may begin no transaction: its tenant is paused.
 pub(super) struct Hold {
-    /// When it is looked whether the client waits.
+    /// When its client has waited for `query_wait_timeout`, if it waits.
     until: Instant,
-    /// It waited already when that was looked at last.
-    waited: bool,
+    /// The client has sent something, and waits.
+    waits: bool,
     _rest: AtRest,
 }
 
@@ -49,7 +49,8 @@ impl Session {
         self.looked = access.number;
         if tenant.availability == Availability::Paused {
             let until = Instant::now() + tenant.quotas.query_wait_timeout;
-            self.hold = Some(Box::new(Hold { until, waited: false, _rest: self.seat.rest() }));
+            let waits = !self.inbound.is_empty();
+            self.hold = Some(Box::new(Hold { until, waits, _rest: self.seat.rest() }));
             return Next::Go;
         }
         self.hold = None;
@@ -81,22 +82,29 @@ impl Session {
         self.hold_ends().is_some_and(|end| end <= Instant::now())
     }
 
-    /// The client of a paused tenant waits for `query_wait_timeout` and twice that at most; one that has sent
-    /// nothing does not wait.
+    /// Whether the client of a paused tenant has sent something just now: its wait begins.
+    #[inline]
+    pub(super) fn begins_to_wait(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| !hold.waits)
+            && !self.inbound.is_empty()
+            && self.exchange.is_at_rest()
+            && self.link.outbound.is_empty()
+    }
+
+    /// The client of a paused tenant waits for `query_wait_timeout`; one that has sent nothing does not wait.
     pub(super) fn look_at_hold(&mut self) -> Next {
-        let waits = !self.inbound.is_empty();
         let patience = self
             .shared
             .access()
             .tenant(&self.of.id)
             .map_or(Duration::ZERO, |tenant| tenant.quotas.query_wait_timeout);
         match &mut self.hold {
-            Some(hold) if waits && hold.waited => {
+            Some(hold) if hold.waits => {
                 let (tenant, waited) = (self.of.id.to_string(), patience);
                 self.end_kept(Refusal::Paused { tenant, waited })
             }
             Some(hold) => {
-                (hold.until, hold.waited) = (Instant::now() + patience, waits);
+                hold.until = Instant::now() + patience;
                 Next::Go
             }
             None => Next::Go,

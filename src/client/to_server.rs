@@ -23,6 +23,9 @@ impl Session {
             {
                 self.scan_inbound();
             }
+            if self.begins_to_wait() {
+                return Err(LinkEnd::Outdated);
+            }
             let stopped = self.has_rewritten_enough();
             match self.write_server(cx) {
                 Poll::Pending => return Ok(moved),
