@@ -201,11 +201,15 @@ impl<S: Pooled> Sched<S> {
         now: Instant,
         effects: &mut Effects<S>,
     ) -> Result<TicketId, QueueFull> {
-        let deadline = ticket.deadline;
-        if self.turns.is_full(ticket.place) {
-            let tenant = self.turns.audited(ticket.place);
-            effects.audited.extend(tenant.map(|tenant| (tenant, "max_waiting_clients")));
+        let mut ticket = ticket;
+        if self.turns.is_full(ticket.place)
+            && let Some(tenant) = self.turns.audited(ticket.place)
+        {
+            effects.audited.push((tenant, "max_waiting_clients"));
+            // It would not have waited.
+            ticket.deadline = None;
         }
+        let deadline = ticket.deadline;
         let id = self.turns.wait(ticket.place, ticket, now)?;
         self.clock = now;
         if let Some(deadline) = deadline {

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use protocol_tests::database::connect;
-use protocol_tests::wire::query;
-use protocol_tests::{Cluster, Database, Pooler, on_both};
+use protocol_tests::wire::{V3_0, query, startup};
+use protocol_tests::{Cluster, Database, Pooler, Wire, on_both};
 use tokio::task::JoinSet;
 
 use crate::raw;
@@ -109,5 +109,32 @@ on_both! {
         }
         let [light, heavy] = served.each_ref().map(|count| count.load(Relaxed));
         assert!(heavy >= 2 * light && light > 0, "{heavy} to {light}; 4 to 1 is due");
+    }
+
+    async fn one_that_hangs_in_login_keeps_no_others_waiting(db: &Database) {
+        let pooler = pooler(db, 3, 4, "").await;
+        let (mut one, mut two) = (raw(&pooler, "d0").await, raw(&pooler, "d1").await);
+        let hanging = connect(&db.direct_as_admin(&format!("{}_2", db.name))).await.unwrap();
+        hanging.batch_execute("begin; lock pg_catalog.pg_class in access exclusive mode").await.unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            let mut wire = Wire::open(pooler.port).await;
+            wire.send(&startup(V3_0, &[("user", "app.d2")])).await;
+            waiting.push(wire);
+        }
+        for wire in &mut waiting {
+            assert!(wire.is_silent().await, "it hangs");
+        }
+        // Both at once, each on a server of its own.
+        one.run("begin").await.unwrap();
+        two.run("begin").await.unwrap();
+        for (wire, own) in [(&mut one, "d0"), (&mut two, "d1")] {
+            assert_eq!(wire.run("select name from who").await.unwrap(), [own]);
+            wire.run("commit").await.unwrap();
+        }
+        hanging.batch_execute("rollback").await.unwrap();
+        for wire in &mut waiting {
+            wire.logged_in().await;
+        }
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::{Due, Order, Turns};
 
-/// The same in one pool: a database that keeps logins waiting does not keep other databases' waiting.
-pub(super) const POOL_OPENING_MAX: usize = 8;
+/// The same in one pool, and no more than this part of the budget: a database that keeps logins waiting, for as
+/// long as `server_connect_timeout`, keeps neither other databases' waiting nor their servers.
+const POOL_OPENING_MAX: usize = 8;
+const POOL_OPENING_PART: usize = 4;
 
 /// How long a server stays in its pool, at least, before it makes room for one of another pool: a login
 /// costs some milliseconds and a fork, and two busy pools would otherwise do little else.
@@ -23,9 +25,9 @@ pub(in crate::pool) enum Logins {
 }
 
 impl Logins {
-    const fn max(self) -> usize {
+    pub(super) fn max(self, budget: usize) -> usize {
         match self {
-            Self::Any => POOL_OPENING_MAX,
+            Self::Any => (budget / POOL_OPENING_PART).clamp(1, POOL_OPENING_MAX),
             Self::One => 1,
             Self::None => 0,
         }
@@ -102,7 +104,7 @@ impl<T> Turns<T> {
     fn settle_waiting(&mut self, pool: usize) {
         let entry = &self.pools[pool];
         let filed = entry.order.first().and_then(|(place, due)| {
-            let may_open = entry.opening < entry.demand.min(entry.logins.max());
+            let may_open = entry.opening < entry.demand.min(entry.logins.max(self.max_open));
             match entry.idle {
                 // Servers on their way will be used: not all of them go to who happens to be first.
                 0 => may_open.then(|| (Wants::Server, self.due_after(place, due, entry.opening))),

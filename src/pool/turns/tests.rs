@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::pools::POOL_OPENING_MAX;
 use super::*;
 use crate::tenant::NamePattern;
 
@@ -233,7 +232,7 @@ impl Cluster {
             let evictable = victims - usize::from(self.victim(account.pool).is_some());
             let can_open =
                 turns.opening < OPENING_MAX && (turns.open < turns.max_open || evictable > 0);
-            let enough = pool.opening >= pool.demand.min(POOL_OPENING_MAX);
+            let enough = pool.opening >= pool.demand.min(pool.logins.max(turns.max_open));
             let spoken_for =
                 free <= turns.reserved + turns.opening && account.in_use >= account.kept;
             assert!(enough || spoken_for || !can_open, "no login although there is room");
