@@ -27,8 +27,16 @@ const DATABASES: [&str; 2] = ["tenantry", "pgbouncer"];
 
 /// What only the whole pooler can do.
 pub enum Order {
-    /// Read the configuration again; the reply is what went wrong.
-    Reload(oneshot::Sender<Result<(), String>>),
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Result<(), Unread>>),
+}
+
+/// What could not be read, and why.
+pub enum Unread {
+    /// The configuration: the old one stays.
+    Configuration(String),
+    /// The configuration is read; the registry could not be asked.
+    Registry(String),
 }
 
 /// Whether a client asks for the console. Without `admin.users` there is none.
@@ -55,7 +63,8 @@ pub async fn serve(
         return Err(refusal);
     }
     info!(user = hello.user, "console opened");
-    let mut console = Console { talk, portals: Portals::default(), shared, orders };
+    let mut console =
+        Console { talk, user: hello.user, portals: Portals::default(), shared, orders };
     tokio::select! {
         // The operator is gone, however.
         _ = console.run() => Ok(()),
@@ -95,6 +104,7 @@ async fn enter(
 
 struct Console<'a> {
     talk: Conversation,
+    user: String,
     portals: Portals,
     shared: &'a Arc<Shared>,
     orders: &'a mpsc::Sender<Order>,
@@ -144,6 +154,11 @@ impl Console<'_> {
         for text in text.split(';') {
             match Command::parse(text) {
                 Some(Command::Empty) => continue,
+                Some(_) if !self.is_admin() => {
+                    let problem = format!("user \"{}\" may not use the console", self.user);
+                    refuse("42501", problem, None, out);
+                    return false;
+                }
                 Some(command) => {
                     if let Some(column) = command.column().filter(|_| describes) {
                         build::text_column(column, out);
@@ -166,6 +181,11 @@ impl Console<'_> {
         true
     }
 
+    /// Whether he may still: a reload may have changed that.
+    fn is_admin(&self) -> bool {
+        self.shared.access().config.admin.users.contains(&self.user)
+    }
+
     async fn obey(&mut self, command: Command, out: &mut BytesMut) -> bool {
         match command {
             Command::Empty => {}
@@ -176,9 +196,17 @@ impl Console<'_> {
                 let result = if sent { answer.await.ok() } else { None };
                 match result {
                     Some(Ok(())) => build::command_complete("RELOAD", out),
-                    Some(Err(problem)) => {
-                        let message = "configuration not reloaded: the old one stays".to_owned();
-                        refuse("F0000", message, Some(problem), out);
+                    Some(Err(unread)) => {
+                        let (message, problem) = match unread {
+                            Unread::Configuration(problem) => {
+                                ("configuration not reloaded: the old one stays", problem)
+                            }
+                            Unread::Registry(problem) => (
+                                "configuration reloaded, but the registry cannot be asked: what it said last holds",
+                                problem,
+                            ),
+                        };
+                        refuse("F0000", message.to_owned(), Some(problem), out);
                         return false;
                     }
                     None => {

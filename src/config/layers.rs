@@ -110,7 +110,8 @@ impl Config {
 
     /// Tenants that have a section of their own.
     pub(super) fn listed(&self) -> impl Iterator<Item = TenantId> {
-        self.tenants.keys().filter_map(|name| self.tenancy.name_pattern.parse(name).ok())
+        let names = self.tenants.keys().chain(self.registered.keys());
+        names.filter_map(|name| self.tenancy.name_pattern.parse(name).ok())
     }
 
     /// The tenant's own entry, patterns it fits, each followed by its class, then `[tenancy]`.

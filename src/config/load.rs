@@ -133,22 +133,28 @@ fn admin(section: Section<'_>, users: &Users) -> Admin {
 
 /// What tenants listed by name are guaranteed must leave something to the others.
 fn check_guarantees(config: &Config, root: &Section<'_>) {
-    let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
-    let tenants: Vec<_> = config.listed().filter_map(|id| config.tenant(&id)).collect();
-    for tenant in &tenants {
-        *sums.entry(&tenant.cluster.name).or_default() +=
-            tenant.quotas.guaranteed_server_connections;
+    for (name, (sum, max)) in config.over_promised() {
+        root.context.faults.add(
+            format!("clusters.{name}.max_server_connections"),
+            format!(
+                "{max}, but guaranteed_server_connections of its tenants add up to {sum}: at least one must be left to the others"
+            ),
+        );
     }
-    for (name, sum) in sums {
-        let max = config.clusters.get(name).map_or(0, |cluster| cluster.max_server_connections);
-        if sum > 0 && sum >= max {
-            root.context.faults.add(
-                format!("clusters.{name}.max_server_connections"),
-                format!(
-                    "{max}, but guaranteed_server_connections of its tenants add up to {sum}: at least one must be left to the others"
-                ),
-            );
+}
+
+impl Config {
+    /// Clusters whose tenants, listed or in the registry, are guaranteed all servers or more: how many, of
+    /// how many.
+    pub(super) fn over_promised(&self) -> BTreeMap<String, (usize, usize)> {
+        let mut sums: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for tenant in self.listed().filter_map(|id| self.tenant(&id)) {
+            let max = tenant.cluster.max_server_connections;
+            let (sum, _) = sums.entry(tenant.cluster.name.clone()).or_insert((0, max));
+            *sum += tenant.quotas.guaranteed_server_connections;
         }
+        sums.retain(|_, (sum, max)| *sum > 0 && sum >= max);
+        sums
     }
 }
 

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use fault::{ConfigError, Fault};
-pub use registry::Registry;
+pub use registry::{Registered, Registry};
 pub use secret::Secret;
 pub use tenant::{
     Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,

@@ -188,18 +188,23 @@ impl<'a> Section<'a> {
     /// Reports every key that nobody asked for, with the nearest known one.
     pub(super) fn finish(self) {
         let known = self.known.borrow();
-        for key in self.table.into_iter().flat_map(Table::keys) {
-            if !known.contains(&key.as_str()) {
-                let nearest = known.iter().min_by_key(|name| distance(key, name));
-                let hint = match nearest {
-                    Some(name) if distance(key, name) <= key.len().div_ceil(2) => {
-                        format!("unknown key; did you mean {name:?}?")
-                    }
-                    _ => "unknown key".to_owned(),
-                };
-                self.fault(key, hint);
-            }
+        for key in self.unknown() {
+            let nearest = known.iter().min_by_key(|name| distance(key, name));
+            let hint = match nearest {
+                Some(name) if distance(key, name) <= key.len().div_ceil(2) => {
+                    format!("unknown key; did you mean {name:?}?")
+                }
+                _ => "unknown key".to_owned(),
+            };
+            self.fault(key, hint);
         }
+    }
+
+    /// Keys that nobody asked for.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &'a String> {
+        let known = self.known.borrow().clone();
+        let keys = self.table.into_iter().flat_map(Table::keys);
+        keys.filter(move |key| !known.contains(&key.as_str()))
     }
 }
 

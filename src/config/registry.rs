@@ -1,9 +1,10 @@
 //! `[registry]`: tenants that live in a table.
 //!
 //! Every row is a tenant; its columns are the keys of a `[tenants.<name>]` section, and `tenant` is the name.
-//! What the file says of a tenant by its name comes first. A row with a fault is left out, and no other.
+//! What the file says of a tenant by its name comes first. A row with a fault is left out, and no other; a
+//! column that is no such key is ignored: tables have columns of their own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,22 +50,41 @@ pub(super) fn read(
     query.map(|query| Registry { query, refresh })
 }
 
+/// What the registry says, read.
+pub struct Registered {
+    /// The configuration with its tenants.
+    pub config: Config,
+    /// What is wrong with rows that are left out.
+    pub faults: Vec<Fault>,
+    /// Columns that are no keys.
+    pub ignored: BTreeSet<String>,
+    /// Clusters whose tenants are guaranteed more servers than leave one to the others: how many, of how many.
+    pub promised: BTreeMap<String, (usize, usize)>,
+}
+
 impl Config {
-    /// The same configuration with these tenants in the registry; and what is wrong with rows that are left
-    /// out.
+    /// The same configuration with these tenants in the registry.
     #[must_use]
-    pub fn with_registry(&self, rows: &[Json]) -> (Self, Vec<Fault>) {
+    pub fn with_registry(&self, rows: &[Json]) -> Registered {
         let (mut registered, mut faults) = (HashMap::new(), Vec::new());
+        let mut ignored = BTreeSet::new();
         for row in rows {
-            match self.registered(row) {
+            match self.registered(row, &mut ignored) {
                 Ok((name, rules)) => drop(registered.insert(name, rules)),
                 Err(wrong) => faults.extend(wrong),
             }
         }
-        (Self { registered, ..self.clone() }, faults)
+        let guarantees = registered.values().any(Rules::guarantees);
+        let config = Self { registered, ..self.clone() };
+        let promised = if guarantees { config.over_promised() } else { BTreeMap::new() };
+        Registered { config, faults, ignored, promised }
     }
 
-    fn registered(&self, row: &Json) -> Result<(String, Rules), Vec<Fault>> {
+    fn registered(
+        &self,
+        row: &Json,
+        ignored: &mut BTreeSet<String>,
+    ) -> Result<(String, Rules), Vec<Fault>> {
         let fault = |problem: &str| {
             vec![Fault { path: "registry".to_owned(), problem: format!("{problem}: {row}") }]
         };
@@ -85,7 +105,7 @@ impl Config {
             let pattern = WildcardPattern::new(name);
             let path = format!("registry.{name}");
             rules = Rules::read(&section).with_state(&section).located(path, pattern);
-            section.finish();
+            ignored.extend(section.unknown().cloned());
             check_names(&rules, &self.clusters, &self.classes, &root);
         }
         match context.faults.into_result((name.to_owned(), rules)) {

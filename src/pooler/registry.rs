@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::{Pooler, endpoint_of};
+use crate::config::Registered;
 use crate::server::{Endpoint, login};
 
 /// Bytes that the registry's answer may have.
@@ -34,30 +35,33 @@ impl Pooler {
             }
             let news = self.registry_news().await;
             *asked = Some(Instant::now());
-            if let Some(rows) = news {
+            if let Ok(Some(rows)) = news {
                 return rows;
             }
         }
     }
 
     /// Asks the registry, if there is one; what it says, if that is new.
-    pub(super) async fn registry_news(&self) -> Option<Arc<[Json]>> {
+    ///
+    /// # Errors
+    /// Why it cannot be asked; it was logged.
+    pub(super) async fn registry_news(&self) -> Result<Option<Arc<[Json]>>, String> {
         let access = self.shared.access();
-        let query = &access.config.registry.as_ref()?.query;
+        let Some(registry) = &access.config.registry else { return Ok(None) };
+        let query = &registry.query;
         let endpoint = endpoint_of(query, &access.config, &access.clusters, &access.keychain);
         let answer = match endpoint {
             Some(endpoint) => self.ask_registry(endpoint, &query.sql).await,
             None => Err("its cluster is not there".to_owned()),
         };
-        match answer {
-            Ok(rows) if *rows != **self.registered.lock() => return Some(rows),
-            Ok(_) => {}
-            Err(problem) => {
-                warn!(problem, "the registry cannot be asked: what it said last holds");
-            }
+        let news = answer.map(|rows| Some(rows).filter(|rows| **rows != **self.registered.lock()));
+        if let Err(problem) = &news {
+            warn!(problem, "the registry cannot be asked: what it said last holds");
         }
-        self.opened.cancel();
-        None
+        if !matches!(news, Ok(Some(_))) {
+            self.opened.cancel();
+        }
+        news
     }
 
     /// Sockets are a worker's: the question is asked there.
@@ -81,7 +85,7 @@ impl Pooler {
     /// Other tenants count from now on.
     pub(super) fn take_registry(&self, rows: Arc<[Json]>) {
         let old = self.shared.access();
-        let (config, faults) = old.config.with_registry(&rows);
+        let Registered { config, faults, ignored, promised } = old.config.with_registry(&rows);
         let tenants = rows.len() - faults.len();
         info!(tenants, left_out = faults.len(), "the registry has changed");
         for fault in faults.iter().take(10) {
@@ -89,6 +93,18 @@ impl Pooler {
                 path = fault.path,
                 problem = fault.problem,
                 "a tenant of the registry is left out"
+            );
+        }
+        if !ignored.is_empty() {
+            let columns = ignored.into_iter().collect::<Vec<_>>().join(", ");
+            warn!(columns, "columns of the registry that are no settings of a tenant are ignored");
+        }
+        for (cluster, (guaranteed, max_server_connections)) in promised {
+            warn!(
+                cluster,
+                guaranteed,
+                max_server_connections,
+                "more is guaranteed than can be kept: those whose clients come first have it"
             );
         }
         *self.registered.lock() = rows;

@@ -35,7 +35,7 @@ impl Pooler {
             let known = old.credentials.renew(&config.users);
             // Without a registry, nobody is registered.
             let config = match &config.registry {
-                Some(_) => config.with_registry(&rows).0,
+                Some(_) => config.with_registry(&rows).config,
                 None => config,
             };
             Ok::<_, String>((Arc::new(config), acceptor, known))

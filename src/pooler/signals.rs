@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Pooler;
 use super::watch::Watch;
-use crate::admin::Order;
+use crate::admin::{Order, Unread};
 use crate::config::Config;
 
 /// Signals that are waited for, and no longer end the process by themselves.
@@ -63,12 +63,12 @@ impl Signals {
                 }
                 // Before it is read: what changes meanwhile is another change.
                 watch = Watch::new(&pooler.shared);
-                let result = pooler.reload(load.clone()).await;
-                // The registry too.
-                if let Some(rows) = pooler.registry_news().await {
-                    pooler.take_registry(rows);
-                }
+                let reloaded = pooler.reload(load.clone()).await.map_err(Unread::Configuration);
+                let news = pooler.registry_news().await;
                 asked = Some(Instant::now());
+                let registry =
+                    news.map(|rows| rows.into_iter().for_each(|r| pooler.take_registry(r)));
+                let result = reloaded.and(registry.map_err(Unread::Registry));
                 if let Some(reply) = reply {
                     // Who gave the order may be gone.
                     let _ = reply.send(result);

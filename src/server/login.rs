@@ -82,7 +82,10 @@ impl Endpoint {
     /// For questions of the pooler's own: what is not qualified is PostgreSQL's own.
     #[must_use]
     pub fn for_questions(mut self) -> Self {
-        self.neutral = [("search_path".to_owned(), "pg_catalog".to_owned())].into();
+        // Given up here, it is given up there too: a lock does not gather backends.
+        let limit = self.timeout.as_millis().to_string();
+        let settings = [("search_path", "pg_catalog".to_owned()), ("statement_timeout", limit)];
+        self.neutral = settings.map(|(name, value)| (name.to_owned(), value)).into();
         self
     }
 }

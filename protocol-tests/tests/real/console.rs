@@ -104,9 +104,22 @@ on_both! {
         assert_eq!(sqlstate, "F0000");
         assert!(detail.contains("tenants.acme.shema: unknown key") && detail.contains("tenants.acme.state"), "{detail}");
         acme.batch_execute("select 1").await.unwrap();
-        pooler.rewrite(|text| text.replace("shema = 1\nstate = \"asleep\"\n", "state = \"suspended\"\n"));
+        db.admin.batch_execute("alter table public.customers rename to gone").await.unwrap();
+        pooler.rewrite(|text| text.replace("shema = 1\nstate = \"asleep\"\n", ""));
+        let (_, detail) = refused(&ops, "reload").await;
+        assert!(detail.contains("public.customers"), "{detail}");
+        db.admin.batch_execute("alter table public.gone rename to customers").await.unwrap();
+        pooler.rewrite(|text| format!("{text}state = \"suspended\"\n"));
         ops.batch_execute("reload;").await.unwrap();
         assert!(acme.batch_execute("select 1").await.is_err());
+    }
+
+    async fn who_is_taken_out_of_its_users_is_not_heard_any_more(db: &Database) {
+        let pooler = pooler(db, ADMIN).await;
+        let ops = console(&pooler, "ops", "opspw", "tenantry").await.unwrap();
+        ops.batch_execute("show version").await.unwrap();
+        pooler.reload(1, |text| text.replace("users = [\"ops\"]", "users = [\"app\"]")).await;
+        assert_eq!(refused(&ops, "reload").await.0, "42501");
     }
 
     async fn reconnect_closes_servers_when_their_clients_let_go(db: &Database) {

@@ -104,14 +104,17 @@ on_both! {
     async fn audited_quotas_are_logged_and_refuse_nobody(db: &Database) {
         let pooler = limited(
             db,
-            "quota_mode = \"audit\"\nmax_client_connections = 1\nmax_waiting_clients = 0\nmax_server_connections = 1\n\
+            "quota_mode = \"audit\"\nmax_client_connections = 1\nmax_waiting_clients = 1\nmax_server_connections = 1\n\
              max_connection_rate = 1\nquery_wait_timeout = \"100ms\"\nidle_transaction_timeout = \"100ms\"\n\
              query_timeout = \"1s\"\ntransaction_timeout = \"300ms\"",
         )
         .await;
-        let (mut one, mut two) = tokio::join!(raw(&pooler, "acme"), raw(&pooler, "acme"));
+        let (mut one, mut two, mut three) = tokio::join!(raw(&pooler, "acme"), raw(&pooler, "acme"), raw(&pooler, "acme"));
         one.run("begin").await.unwrap();
         two.send(&query("select name from who")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        // It would be refused at once, and so not wait: it counts for that only.
+        three.send(&query("select name from who")).await;
         let audited = |quota: &'static str| move |line: &Value| line["message"] == "quota exceeded; this would have been refused" && line["quota"] == quota;
         for quota in ["max_client_connections", "max_connection_rate", "max_waiting_clients", "query_wait_timeout", "idle_transaction_timeout", "transaction_timeout"] {
             let logged = pooler.until_log(1, audited(quota)).await;
@@ -124,7 +127,9 @@ on_both! {
             assert_eq!(pooler.count_log(audited(quota)), 1, "{quota}");
         }
         one.run("commit").await.unwrap();
-        let (messages, _) = two.until_ready().await;
-        assert!(messages.iter().any(|message| message.tag == 'D'), "it waited, and was served");
+        for wire in [&mut two, &mut three] {
+            let (messages, _) = wire.until_ready().await;
+            assert!(messages.iter().any(|message| message.tag == 'D'), "it waited, and was served");
+        }
     }
 }
