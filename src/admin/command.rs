@@ -1,5 +1,8 @@
 //! What an operator can say, PgBouncer's words where PgBouncer has the thing.
 
+use super::show::Show;
+use crate::wire::build::ColumnType;
+
 /// A command of the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Command {
@@ -12,14 +15,12 @@ pub(super) enum Command {
         /// The one.
         database: Option<String>,
     },
-    /// `SHOW VERSION`.
-    ShowVersion,
-    /// `SHOW HELP`.
-    ShowHelp,
+    /// `SHOW ...`.
+    Show(Show),
 }
 
 /// For `SHOW HELP` and for hints.
-pub(super) const KNOWN: &str = "RELOAD, RECONNECT [database], SHOW VERSION, SHOW HELP";
+pub(super) const KNOWN: &str = "RELOAD, RECONNECT [database], SHOW VERSION, SHOW HELP, SHOW STATE, SHOW LISTS, SHOW POOLS, SHOW DATABASES, SHOW TENANTS";
 
 impl Command {
     /// Reads one command. Words may be in any case, a database's name in double quotes.
@@ -32,19 +33,17 @@ impl Command {
             1 if is(0, "reload") => Some(Self::Reload),
             1 if is(0, "reconnect") => Some(Self::Reconnect { database: None }),
             2 if is(0, "reconnect") => Some(Self::Reconnect { database: Some(name(words[1])?) }),
-            2 if is(0, "show") && is(1, "version") => Some(Self::ShowVersion),
-            2 if is(0, "show") && is(1, "help") => Some(Self::ShowHelp),
+            2 if is(0, "show") => Show::parse(words[1]).map(Self::Show),
             _ => None,
         }
     }
 }
 
 impl Command {
-    /// The column of what it gives, if it gives a row.
-    pub(super) const fn column(&self) -> Option<&'static str> {
+    /// The columns of what it gives, if it gives rows.
+    pub(super) fn columns(&self) -> Option<&'static [(&'static str, ColumnType)]> {
         match self {
-            Self::ShowVersion => Some("version"),
-            Self::ShowHelp => Some("commands"),
+            Self::Show(show) => Some(show.columns()),
             Self::Empty | Self::Reload | Self::Reconnect { .. } => None,
         }
     }
@@ -73,8 +72,8 @@ mod tests {
             ("reconnect Sales", reconnect("sales")),
             ("reconnect \"Sa\"\"les\"", reconnect("Sa\"les")),
             ("reconnect \"sales", None),
-            ("SHOW  version", Some(Command::ShowVersion)),
-            ("show help", Some(Command::ShowHelp)),
+            ("SHOW  version", Some(Command::Show(Show::Version))),
+            ("show Tenants", Some(Command::Show(Show::Tenants))),
             ("show tables", None),
             ("select 1", None),
         ] {

@@ -5,8 +5,11 @@
 //!
 //! Uses `client` (who is it?), `pool`. What is for the whole pooler goes out as an [`Order`].
 
+mod cell;
 mod command;
 mod portal;
+mod rows;
+mod show;
 
 use std::sync::Arc;
 
@@ -17,10 +20,10 @@ use tracing::info;
 use crate::client::{Access, Hello, Refusal, Shared, prove, tell};
 use crate::net::{Conversation, Phase};
 use crate::wire::backend::TransactionStatus;
-use crate::wire::build;
+use crate::wire::build::{self, Format};
 use crate::wire::frontend::tag;
 use command::{Command, KNOWN};
-use portal::{Portals, Said};
+use portal::{Bound, Portals, Said};
 
 /// Names of the console's database.
 const DATABASES: [&str; 2] = ["tenantry", "pgbouncer"];
@@ -123,14 +126,16 @@ impl Console<'_> {
                 }
                 _ => match self.portals.take(tag, &body, &mut out) {
                     Ok(Said::Nothing) => {}
-                    Ok(Said::Describe(text)) => {
-                        match Command::parse(&text).and_then(|c| c.column()) {
-                            Some(column) => build::text_column(column, &mut out),
+                    Ok(Said::Describe(bound)) => {
+                        match Command::parse(&bound.text).and_then(|c| c.columns()) {
+                            Some(columns) => {
+                                build::row_description(columns, |at| bound.format(at), &mut out);
+                            }
                             None => out.extend_from_slice(build::NO_DATA),
                         }
                     }
-                    Ok(Said::Run(text)) => {
-                        if !self.run_all(&text, false, &mut out).await {
+                    Ok(Said::Run(bound)) => {
+                        if !self.run_all(&bound, false, &mut out).await {
                             self.portals.fail();
                         }
                     }
@@ -143,15 +148,15 @@ impl Console<'_> {
 
     async fn query(&mut self, body: &[u8], out: &mut BytesMut) {
         match std::str::from_utf8(body).ok().and_then(|text| text.strip_suffix('\0')) {
-            Some(text) => drop(self.run_all(text, true, out).await),
+            Some(text) => drop(self.run_all(&Bound::in_text(text), true, out).await),
             None => refuse("08P01", "a query that is not a text".to_owned(), None, out),
         }
     }
 
     /// Runs commands until one fails; `false`: one did. In the simple protocol, what has rows is described.
-    async fn run_all(&mut self, text: &str, describes: bool, out: &mut BytesMut) -> bool {
+    async fn run_all(&mut self, bound: &Bound, describes: bool, out: &mut BytesMut) -> bool {
         let mut said = false;
-        for text in text.split(';') {
+        for text in bound.text.split(';') {
             match Command::parse(text) {
                 Some(Command::Empty) => continue,
                 Some(_) if !self.is_admin() => {
@@ -160,10 +165,10 @@ impl Console<'_> {
                     return false;
                 }
                 Some(command) => {
-                    if let Some(column) = command.column().filter(|_| describes) {
-                        build::text_column(column, out);
+                    if let Some(columns) = command.columns().filter(|_| describes) {
+                        build::row_description(columns, |_| Format::Text, out);
                     }
-                    if !self.obey(command, out).await {
+                    if !self.obey(command, bound, out).await {
                         return false;
                     }
                 }
@@ -186,7 +191,7 @@ impl Console<'_> {
         self.shared.access().config.admin.users.contains(&self.user)
     }
 
-    async fn obey(&mut self, command: Command, out: &mut BytesMut) -> bool {
+    async fn obey(&mut self, command: Command, bound: &Bound, out: &mut BytesMut) -> bool {
         match command {
             Command::Empty => {}
             Command::Reload => {
@@ -227,14 +232,7 @@ impl Console<'_> {
                 info!(database, "RECONNECT: servers are closed when their clients let go");
                 build::command_complete("RECONNECT", out);
             }
-            Command::ShowVersion => {
-                build::text_value(concat!("Tenantry ", env!("CARGO_PKG_VERSION")), out);
-                build::command_complete("SHOW", out);
-            }
-            Command::ShowHelp => {
-                build::text_value(KNOWN, out);
-                build::command_complete("SHOW", out);
-            }
+            Command::Show(show) => show.rows(self.shared, |at| bound.format(at), out),
         }
         true
     }

@@ -8,19 +8,42 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use crate::wire::backend::TransactionStatus;
+use crate::wire::build::Format;
 use crate::wire::frontend::tag;
 use crate::wire::{Malformed, build, split_cstr};
 
 /// Statements, and portals, that one console may have.
 const NAMES_MAX: usize = 100;
 
-type Texts = HashMap<Box<[u8]>, Arc<str>>;
+/// What was bound: commands, and how each column of what they give is to be written.
+#[derive(Clone)]
+pub(super) struct Bound {
+    pub(super) text: Arc<str>,
+    formats: Arc<[Format]>,
+}
+
+impl Bound {
+    /// Everything as texts.
+    pub(super) fn in_text(text: &str) -> Self {
+        Self { text: text.into(), formats: [].into() }
+    }
+
+    /// How a column is written: none is named, one for all, or each.
+    pub(super) fn format(&self, column: usize) -> Format {
+        match &*self.formats {
+            [one] => *one,
+            each => each.get(column).copied().unwrap_or(Format::Text),
+        }
+    }
+}
+
+type Named<T> = HashMap<Box<[u8]>, T>;
 
 /// What the client has prepared.
 #[derive(Default)]
 pub(super) struct Portals {
-    statements: Texts,
-    portals: Texts,
+    statements: Named<Arc<str>>,
+    portals: Named<Bound>,
     /// Something has failed: all is skipped until `Sync`.
     failed: bool,
 }
@@ -30,9 +53,9 @@ pub(super) enum Said {
     /// Nothing more: it was answered.
     Nothing,
     /// What these commands give.
-    Describe(Arc<str>),
+    Describe(Bound),
     /// These commands.
-    Run(Arc<str>),
+    Run(Bound),
 }
 
 impl Portals {
@@ -73,30 +96,35 @@ impl Portals {
             }
             tag::BIND => {
                 let (portal, rest) = split_cstr(body).ok_or_else(malformed)?;
-                let (name, _) = split_cstr(rest).ok_or_else(malformed)?;
+                let (name, rest) = split_cstr(rest).ok_or_else(malformed)?;
                 let text = self.statements.get(name).cloned().ok_or_else(malformed)?;
-                keep(&mut self.portals, portal, text).ok_or_else(malformed)?;
+                let formats = result_formats(rest).ok_or_else(malformed)?;
+                keep(&mut self.portals, portal, Bound { text, formats }).ok_or_else(malformed)?;
                 out.extend_from_slice(build::BIND_COMPLETE);
             }
             tag::DESCRIBE => {
                 let (kind, name) = body.split_first().ok_or_else(malformed)?;
                 let (name, _) = split_cstr(name).ok_or_else(malformed)?;
-                let texts = if *kind == b'S' { &self.statements } else { &self.portals };
-                let text = texts.get(name).cloned().ok_or_else(malformed)?;
-                if *kind == b'S' {
-                    out.extend_from_slice(build::NO_PARAMETERS);
+                if *kind != b'S' {
+                    let bound = self.portals.get(name).cloned().ok_or_else(malformed)?;
+                    return Ok(Said::Describe(bound));
                 }
-                return Ok(Said::Describe(text));
+                let text = self.statements.get(name).ok_or_else(malformed)?;
+                out.extend_from_slice(build::NO_PARAMETERS);
+                return Ok(Said::Describe(Bound::in_text(text)));
             }
             tag::EXECUTE => {
                 let (portal, _) = split_cstr(body).ok_or_else(malformed)?;
-                let text = self.portals.get(portal).cloned().ok_or_else(malformed)?;
-                return Ok(Said::Run(text));
+                let bound = self.portals.get(portal).cloned().ok_or_else(malformed)?;
+                return Ok(Said::Run(bound));
             }
             tag::CLOSE => {
                 let (kind, name) = body.split_first().ok_or_else(malformed)?;
                 let (name, _) = split_cstr(name).ok_or_else(malformed)?;
-                if *kind == b'S' { &mut self.statements } else { &mut self.portals }.remove(name);
+                match kind {
+                    b'S' => drop(self.statements.remove(name)),
+                    _ => drop(self.portals.remove(name)),
+                }
                 out.extend_from_slice(build::CLOSE_COMPLETE);
             }
             tag::FLUSH => {}
@@ -106,7 +134,20 @@ impl Portals {
     }
 }
 
-fn keep(texts: &mut Texts, name: &[u8], text: Arc<str>) -> Option<()> {
-    let room = texts.len() < NAMES_MAX || texts.contains_key(name);
-    room.then(|| drop(texts.insert(name.into(), text)))
+fn keep<T>(named: &mut Named<T>, name: &[u8], value: T) -> Option<()> {
+    let room = named.len() < NAMES_MAX || named.contains_key(name);
+    room.then(|| drop(named.insert(name.into(), value)))
+}
+
+/// The formats of results, behind the names in the body of a `Bind`. There are no parameters to bind.
+fn result_formats(rest: &[u8]) -> Option<Arc<[Format]>> {
+    let (count, rest) = rest.split_first_chunk::<2>()?;
+    let rest = rest.get(2 * usize::from(u16::from_be_bytes(*count))..)?;
+    let (parameters, rest) = rest.split_first_chunk::<2>()?;
+    let (count, codes) = rest.split_first_chunk::<2>()?;
+    if *parameters != [0, 0] || codes.len() != 2 * usize::from(u16::from_be_bytes(*count)) {
+        return None;
+    }
+    let format = |code: &[u8]| if code == [0, 1] { Format::Binary } else { Format::Text };
+    Some(codes.chunks(2).map(format).collect())
 }

@@ -54,7 +54,8 @@ impl<S: Pooled> Desk<S> {
         let patience = sched.turns.patience(place);
         let deadline = deadline.unwrap_or(now + patience);
         let target = Arc::clone(target);
-        let ticket = Ticket { place, patience, deadline: Some(deadline), target, reply };
+        let ticket =
+            Ticket { place, asked: now, patience, deadline: Some(deadline), target, reply };
         let mut effects = Effects::default();
         let full = |full: QueueFull| CheckoutError::QueueFull { limit: full.limit };
         let id = sched.wait(ticket, now, &mut effects).map_err(full)?;

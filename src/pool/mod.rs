@@ -23,6 +23,7 @@ mod loan;
 mod lock;
 mod order;
 mod rack;
+mod report;
 mod sched;
 mod seat;
 mod turns;
@@ -40,6 +41,7 @@ pub use cancel::{CancelRegistry, CancelSlot, Registration};
 pub use error::{CheckoutError, SeatError};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
+pub use report::{PoolReport, Report, TenantReport};
 pub use seat::{Acquired, AtRest, Seat, Waiting};
 pub use turns::TooManyClients;
 

@@ -20,6 +20,8 @@ use crate::tenant::TenantId;
 /// A waiter, and what it waits for.
 pub(super) struct Ticket<S> {
     pub(super) place: usize,
+    /// Since when it waits.
+    pub(super) asked: Instant,
     /// `query_wait_timeout`, and when it ends.
     pub(super) patience: Duration,
     /// `None`: it has ended, which is only audited.

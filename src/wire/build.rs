@@ -97,27 +97,65 @@ pub fn command_complete(tag: &str, out: &mut BytesMut) {
 
 /// `RowDescription`, `DataRow` and `CommandComplete` of a `SELECT` of one text.
 pub fn text_row(column: &str, value: &str, out: &mut BytesMut) {
-    text_column(column, out);
-    text_value(value, out);
+    row_description(&[(column, ColumnType::Text)], |_| Format::Text, out);
+    data_row([Some(value.as_bytes())].into_iter(), out);
     command_complete("SELECT 1", out);
 }
 
-/// `RowDescription` (`T`) of one text.
-pub fn text_column(column: &str, out: &mut BytesMut) {
+/// Types of columns in answers of the pooler's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnType {
+    /// `text`.
+    Text,
+    /// `bigint`.
+    Bigint,
+}
+
+/// How values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As texts.
+    Text,
+    /// As their types' bytes.
+    Binary,
+}
+
+/// `RowDescription` (`T`): names and types, of no table, and how each column is written.
+pub fn row_description(
+    columns: &[(&str, ColumnType)],
+    format: impl Fn(usize) -> Format,
+    out: &mut BytesMut,
+) {
     framed(b'T', out, |out| {
-        out.put_u16(1);
-        put_cstr(column, out);
-        // No table; type text, of any length, as text.
-        out.put_slice(b"\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+        out.put_u16(u16::try_from(columns.len()).expect("few columns"));
+        for (at, (name, kind)) in columns.iter().enumerate() {
+            put_cstr(name, out);
+            out.put_slice(&[0; 6]);
+            let (oid, len) = match kind {
+                ColumnType::Text => (25, -1),
+                ColumnType::Bigint => (20, 8),
+            };
+            out.put_u32(oid);
+            out.put_i16(len);
+            out.put_i32(-1);
+            out.put_u16(format(at) as u16);
+        }
     });
 }
 
-/// `DataRow` (`D`) of one text.
-pub fn text_value(value: &str, out: &mut BytesMut) {
+/// `DataRow` (`D`); `None` is NULL.
+pub fn data_row<'a>(values: impl ExactSizeIterator<Item = Option<&'a [u8]>>, out: &mut BytesMut) {
     framed(b'D', out, |out| {
-        out.put_u16(1);
-        out.put_u32(u32::try_from(value.len()).expect("a value is short"));
-        out.put_slice(value.as_bytes());
+        out.put_u16(u16::try_from(values.len()).expect("few columns"));
+        for value in values {
+            match value {
+                None => out.put_i32(-1),
+                Some(value) => {
+                    out.put_u32(u32::try_from(value.len()).expect("a value is short"));
+                    out.put_slice(value);
+                }
+            }
+        }
     });
 }
 

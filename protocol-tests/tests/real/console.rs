@@ -16,6 +16,9 @@ async fn pooler(db: &Database, more: &str) -> Pooler {
 }
 
 const ADMIN: &str = "[admin]\nusers = [\"ops\"]\n";
+/// As PgBouncer 1.24 has them: its exporter reads them by these names.
+const POOLS: &str = "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts";
+const DATABASES: &str = "name host port database force_user pool_size min_pool_size reserve_pool_size server_lifetime pool_mode load_balance_hosts max_connections current_connections max_client_connections current_client_connections paused disabled";
 const TENANTS: &str = "[tenants.acme]\n[tenants.umbra]\n";
 
 async fn console(
@@ -140,6 +143,48 @@ on_both! {
         db.until(&format!("pid = {kept}"), 0).await;
         assert!(![kept, closed].contains(&pid(&busy).await));
         ops.batch_execute("reconnect").await.unwrap();
+    }
+
+    async fn show_has_pgbouncers_columns_and_says_what_is(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}[tenants.acme]\nmax_server_connections = 1\nweight = 3\n[tenants.umbra]\nstate = \"read_only\"\n")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        for (command, columns) in [
+            ("show pools", POOLS),
+            ("show databases", DATABASES),
+            ("show lists", "list items"),
+            ("show state", "key value"),
+        ] {
+            let statement = ops.prepare(command).await.unwrap();
+            let names: Vec<&str> = statement.columns().iter().map(tokio_postgres::Column::name).collect();
+            assert!(names.join(" ").starts_with(columns), "{command}: {names:?}");
+        }
+        let (busy, waits) = (pooler.connect_as("app.acme", "secret").await, pooler.connect_as("app.acme", "secret").await);
+        let _idle = pooler.connect_as("app.umbra", "secret").await;
+        busy.batch_execute("begin").await.unwrap();
+        let waiting = async { waits.batch_execute("select 1").await.unwrap() };
+        let look = async {
+            pooler.until_message(1, "client waits for a server").await;
+            let rows = ops.query("show tenants", &[]).await.unwrap();
+            let of = |row: &tokio_postgres::Row| {
+                let number = |name: &str| row.get::<_, i64>(name);
+                (row.get::<_, String>("tenant"), row.get::<_, String>("state"), number("clients"), number("waiting"), number("servers"), number("weight"))
+            };
+            let seen: Vec<_> = rows.iter().map(of).collect();
+            assert_eq!(seen, [("acme".to_owned(), "active".to_owned(), 2, 1, 1, 3), ("umbra".to_owned(), "read_only".to_owned(), 1, 0, 0, 1)]);
+            assert!(rows[0].get::<_, i64>("maxwait_us") > 0);
+            let pools = ops.query("show pools", &[]).await.unwrap();
+            let of = |name: &str| pools[0].get::<_, i64>(name);
+            assert_eq!((pools.len(), of("cl_active"), of("cl_waiting"), of("sv_active")), (1, 2, 1, 1));
+            assert_eq!(pools[0].get::<_, String>("database"), db.name);
+            let lists = ops.query("show lists", &[]).await.unwrap();
+            let item = |name: &str| lists.iter().find(|row| row.get::<_, &str>(0) == name).unwrap().get::<_, i64>(1);
+            assert_eq!((item("tenants"), item("used_clients"), item("used_servers")), (2, 3, 1));
+            busy.batch_execute("commit").await.unwrap();
+        };
+        tokio::join!(waiting, look);
+        let rows = ops.simple_query("SHOW TENANTS; SHOW VERSION").await.unwrap();
+        assert_eq!(rows.iter().filter(|row| matches!(row, SimpleQueryMessage::Row(_))).count(), 3);
     }
 
     async fn a_pooler_that_drains_does_not_wait_for_it(db: &Database) {

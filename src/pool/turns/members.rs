@@ -79,6 +79,11 @@ impl<T> Turns<T> {
         moved
     }
 
+    /// Accounts of tenants that have clients.
+    pub(in crate::pool) fn accounts(&self) -> impl Iterator<Item = &Account<T>> {
+        self.accounts.iter().flatten()
+    }
+
     /// Tenants that have clients.
     pub(in crate::pool) fn tenants(&self) -> impl Iterator<Item = &TenantId> {
         self.places.keys()

@@ -209,6 +209,12 @@ impl<T> Turns<T> {
         self.open > self.max_open
     }
 
+    /// Servers of a pool: all, those that rest, logins under way.
+    pub(in crate::pool) fn servers_in(&self, pool: usize) -> (usize, usize, usize) {
+        let entry = &self.pools[pool];
+        (entry.open, entry.idle, entry.opening)
+    }
+
     /// Servers of a pool, logins under way among them.
     pub(in crate::pool) fn open_in(&self, pool: usize) -> usize {
         self.pools[pool].open

@@ -1,0 +1,121 @@
+//! What an operator sees of a cluster: its pools and its tenants that have clients, at one moment.
+
+use std::time::{Duration, Instant};
+
+use super::Pools;
+use super::rack::Pooled;
+use super::sched::Sched;
+use crate::config::Cluster;
+use crate::tenant::TenantId;
+
+/// A cluster at one moment.
+pub struct Report {
+    /// Its pools.
+    pub pools: Vec<PoolReport>,
+    /// Its tenants that have clients.
+    pub tenants: Vec<TenantReport>,
+}
+
+/// One pool: servers of a database and a login role.
+#[derive(Debug, Clone, Default)]
+pub struct PoolReport {
+    /// The database.
+    pub database: String,
+    /// The login role.
+    pub user: String,
+    /// Clients of its tenants.
+    pub clients: usize,
+    /// Those that wait for a server.
+    pub waiting: usize,
+    /// Servers that are lent.
+    pub active: usize,
+    /// Servers that rest.
+    pub idle: usize,
+    /// Logins under way, and servers that are asked whether they are there.
+    pub opening: usize,
+    /// How long the first of those that wait has waited.
+    pub longest_wait: Duration,
+}
+
+/// One tenant that has clients.
+#[derive(Debug, Clone)]
+pub struct TenantReport {
+    /// Who it is.
+    pub id: TenantId,
+    /// The pool it lives in: its place in [`Report::pools`].
+    pub pool: usize,
+    /// Its clients.
+    pub clients: usize,
+    /// `max_client_connections`.
+    pub max_clients: usize,
+    /// Those that wait for a server.
+    pub waiting: usize,
+    /// Its servers.
+    pub servers: usize,
+    /// `max_server_connections`.
+    pub max_servers: usize,
+    /// Of `guaranteed_server_connections`, what is kept.
+    pub guaranteed: usize,
+    /// `weight`.
+    pub weight: u64,
+    /// How often its clients have waited since the first of them came.
+    pub waits: u64,
+    /// How long the first of those that wait has waited.
+    pub longest_wait: Duration,
+    /// The operator has paused it.
+    pub paused: bool,
+}
+
+impl Pools {
+    /// What there is now, and of which cluster.
+    #[must_use]
+    pub fn report(&self) -> (std::sync::Arc<Cluster>, Report) {
+        let sched = self.desk.0.lock();
+        (std::sync::Arc::clone(&sched.cluster), sched.report(Instant::now()))
+    }
+}
+
+impl<S: Pooled> Sched<S> {
+    fn report(&self, now: Instant) -> Report {
+        let mut pools = Vec::new();
+        let mut at = vec![None; self.racks.len()];
+        for (pool, rack) in self.racks.iter().enumerate() {
+            let Some(rack) = rack else { continue };
+            let (open, idle, opening) = self.turns.servers_in(pool);
+            at[pool] = Some(pools.len());
+            pools.push(PoolReport {
+                database: rack.endpoint.database.clone(),
+                user: rack.endpoint.user.clone(),
+                active: open - idle - opening,
+                idle,
+                opening,
+                ..PoolReport::default()
+            });
+        }
+        let mut tenants = Vec::new();
+        for account in self.turns.accounts() {
+            let first = account.queue.front().map(|(_, ticket)| ticket.asked);
+            let longest_wait = first.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            let pool = at[account.pool].expect("a pool is there as long as it has tenants");
+            let entry = &mut pools[pool];
+            entry.clients += account.clients;
+            entry.waiting += account.queue.len();
+            entry.longest_wait = entry.longest_wait.max(longest_wait);
+            tenants.push(TenantReport {
+                id: account.id.clone(),
+                pool,
+                clients: account.clients,
+                max_clients: account.limits.clients,
+                waiting: account.queue.len(),
+                servers: account.in_use,
+                max_servers: account.limits.servers,
+                guaranteed: account.kept,
+                weight: account.limits.weight,
+                waits: account.waits,
+                longest_wait,
+                paused: account.limits.paused,
+            });
+        }
+        Report { pools, tenants }
+    }
+}
