@@ -10,6 +10,7 @@ mod command;
 mod portal;
 mod rows;
 mod show;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -19,11 +20,13 @@ use tracing::info;
 
 use crate::client::{Access, Hello, Refusal, Shared, prove, tell};
 use crate::net::{Conversation, Phase};
+use crate::tenant::TenantId;
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build::{self, Format};
 use crate::wire::frontend::tag;
 use command::{Command, KNOWN};
 use portal::{Bound, Portals, Said};
+use tokens::commands;
 
 /// Names of the console's database.
 const DATABASES: [&str; 2] = ["tenantry", "pgbouncer"];
@@ -32,6 +35,31 @@ const DATABASES: [&str; 2] = ["tenantry", "pgbouncer"];
 pub enum Order {
     /// Read the configuration again.
     Reload(oneshot::Sender<Result<(), Unread>>),
+    /// Something else is to hold for a tenant.
+    Tenant {
+        /// The tenant.
+        id: TenantId,
+        /// What.
+        change: Change,
+        /// What is wrong with it.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// What is to hold for a tenant from now on, before all that is written; until it is taken back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A key of `[tenants.<name>]` has this value.
+    Set {
+        /// The key.
+        key: String,
+        /// The value.
+        value: toml::Value,
+    },
+    /// Nothing but what is written.
+    Reset,
+    /// Its transactions run.
+    Resume,
 }
 
 /// What could not be read, and why.
@@ -127,7 +155,7 @@ impl Console<'_> {
                 _ => match self.portals.take(tag, &body, &mut out) {
                     Ok(Said::Nothing) => {}
                     Ok(Said::Describe(bound)) => {
-                        match Command::parse(&bound.text).and_then(|c| c.columns()) {
+                        match Command::only(&bound.text).and_then(|command| command.columns()) {
                             Some(columns) => {
                                 build::row_description(columns, |at| bound.format(at), &mut out);
                             }
@@ -155,35 +183,57 @@ impl Console<'_> {
 
     /// Runs commands until one fails; `false`: one did. In the simple protocol, what has rows is described.
     async fn run_all(&mut self, bound: &Bound, describes: bool, out: &mut BytesMut) -> bool {
-        let mut said = false;
-        for text in bound.text.split(';') {
-            match Command::parse(text) {
-                Some(Command::Empty) => continue,
-                Some(_) if !self.is_admin() => {
-                    let problem = format!("user \"{}\" may not use the console", self.user);
-                    refuse("42501", problem, None, out);
-                    return false;
-                }
-                Some(command) => {
-                    if let Some(columns) = command.columns().filter(|_| describes) {
-                        build::row_description(columns, |_| Format::Text, out);
-                    }
-                    if !self.obey(command, bound, out).await {
-                        return false;
-                    }
-                }
-                None => {
-                    let problem = format!("unknown command: {}", text.trim());
-                    refuse("42601", problem, Some(format!("Known are {KNOWN}.")), out);
-                    return false;
-                }
-            }
-            said = true;
-        }
-        if !said {
+        let Some(commands) = commands(&bound.text) else {
+            refuse("42601", "a quote is not closed".to_owned(), None, out);
+            return false;
+        };
+        if commands.is_empty() {
             out.extend_from_slice(build::EMPTY_QUERY);
         }
+        for words in commands {
+            let Some(command) = Command::parse(&words) else {
+                let problem = "unknown command, or not in this form".to_owned();
+                refuse("42601", problem, Some(format!("Known are {KNOWN}.")), out);
+                return false;
+            };
+            if !self.is_admin() {
+                let problem = format!("user \"{}\" may not use the console", self.user);
+                refuse("42501", problem, None, out);
+                return false;
+            }
+            if let Some(columns) = command.columns().filter(|_| describes) {
+                build::row_description(columns, |_| Format::Text, out);
+            }
+            if !self.obey(command, bound, out).await {
+                return false;
+            }
+        }
         true
+    }
+
+    async fn change_tenant(&self, name: &str, change: Change, out: &mut BytesMut) -> bool {
+        let access = self.shared.access();
+        let parsed = access.config.tenancy.name_pattern.parse(name).ok();
+        let Some(id) = parsed.filter(|id| access.tenant(id).is_some()) else {
+            refuse("3D000", format!("tenant \"{name}\" does not exist"), None, out);
+            return false;
+        };
+        let tag = match &change {
+            Change::Set { .. } => "SET",
+            Change::Reset => "RESET",
+            Change::Resume => "RESUME",
+        };
+        let (reply, answer) = oneshot::channel();
+        let sent = self.orders.send(Order::Tenant { id, change, reply }).await.is_ok();
+        match if sent { answer.await.ok() } else { None } {
+            Some(Ok(())) => {
+                build::command_complete(tag, out);
+                return true;
+            }
+            Some(Err(problem)) => refuse("22023", problem, None, out),
+            None => refuse("57P01", "the pooler is shutting down".to_owned(), None, out),
+        }
+        false
     }
 
     /// Whether he may still: a reload may have changed that.
@@ -193,7 +243,6 @@ impl Console<'_> {
 
     async fn obey(&mut self, command: Command, bound: &Bound, out: &mut BytesMut) -> bool {
         match command {
-            Command::Empty => {}
             Command::Reload => {
                 let (reply, answer) = oneshot::channel();
                 // Without an answer, the pooler stops.
@@ -231,6 +280,9 @@ impl Console<'_> {
                 }
                 info!(database, "RECONNECT: servers are closed when their clients let go");
                 build::command_complete("RECONNECT", out);
+            }
+            Command::Tenant { name, change } => {
+                return self.change_tenant(&name, change, out).await;
             }
             Command::Show(show) => show.rows(self.shared, |at| bound.format(at), out),
         }

@@ -26,6 +26,8 @@ pub(super) enum Show {
     Databases,
     /// `SHOW TENANTS`: a row for each tenant that has clients.
     Tenants,
+    /// `SHOW OVERRIDES`: what was set for tenants here.
+    Overrides,
 }
 
 type Column = (&'static str, ColumnType);
@@ -42,6 +44,8 @@ const VERSION: &[Column] = &[text("version")];
 const HELP: &[Column] = &[text("commands")];
 const STATE: &[Column] = &[text("key"), text("value")];
 const LISTS: &[Column] = &[text("list"), number("items")];
+
+const OVERRIDES: &[Column] = &[text("tenant"), text("key"), text("value")];
 
 const POOLS: &[Column] = &[
     text("database"),
@@ -112,6 +116,7 @@ impl Show {
             ("pools", Self::Pools),
             ("databases", Self::Databases),
             ("tenants", Self::Tenants),
+            ("overrides", Self::Overrides),
         ];
         all.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|(_, show)| show)
     }
@@ -125,6 +130,7 @@ impl Show {
             Self::Pools => POOLS,
             Self::Databases => DATABASES,
             Self::Tenants => TENANTS,
+            Self::Overrides => OVERRIDES,
         }
     }
 
@@ -144,6 +150,7 @@ impl Show {
             Self::Pools => rows::pools(&access),
             Self::Databases => rows::databases(&access),
             Self::Tenants => rows::tenants(&access),
+            Self::Overrides => rows::overrides(&access),
         };
         for row in rows {
             let cells = row.iter().enumerate().map(|(at, cell)| cell.encode(format(at)));

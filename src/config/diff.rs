@@ -38,7 +38,12 @@ impl Config {
     }
 
     fn rules(&self) -> BTreeMap<String, &Rules> {
-        let tenants = self.tenants.values().chain(&self.templates).chain(self.registered.values());
+        let tenants = self
+            .tenants
+            .values()
+            .chain(&self.templates)
+            .chain(self.registered.values())
+            .chain(self.overridden.values());
         let all = self.classes.values().chain([&self.tenancy.rules]).chain(tenants);
         all.map(|rules| (rules.path.clone(), rules)).collect()
     }

@@ -114,7 +114,7 @@ impl Config {
         names.filter_map(|name| self.tenancy.name_pattern.parse(name).ok())
     }
 
-    /// The tenant's own entry, patterns it fits, each followed by its class, then `[tenancy]`.
+    /// What was set on the console, the tenant's own entry, patterns it fits, each followed by its class, then `[tenancy]`.
     fn layers(&self, id: &TenantId) -> Option<Vec<&Rules>> {
         let fits = |rules: &&Rules| {
             rules.pattern.as_ref().is_some_and(|pattern| pattern.fit(id.as_str()).is_some())
@@ -133,7 +133,8 @@ impl Config {
             return None;
         }
         let mut layers = Vec::new();
-        for rules in own.into_iter().chain([&self.tenancy.rules]) {
+        let overridden = self.overridden.get(id.as_str());
+        for rules in overridden.into_iter().chain(own).chain([&self.tenancy.rules]) {
             layers.push(rules);
             layers.extend(rules.class.as_ref().and_then(|class| self.classes.get(class)));
         }

@@ -111,6 +111,8 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         admin,
         registry,
         registered: HashMap::new(),
+        overrides: Arc::default(),
+        overridden: HashMap::new(),
         sources,
     };
     if guarantees {

@@ -12,6 +12,7 @@ mod fault;
 mod include;
 mod layers;
 mod load;
+mod overrides;
 mod read;
 mod registry;
 mod rules;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use fault::{ConfigError, Fault};
+pub use overrides::Overrides;
 pub use registry::{Registered, Registry};
 pub use secret::Secret;
 pub use tenant::{
@@ -70,6 +72,9 @@ pub struct Config {
     pub registry: Option<Registry>,
     /// Tenants that the registry has.
     registered: HashMap<String, Rules>,
+    /// What was set for tenants on the console, as it was said.
+    pub overrides: Arc<Overrides>,
+    overridden: HashMap<String, Rules>,
     /// The files it was read from.
     pub sources: Sources,
 }

@@ -96,22 +96,37 @@ impl Config {
         let columns = row.as_object().into_iter().flatten();
         let columns = columns.filter(|(column, _)| *column != "tenant");
         let tenant: Table = columns.filter_map(|(c, v)| Some((c.clone(), toml_of(v)?))).collect();
+        let rules = self.tenant_rules("registry", name, tenant, Some(ignored))?;
+        Ok((name.to_owned(), rules))
+    }
+
+    /// One tenant's keys, as they stand in a section `[<place>.<name>]`. Unknown ones are `ignored`, or faults.
+    pub(super) fn tenant_rules(
+        &self,
+        place: &'static str,
+        name: &str,
+        tenant: Table,
+        ignored: Option<&mut BTreeSet<String>>,
+    ) -> Result<Rules, Vec<Fault>> {
         let tenants = Table::from_iter([(name.to_owned(), Value::Table(tenant))]);
-        let table = Table::from_iter([("registry".to_owned(), Value::Table(tenants))]);
+        let table = Table::from_iter([(place.to_owned(), Value::Table(tenants))]);
         let context = Context { faults: Faults::default(), ..Context::default() };
         let root = Section::root(&table, &context);
         let mut rules = Rules::default();
-        for (name, section) in root.section("registry").children() {
+        if let Some((name, section)) = root.section(place).children().pop() {
             let pattern = WildcardPattern::new(name);
-            let path = format!("registry.{name}");
+            let path = format!("{place}.{name}");
             rules = Rules::read(&section).with_state(&section).located(path, pattern);
-            ignored.extend(section.unknown().cloned());
+            match ignored {
+                Some(ignored) => ignored.extend(section.unknown().cloned()),
+                None => section.finish(),
+            }
             check_names(&rules, &self.clusters, &self.classes, &root);
         }
-        match context.faults.into_result((name.to_owned(), rules)) {
-            Ok(tenant) => Ok(tenant),
+        match context.faults.into_result(rules) {
+            Ok(rules) => Ok(rules),
             Err(super::ConfigError::Faults(faults)) => Err(faults),
-            Err(error) => Err(fault(&error.to_string())),
+            Err(error) => Err(vec![Fault { path: place.to_owned(), problem: error.to_string() }]),
         }
     }
 }

@@ -43,6 +43,15 @@ impl Availability {
             Self::Draining | Self::Suspended { .. } => false,
         }
     }
+
+    /// Whether its transactions run.
+    #[must_use]
+    pub const fn is_served(&self) -> bool {
+        match self {
+            Self::Active | Self::ReadOnly => true,
+            Self::Paused | Self::Draining | Self::Suspended { .. } => false,
+        }
+    }
 }
 
 impl Tenant {

@@ -6,6 +6,7 @@
 //! Uses every room above it.
 
 mod accept;
+mod overrides;
 mod registry;
 mod reload;
 mod signals;

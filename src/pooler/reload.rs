@@ -38,6 +38,14 @@ impl Pooler {
                 Some(_) => config.with_registry(&rows).config,
                 None => config,
             };
+            let (config, faults) = config.with_overrides(&old.config.overrides);
+            for fault in faults {
+                warn!(
+                    path = fault.path,
+                    problem = fault.problem,
+                    "what was set on the console does not hold"
+                );
+            }
             Ok::<_, String>((Arc::new(config), acceptor, known))
         });
         match read.await.map_err(|error| error.to_string()).flatten() {
@@ -131,7 +139,8 @@ fn apply(access: Access, shared: &Shared) {
 /// Tenants that this reload pauses, of those that it changes by their names: they may have no clients.
 fn paused_by_name(differences: &[String], old: &Access, new: &Access) -> BTreeSet<TenantId> {
     let name = |path: &'_ String| {
-        path.strip_prefix("tenants.").or_else(|| path.strip_prefix("registry.")).map(str::to_owned)
+        let (place, name) = path.split_once('.')?;
+        ["tenants", "registry", "console"].contains(&place).then(|| name.to_owned())
     };
     let names = differences.iter().filter_map(name);
     let ids = names.filter_map(|name| new.config.tenancy.name_pattern.parse(&name).ok());

@@ -52,10 +52,17 @@ impl Signals {
                         pooler.take_registry(rows);
                         continue;
                     }
-                    Some(Order::Reload(whom)) = next_order(&mut orders) => {
-                        info!("RELOAD: reading the configuration again");
-                        reply = Some(whom);
-                    }
+                    Some(order) = next_order(&mut orders) => match order {
+                        Order::Reload(whom) => {
+                            info!("RELOAD: reading the configuration again");
+                            reply = Some(whom);
+                        }
+                        Order::Tenant { id, change, reply } => {
+                            // Who gave the order may be gone.
+                            let _ = reply.send(pooler.change_tenant(&id, change));
+                            continue;
+                        }
+                    },
                     _ = hangup.recv() => info!("SIGHUP: reading the configuration again"),
                     () = watch.changed(&pooler.shared), if pooler.shared.general.watch => {
                         info!("a file has changed: reading the configuration again");

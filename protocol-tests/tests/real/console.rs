@@ -187,6 +187,55 @@ on_both! {
         assert_eq!(rows.iter().filter(|row| matches!(row, SimpleQueryMessage::Row(_))).count(), 3);
     }
 
+    async fn a_tenant_is_paused_changed_and_let_go_without_a_file(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}[tenants.acme]\nmax_server_connections = 1\n[tenants.umbra]\nstate = \"suspended\"\n")).await;
+        let ops = console(&pooler, "ops", "opspw", "tenantry").await.unwrap();
+        let (one, two) = (pooler.connect_as("app.acme", "secret").await, pooler.connect_as("app.acme", "secret").await);
+        ops.batch_execute("PAUSE TENANT acme").await.unwrap();
+        pooler.until_message(1, "the tenant is paused, and none of its transactions is under way").await;
+        let waits = async { one.query_one("select name from who", &[]).await.unwrap().get::<_, String>(0) };
+        let resume = async {
+            pooler.until_message(1, "client waits for a server").await;
+            ops.batch_execute("RESUME TENANT acme").await.unwrap();
+        };
+        assert_eq!(tokio::join!(waits, resume).0, "acme");
+        // One more server: who waits gets it.
+        one.batch_execute("begin").await.unwrap();
+        let waits = async { two.batch_execute("select 1").await.unwrap() };
+        let widen = async {
+            pooler.until_message(2, "client waits for a server").await;
+            ops.batch_execute("SET TENANT acme max_server_connections = 2; SET TENANT acme message = 'it''s late'").await.unwrap();
+        };
+        tokio::join!(waits, widen);
+        for (command, sqlstate, problem) in [
+            ("set tenant acme wieght = 3", "22023", "console.acme.wieght: unknown key; did you mean \"weight\"?"),
+            ("set tenant acme weight = many", "22023", "console.acme.weight: expected"),
+            ("pause tenant nobody", "3D000", "tenant \"nobody\" does not exist"),
+        ] {
+            let error = ops.batch_execute(command).await.unwrap_err();
+            let error = error.as_db_error().unwrap();
+            assert_eq!(error.code().code(), sqlstate);
+            assert!(error.message().starts_with(problem), "{}", error.message());
+        }
+        // A reload keeps it.
+        pooler.rewrite(|text| text.replace("[tenants.acme]\n", "[tenants.acme]\nweight = 7\n"));
+        ops.batch_execute("reload").await.unwrap();
+        let rows = ops.query("show overrides", &[]).await.unwrap();
+        let overrides: Vec<_> = rows.iter().map(|row| [0, 1, 2].map(|at| row.get::<_, String>(at)).join(" ")).collect();
+        assert_eq!(overrides, ["acme max_server_connections 2", "acme message it's late"]);
+        let row = &ops.query("show tenants", &[]).await.unwrap()[0];
+        assert_eq!((row.get::<_, i64>("weight"), row.get::<_, i64>("max_server_connections")), (7, 2));
+        ops.batch_execute("reset tenant acme").await.unwrap();
+        assert!(ops.query("show overrides", &[]).await.unwrap().is_empty());
+        // What is written may be taken back, too.
+        ops.batch_execute("resume tenant umbra").await.unwrap();
+        pooler.connect_as("app.umbra", "secret").await.batch_execute("select 1").await.unwrap();
+        ops.batch_execute("suspend tenant acme").await.unwrap();
+        assert!(two.batch_execute("select 1").await.is_err());
+        assert!(two.is_closed());
+    }
+
     async fn a_pooler_that_drains_does_not_wait_for_it(db: &Database) {
         let mut pooler = pooler(db, ADMIN).await;
         let ops = console(&pooler, "ops", "opspw", "tenantry").await.unwrap();
