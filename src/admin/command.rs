@@ -27,7 +27,7 @@ pub(super) enum Command {
 }
 
 /// For `SHOW HELP` and for hints.
-pub(super) const KNOWN: &str = "RELOAD, RECONNECT [database], PAUSE | RESUME | SUSPEND | DRAIN TENANT x, SET TENANT x key = value, RESET TENANT x, SHOW VERSION | HELP | STATE | LISTS | POOLS | DATABASES | TENANTS | OVERRIDES";
+pub(super) const KNOWN: &str = "RELOAD, RECONNECT [database], PAUSE | RESUME | SUSPEND | DRAIN TENANT x, SET TENANT x key = value, RESET TENANT x, SHOW VERSION | HELP | STATE | LISTS | POOLS | DATABASES | TENANTS | CLIENTS | OVERRIDES";
 
 impl Command {
     /// The command in a text that holds no more than one.

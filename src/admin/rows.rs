@@ -1,12 +1,16 @@
 //! The rows that `SHOW` gives, in the order of their columns in `show`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use super::cell::Cell;
 use crate::client::{Access, Shared};
 use crate::config::{Availability, PoolMode};
 use crate::net::Phase;
-use crate::pool::{PoolReport, Report};
+use crate::pool::{Activity, PoolReport, Report};
 
 pub(super) fn state(shared: &Shared) -> Vec<Vec<Cell>> {
     let serves = shared.shutdown.phase() == Phase::Running;
@@ -172,4 +176,50 @@ pub(super) fn overrides(access: &Access) -> Vec<Vec<Cell>> {
     };
     all.map(|(tenant, (key, value))| vec![tenant.into(), key.into(), (&shown(key, value)).into()])
         .collect()
+}
+
+pub(super) fn clients(shared: &Shared) -> Vec<Vec<Cell>> {
+    let access = shared.access();
+    let mut rows = Vec::new();
+    for client in shared.cancels.clients() {
+        let facts = client.slot.facts();
+        let tenant = access.tenant(&facts.tenant);
+        let (state, link) = match client.activity {
+            Activity::Idle => ("idle", Cell::Null),
+            Activity::Waiting => ("waiting", Cell::Null),
+            Activity::Linked(pid) => ("active", Cell::Text(pid.to_string())),
+        };
+        let zero = || Cell::from(0_usize);
+        rows.push(vec![
+            "C".into(),
+            (&*facts.user).into(),
+            tenant.map_or(Cell::Null, |tenant| (&tenant.database).into()),
+            "none".into(),
+            state.into(),
+            facts.peer.map_or("unix".into(), |peer| Cell::Text(peer.ip().to_string())),
+            facts.peer.map_or(Cell::Null, |peer| usize::from(peer.port()).into()),
+            Cell::Null,
+            Cell::Null,
+            Cell::Text(utc(facts.since)),
+            Cell::Null,
+            zero(),
+            zero(),
+            zero(),
+            Cell::Null,
+            link,
+            Cell::Null,
+            if facts.tls { "TLS" } else { "" }.into(),
+            (&*facts.application_name).into(),
+            Cell::Null,
+            Cell::Number(client.pid.into()),
+            facts.tenant.as_str().into(),
+        ]);
+    }
+    rows
+}
+
+/// As PgBouncer writes it.
+fn utc(time: SystemTime) -> String {
+    let shape = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    OffsetDateTime::from(time).format(shape).unwrap_or_default()
 }

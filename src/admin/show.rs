@@ -26,6 +26,8 @@ pub(super) enum Show {
     Databases,
     /// `SHOW TENANTS`: a row for each tenant that has clients.
     Tenants,
+    /// `SHOW CLIENTS`: a row for each client.
+    Clients,
     /// `SHOW OVERRIDES`: what was set for tenants here.
     Overrides,
 }
@@ -44,6 +46,31 @@ const VERSION: &[Column] = &[text("version")];
 const HELP: &[Column] = &[text("commands")];
 const STATE: &[Column] = &[text("key"), text("value")];
 const LISTS: &[Column] = &[text("list"), number("items")];
+
+const CLIENTS: &[Column] = &[
+    text("type"),
+    text("user"),
+    text("database"),
+    text("replication"),
+    text("state"),
+    text("addr"),
+    number("port"),
+    text("local_addr"),
+    number("local_port"),
+    text("connect_time"),
+    text("request_time"),
+    number("wait"),
+    number("wait_us"),
+    number("close_needed"),
+    text("ptr"),
+    text("link"),
+    number("remote_pid"),
+    text("tls"),
+    text("application_name"),
+    number("prepared_statements"),
+    number("id"),
+    text("tenant"),
+];
 
 const OVERRIDES: &[Column] = &[text("tenant"), text("key"), text("value")];
 
@@ -116,6 +143,7 @@ impl Show {
             ("pools", Self::Pools),
             ("databases", Self::Databases),
             ("tenants", Self::Tenants),
+            ("clients", Self::Clients),
             ("overrides", Self::Overrides),
         ];
         all.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|(_, show)| show)
@@ -130,6 +158,7 @@ impl Show {
             Self::Pools => POOLS,
             Self::Databases => DATABASES,
             Self::Tenants => TENANTS,
+            Self::Clients => CLIENTS,
             Self::Overrides => OVERRIDES,
         }
     }
@@ -150,6 +179,7 @@ impl Show {
             Self::Pools => rows::pools(&access),
             Self::Databases => rows::databases(&access),
             Self::Tenants => rows::tenants(&access),
+            Self::Clients => rows::clients(shared),
             Self::Overrides => rows::overrides(&access),
         };
         for row in rows {

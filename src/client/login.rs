@@ -1,7 +1,7 @@
 //! From a start-up packet to a [`Session`]: who, which tenant, which state, within which limits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,7 +17,7 @@ use super::{Access, Shared, refusal::Severity};
 use crate::auth::{AuthError, Authenticated, authenticate};
 use crate::config::{Availability, Guard, Policy, PoolMode, Tenant, TlsMode};
 use crate::net::{Buffer, Conversation, Phase};
-use crate::pool::{CheckoutError, Seat, SeatError, TooManyClients};
+use crate::pool::{CheckoutError, ClientFacts, Seat, SeatError, TooManyClients};
 use crate::tenant::{Claim, Claimant, GucName, SessionState, Source, TenantId, Value, claim};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
@@ -353,7 +353,18 @@ async fn begin(
 ) -> Box<Session> {
     let Admitted { permit, entered, mode, user, version } = admitted;
     let Entered { tenant, seat, welcome, policy, by_path } = entered;
-    let registration = shared.cancels.register(hello.version);
+    let name = |(name, value): &(String, Vec<u8>)| {
+        (name == "application_name").then(|| String::from_utf8_lossy(value).into_owned())
+    };
+    let facts = ClientFacts {
+        user: user.as_str().into(),
+        tenant: tenant.id.clone(),
+        peer: talk.stream.peer_addr(),
+        tls: talk.stream.is_tls(),
+        application_name: hello.settings.iter().rev().find_map(name).unwrap_or_default().into(),
+        since: SystemTime::now(),
+    };
+    let registration = shared.cancels.register(hello.version, facts);
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
     for (name, value) in welcome.parameters.iter() {

@@ -1,7 +1,7 @@
 //! One connection, whatever it is made of.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -86,12 +86,18 @@ impl Stream {
     /// The other side's address; a unix socket has none.
     #[must_use]
     pub fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer_addr().map(|address| address.ip())
+    }
+
+    /// The same with its port.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
         let peer = match self {
             Self::Unix(_) => return None,
             Self::Tcp(tcp) => tcp.peer_addr(),
             Self::Tls(tls) => tls.get_ref().0.peer_addr(),
         };
-        peer.ok().map(|address| address.ip().to_canonical())
+        peer.ok().map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
     /// Whether the bytes stay on this host: loopback or a unix socket.

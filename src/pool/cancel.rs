@@ -1,18 +1,22 @@
-//! Cancel keys of clients, and what a cancel request reaches.
+//! Clients: their cancel keys, what a cancel request reaches, and what an operator sees of them.
 //!
 //! A request goes to the server its client holds at that moment; while the client waits, it ends
 //! the wait. Nothing is registered per transaction but a pointer in the client's own slot.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::SystemTime;
 
 use dashmap::DashMap;
 use dashmap::Entry;
+use dashmap::mapref::multiple::RefMulti;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
 use crate::server::{CancelKey, PendingCancel};
+use crate::tenant::TenantId;
 use crate::wire::startup::ProtocolVersion;
 
 /// Bytes of a key in protocol 3.2, as many as PostgreSQL 18 uses.
@@ -24,6 +28,61 @@ pub struct CancelSlot {
     /// The key the client is told.
     pub key: SmallVec<[u8; 4]>,
     state: Mutex<State>,
+    facts: Box<ClientFacts>,
+}
+
+/// What is known of a client from its login on.
+#[derive(Debug)]
+pub struct ClientFacts {
+    /// As whom it has logged in.
+    pub user: Box<str>,
+    /// Its tenant then.
+    pub tenant: TenantId,
+    /// Its address; a unix socket has none.
+    pub peer: Option<SocketAddr>,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// `application_name` in its start-up packet.
+    pub application_name: Box<str>,
+    /// When it logged in.
+    pub since: SystemTime,
+}
+
+/// A client at one moment.
+pub struct ClientReport {
+    /// The process id it was told.
+    pub pid: i32,
+    /// Where what is known of it is.
+    pub slot: Arc<CancelSlot>,
+    /// What it is doing.
+    pub activity: Activity,
+}
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Nothing that needs a server.
+    Idle,
+    /// It waits for a server.
+    Waiting,
+    /// It holds the server with this process id.
+    Linked(i32),
+}
+
+impl CancelSlot {
+    /// What is known of the client.
+    #[must_use]
+    pub const fn facts(&self) -> &ClientFacts {
+        &self.facts
+    }
+
+    fn activity(&self) -> Activity {
+        match &*self.state.lock() {
+            State::Idle => Activity::Idle,
+            State::Queued { .. } => Activity::Waiting,
+            State::Linked { key, .. } => Activity::Linked(key.pid()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,13 +170,17 @@ impl Drop for Registration {
 impl CancelRegistry {
     /// Gives a client its key: 4 bytes, or 32 from protocol 3.2 on.
     #[must_use]
-    pub fn register(self: &Arc<Self>, version: ProtocolVersion) -> Registration {
+    pub fn register(
+        self: &Arc<Self>,
+        version: ProtocolVersion,
+        facts: ClientFacts,
+    ) -> Registration {
         let random = SystemRandom::new();
         let fill = |bytes: &mut [u8]| random.fill(bytes).expect("the system has random numbers");
         let len = if version >= ProtocolVersion::V3_2 { KEY_LEN } else { 4 };
         let mut key = SmallVec::from_elem(0, len);
         fill(&mut key);
-        let slot = Arc::new(CancelSlot { key, state: Mutex::default() });
+        let slot = Arc::new(CancelSlot { key, state: Mutex::default(), facts: Box::new(facts) });
         loop {
             let mut bytes = [0; 4];
             fill(&mut bytes);
@@ -127,6 +190,18 @@ impl CancelRegistry {
                 return Registration { registry: Arc::clone(self), pid, slot };
             }
         }
+    }
+
+    /// All clients, by their process ids.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientReport> {
+        let report = |entry: RefMulti<'_, i32, Arc<CancelSlot>>| {
+            let (pid, slot) = (*entry.key(), Arc::clone(entry.value()));
+            ClientReport { pid, activity: slot.activity(), slot }
+        };
+        let mut clients: Vec<ClientReport> = self.0.iter().map(report).collect();
+        clients.sort_by_key(|client| (client.slot.facts.since, client.pid));
+        clients
     }
 
     /// A cancel request came. `Some` if there is one to send on.

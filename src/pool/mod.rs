@@ -37,7 +37,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use cancel::{CancelRegistry, CancelSlot, Registration};
+pub use cancel::{Activity, CancelRegistry, CancelSlot, ClientFacts, ClientReport, Registration};
 pub use error::{CheckoutError, SeatError};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};

@@ -19,6 +19,7 @@ const ADMIN: &str = "[admin]\nusers = [\"ops\"]\n";
 /// As PgBouncer 1.24 has them: its exporter reads them by these names.
 const POOLS: &str = "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait maxwait_us pool_mode load_balance_hosts";
 const DATABASES: &str = "name host port database force_user pool_size min_pool_size reserve_pool_size server_lifetime pool_mode load_balance_hosts max_connections current_connections max_client_connections current_client_connections paused disabled";
+const CLIENTS: &str = "type user database replication state addr port local_addr local_port connect_time request_time wait wait_us close_needed ptr link remote_pid tls application_name prepared_statements id";
 const TENANTS: &str = "[tenants.acme]\n[tenants.umbra]\n";
 
 async fn console(
@@ -152,6 +153,7 @@ on_both! {
         for (command, columns) in [
             ("show pools", POOLS),
             ("show databases", DATABASES),
+            ("show clients", CLIENTS),
             ("show lists", "list items"),
             ("show state", "key value"),
         ] {
@@ -177,6 +179,14 @@ on_both! {
             let of = |name: &str| pools[0].get::<_, i64>(name);
             assert_eq!((pools.len(), of("cl_active"), of("cl_waiting"), of("sv_active")), (1, 2, 1, 1));
             assert_eq!(pools[0].get::<_, String>("database"), db.name);
+            let clients = ops.query("show clients", &[]).await.unwrap();
+            let of = |row: &tokio_postgres::Row| (row.get::<_, String>("tenant"), row.get::<_, String>("state"), row.get::<_, Option<String>>("link").is_some());
+            let seen: Vec<_> = clients.iter().map(of).collect();
+            let client = |tenant: &str, state: &str, linked| (tenant.to_owned(), state.to_owned(), linked);
+            assert_eq!(seen, [client("acme", "active", true), client("acme", "waiting", false), client("umbra", "idle", false)]);
+            let first = &clients[0];
+            assert_eq!((first.get::<_, &str>("user"), first.get::<_, &str>("addr"), first.get::<_, &str>("tls")), ("app", "127.0.0.1", ""));
+            assert!(first.get::<_, &str>("connect_time").ends_with(" UTC") && first.get::<_, i64>("port") > 0);
             let lists = ops.query("show lists", &[]).await.unwrap();
             let item = |name: &str| lists.iter().find(|row| row.get::<_, &str>(0) == name).unwrap().get::<_, i64>(1);
             assert_eq!((item("tenants"), item("used_clients"), item("used_servers")), (2, 3, 1));
