@@ -15,6 +15,10 @@ pub(super) enum Command {
         /// The one.
         database: Option<String>,
     },
+    /// `KILL TENANT x`: its clients are disconnected now.
+    KillTenant(String),
+    /// `KILL_CLIENT id`: that client is.
+    KillClient(i32),
     /// `PAUSE TENANT x` and the like, `SET TENANT x key = value`.
     Tenant {
         /// The tenant's name.
@@ -27,7 +31,7 @@ pub(super) enum Command {
 }
 
 /// For `SHOW HELP` and for hints.
-pub(super) const KNOWN: &str = "RELOAD, RECONNECT [database], PAUSE | RESUME | SUSPEND | DRAIN TENANT x, SET TENANT x key = value, RESET TENANT x, SHOW VERSION | HELP | STATE | LISTS | POOLS | DATABASES | TENANTS | CLIENTS | OVERRIDES";
+pub(super) const KNOWN: &str = "RELOAD, RECONNECT [database], PAUSE | RESUME | SUSPEND | DRAIN TENANT x, SET TENANT x key = value, RESET TENANT x, KILL TENANT x, KILL_CLIENT id, SHOW VERSION | HELP | STATE | LISTS | POOLS | DATABASES | TENANTS | CLIENTS | OVERRIDES";
 
 impl Command {
     /// The command in a text that holds no more than one.
@@ -45,6 +49,10 @@ impl Command {
             ("reload", []) => Some(Self::Reload),
             ("reconnect", []) => Some(Self::Reconnect { database: None }),
             ("reconnect", [database]) => Some(Self::Reconnect { database: Some(name(database)?) }),
+            ("kill_client", [Token::Word(id)]) => Some(Self::KillClient(id.parse().ok()?)),
+            ("kill", [tenant, whom]) if keyword(tenant)? == "tenant" => {
+                Some(Self::KillTenant(name(whom)?))
+            }
             ("show", [what]) => Show::parse(&keyword(what)?).map(Self::Show),
             (verb, [tenant, whom, rest @ ..]) if keyword(tenant)? == "tenant" => {
                 Some(Self::Tenant { name: name(whom)?, change: change(verb, rest)? })
@@ -57,7 +65,11 @@ impl Command {
     pub(super) fn columns(&self) -> Option<&'static [(&'static str, ColumnType)]> {
         match self {
             Self::Show(show) => Some(show.columns()),
-            Self::Reload | Self::Reconnect { .. } | Self::Tenant { .. } => None,
+            Self::Reload
+            | Self::Reconnect { .. }
+            | Self::KillTenant(_)
+            | Self::KillClient(_)
+            | Self::Tenant { .. } => None,
         }
     }
 }
@@ -128,6 +140,10 @@ mod tests {
             ("reconnect 'sales'", None),
             ("SHOW  version", Some(Command::Show(Show::Version))),
             ("show Tenants", Some(Command::Show(Show::Tenants))),
+            ("kill tenant acme", Some(Command::KillTenant("acme".to_owned()))),
+            ("KILL_CLIENT 17", Some(Command::KillClient(17))),
+            ("kill_client acme", None),
+            ("kill acme", None),
             ("show tables", None),
             ("select 1", None),
             ("= =", None),

@@ -20,6 +20,7 @@ use tracing::info;
 
 use crate::client::{Access, Hello, Refusal, Shared, prove, tell};
 use crate::net::{Conversation, Phase};
+use crate::pool::ClientFacts;
 use crate::tenant::TenantId;
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build::{self, Format};
@@ -211,6 +212,23 @@ impl Console<'_> {
         true
     }
 
+    fn kill(
+        &self,
+        whom: impl Fn(i32, &ClientFacts) -> bool,
+        nobody: &str,
+        out: &mut BytesMut,
+    ) -> bool {
+        let clients = self.shared.cancels.kill(whom);
+        if clients == 0 {
+            refuse("02000", nobody.to_owned(), None, out);
+            return false;
+        }
+        self.shared.shutdown.wake_all();
+        info!(clients, "clients disconnected from the console");
+        build::command_complete("KILL", out);
+        true
+    }
+
     async fn change_tenant(&self, name: &str, change: Change, out: &mut BytesMut) -> bool {
         let access = self.shared.access();
         let parsed = access.config.tenancy.name_pattern.parse(name).ok();
@@ -280,6 +298,13 @@ impl Console<'_> {
                 }
                 info!(database, "RECONNECT: servers are closed when their clients let go");
                 build::command_complete("RECONNECT", out);
+            }
+            Command::KillTenant(name) => {
+                let whom = |_, facts: &ClientFacts| facts.tenant.as_str() == name;
+                return self.kill(whom, &format!("tenant \"{name}\" has no clients"), out);
+            }
+            Command::KillClient(id) => {
+                return self.kill(|pid, _| pid == id, &format!("no client has the id {id}"), out);
             }
             Command::Tenant { name, change } => {
                 return self.change_tenant(&name, change, out).await;

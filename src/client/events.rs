@@ -41,6 +41,8 @@ pub(super) enum Event {
     Clock,
     /// It has kept its server for `max_pin_time`.
     PinnedTooLong,
+    /// An operator wants it gone.
+    Killed,
     /// The client is gone.
     Over,
     /// The client gets a last word.
@@ -98,6 +100,12 @@ impl Session {
             Event::Clock if self.is_hold_due() => self.look_at_hold(),
             Event::Clock => self.look_at_clock().await,
             Event::PinnedTooLong => self.end_pin(),
+            Event::Killed => {
+                // What runs is cancelled; in the middle of a message nothing can be said.
+                let end = self.last_word(Refusal::Killed);
+                let cancelled = self.part_from_server(&end);
+                self.on_link_end(end, cancelled).await
+            }
             Event::Over => Next::Over,
             Event::Farewell(refusal) => Next::Farewell(refusal),
         }

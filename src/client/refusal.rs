@@ -216,6 +216,8 @@ pub enum Refusal {
     },
     /// A cancel request ended the wait for a server.
     Cancelled,
+    /// An operator has ended the session.
+    Killed,
     /// The pooler stops.
     ShuttingDown,
 }
@@ -357,7 +359,7 @@ impl Refusal {
                 text("42P05", format!("prepared statement \"{name}\" already exists"))
             }
             Self::Cancelled => text("57014", "canceling statement due to user request"),
-            Self::ShuttingDown => {
+            Self::Killed | Self::ShuttingDown => {
                 text("57P01", "terminating connection due to administrator command")
             }
         }

@@ -204,6 +204,9 @@ impl Session {
 
     /// Units, servers and answers, as long as nobody has to wait for anything but a socket.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.registration.slot.is_killed() {
+            return Poll::Ready(Event::Killed);
+        }
         loop {
             self.stage = match self.stage {
                 Stage::Idle if self.shared.is_newer(self.looked) => {

@@ -48,6 +48,11 @@ impl Shutdown {
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.rung.notify_waiters();
+        self.wake_all();
+    }
+
+    /// Has every task look whether it may go on.
+    pub fn wake_all(&self) {
         for worker in &self.workers {
             worker.wake_all();
         }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::SystemTime;
 
@@ -28,6 +29,8 @@ pub struct CancelSlot {
     /// The key the client is told.
     pub key: SmallVec<[u8; 4]>,
     state: Mutex<State>,
+    /// An operator wants it gone.
+    killed: AtomicBool,
     facts: Box<ClientFacts>,
 }
 
@@ -70,6 +73,13 @@ pub enum Activity {
 }
 
 impl CancelSlot {
+    /// Whether an operator wants it gone.
+    #[inline]
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
     /// What is known of the client.
     #[must_use]
     pub const fn facts(&self) -> &ClientFacts {
@@ -180,7 +190,12 @@ impl CancelRegistry {
         let len = if version >= ProtocolVersion::V3_2 { KEY_LEN } else { 4 };
         let mut key = SmallVec::from_elem(0, len);
         fill(&mut key);
-        let slot = Arc::new(CancelSlot { key, state: Mutex::default(), facts: Box::new(facts) });
+        let slot = Arc::new(CancelSlot {
+            key,
+            state: Mutex::default(),
+            killed: AtomicBool::new(false),
+            facts: Box::new(facts),
+        });
         loop {
             let mut bytes = [0; 4];
             fill(&mut bytes);
@@ -190,6 +205,12 @@ impl CancelRegistry {
                 return Registration { registry: Arc::clone(self), pid, slot };
             }
         }
+    }
+
+    /// Clients that are to go when they look next; how many there are.
+    pub fn kill(&self, whom: impl Fn(i32, &ClientFacts) -> bool) -> usize {
+        let hit = self.0.iter().filter(|entry| whom(*entry.key(), &entry.value().facts));
+        hit.map(|entry| entry.value().killed.store(true, Ordering::Relaxed)).count()
     }
 
     /// All clients, by their process ids.

@@ -5,6 +5,7 @@ use protocol_tests::wire::{message, parse, query, sync};
 use protocol_tests::{Database, Pooler, Wire, on_both};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use crate::living_tenants::last_word;
 use crate::raw;
 
 async fn pooler(db: &Database, more: &str) -> Pooler {
@@ -244,6 +245,32 @@ on_both! {
         ops.batch_execute("suspend tenant acme").await.unwrap();
         assert!(two.batch_execute("select 1").await.is_err());
         assert!(two.is_closed());
+    }
+
+    async fn clients_are_disconnected_at_once_and_what_they_run_is_cancelled(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}{TENANTS}[auth]\ntype = \"trust\"\n")).await;
+        let ops = connect(&format!("postgres://ops@127.0.0.1:{}/tenantry", pooler.port)).await.unwrap();
+        let (mut idle, mut busy, mut waits, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "umbra").await);
+        let mut blocks = raw(&pooler, "umbra").await;
+        blocks.run("begin").await.unwrap();
+        busy.send(&query("insert into who values ('lost'); select pg_sleep(60)")).await;
+        db.until("query like '%pg_sleep(60)%' and state = 'active'", 1).await;
+        waits.send(&query("select 1")).await;
+        pooler.until_message(1, "client waits for a server").await;
+        ops.batch_execute("KILL TENANT acme").await.unwrap();
+        for wire in [&mut idle, &mut busy, &mut waits] {
+            assert_eq!(last_word(wire).await.0, "57P01");
+            assert!(wire.next().await.is_none());
+        }
+        db.until("query like '%pg_sleep(60)%' and state = 'active'", 0).await;
+        blocks.run("commit").await.unwrap();
+        assert_eq!(other.run("select name from who").await.unwrap(), ["umbra"]);
+        let mut again = raw(&pooler, "acme").await;
+        assert_eq!(again.run("select name from who").await.unwrap(), ["acme"], "it may come again, and nothing is left");
+        ops.batch_execute(&format!("kill_client {}", again.pid)).await.unwrap();
+        assert_eq!(last_word(&mut again).await.0, "57P01");
+        assert_eq!(refused(&ops, "kill tenant nobody").await.0, "02000");
     }
 
     async fn a_pooler_that_drains_does_not_wait_for_it(db: &Database) {
