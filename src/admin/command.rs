@@ -3,6 +3,7 @@
 use super::Change;
 use super::show::Show;
 use super::tokens::{Token, commands};
+use crate::config::Right;
 use crate::wire::build::ColumnType;
 
 /// A command of the console.
@@ -58,6 +59,18 @@ impl Command {
                 Some(Self::Tenant { name: name(whom)?, change: change(verb, rest)? })
             }
             _ => None,
+        }
+    }
+
+    /// The right it needs.
+    pub(super) const fn right(&self) -> Right {
+        match self {
+            Self::Show(_) => Right::Show,
+            Self::Reload
+            | Self::Reconnect { .. }
+            | Self::KillTenant(_)
+            | Self::KillClient(_)
+            | Self::Tenant { .. } => Right::All,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The console: an operator's commands, as a database of its own, `tenantry` or, as PgBouncer's, `pgbouncer`.
 //!
-//! Promises: nobody but an authenticated user of `admin.users` is heard; a command is answered when it has
+//! Promises: nobody but an authenticated user of `admin.users`, or to look `admin.stats_users`, is heard; a command is answered when it has
 //! worked, or with what went wrong; what it cannot read it refuses, and the session goes on.
 //!
 //! Uses `client` (who is it?), `pool`. What is for the whole pooler goes out as an [`Order`].
@@ -71,11 +71,13 @@ pub enum Unread {
     Registry(String),
 }
 
-/// Whether a client asks for the console. Without `admin.users` there is none.
+/// Whether a client asks for the console. Without users of its own there is none.
 #[must_use]
 pub fn is_meant(hello: &Hello, access: &Access) -> bool {
     let database = hello.database.as_ref().unwrap_or(&hello.user);
-    !access.config.admin.users.is_empty() && DATABASES.contains(&database.as_str())
+    let admin = &access.config.admin;
+    let is_open = !(admin.users.is_empty() && admin.stats_users.is_empty());
+    is_open && DATABASES.contains(&database.as_str())
 }
 
 /// Serves an operator until he leaves or the pooler drains.
@@ -114,7 +116,7 @@ async fn enter(
     shared: &Shared,
 ) -> Result<(), Refusal> {
     let proof = prove(talk, hello, access, shared).await?;
-    if !access.config.admin.users.iter().any(|user| user == proof.user()) {
+    if access.config.admin.right_of(proof.user()).is_none() {
         return Err(Refusal::NotAdmin { user: hello.user.clone() });
     }
     let mut out = BytesMut::new();
@@ -197,8 +199,9 @@ impl Console<'_> {
                 refuse("42601", problem, Some(format!("Known are {KNOWN}.")), out);
                 return false;
             };
-            if !self.is_admin() {
-                let problem = format!("user \"{}\" may not use the console", self.user);
+            // A reload may have changed that.
+            if self.shared.access().config.admin.right_of(&self.user) < Some(command.right()) {
+                let problem = format!("user \"{}\" may not do that", self.user);
                 refuse("42501", problem, None, out);
                 return false;
             }
@@ -252,11 +255,6 @@ impl Console<'_> {
             None => refuse("57P01", "the pooler is shutting down".to_owned(), None, out),
         }
         false
-    }
-
-    /// Whether he may still: a reload may have changed that.
-    fn is_admin(&self) -> bool {
-        self.shared.access().config.admin.users.contains(&self.user)
     }
 
     async fn obey(&mut self, command: Command, bound: &Bound, out: &mut BytesMut) -> bool {

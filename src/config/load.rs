@@ -122,15 +122,19 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
 }
 
 fn admin(section: Section<'_>, users: &Users) -> Admin {
-    let names = section.strings("users").unwrap_or_default();
-    for name in &names {
-        // A user that only auth.query knows has to be listed all the same.
-        if users.get(name).is_none() {
-            section.fault("users", format!("there is no section [users.{name}]"));
+    let names = |key: &'static str| {
+        let names = section.strings(key).unwrap_or_default();
+        for name in &names {
+            // A user that only auth.query knows has to be listed all the same.
+            if users.get(name).is_none() {
+                section.fault(key, format!("there is no section [users.{name}]"));
+            }
         }
-    }
+        names
+    };
+    let admin = Admin { users: names("users"), stats_users: names("stats_users") };
     section.finish();
-    Admin { users: names }
+    admin
 }
 
 /// What tenants listed by name are guaranteed must leave something to the others.

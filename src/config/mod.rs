@@ -82,8 +82,32 @@ pub struct Config {
 /// `[admin]`.
 #[derive(Debug, Clone, Default)]
 pub struct Admin {
-    /// Who may use the console. Nobody: there is none.
+    /// Who may use the console.
     pub users: Vec<String>,
+    /// Who may only look.
+    pub stats_users: Vec<String>,
+}
+
+impl Admin {
+    /// What a user may do there, if anything. If nobody may, there is no console.
+    #[must_use]
+    pub fn right_of(&self, user: &str) -> Option<Right> {
+        let is_in = |list: &[String]| list.iter().any(|name| name == user);
+        match (is_in(&self.users), is_in(&self.stats_users)) {
+            (true, _) => Some(Right::All),
+            (false, true) => Some(Right::Show),
+            (false, false) => None,
+        }
+    }
+}
+
+/// What a user may do on the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// Look.
+    Show,
+    /// Everything.
+    All,
 }
 
 /// `[general]`.

@@ -127,6 +127,19 @@ on_both! {
         assert_eq!(refused(&ops, "reload").await.0, "42501");
     }
 
+    async fn who_may_only_look_changes_nothing(db: &Database) {
+        let pooler = pooler(db, &format!("{TENANTS}[admin]\nstats_users = [\"ops\"]\n")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        for command in ["show pools", "show clients", "show tenants", "show help"] {
+            ops.batch_execute(command).await.unwrap();
+        }
+        for command in ["reload", "reconnect", "kill tenant acme", "kill_client 1", "pause tenant acme", "set tenant acme weight = 2", "reset tenant acme", "show pools; reload"] {
+            assert_eq!(refused(&ops, command).await.0, "42501", "{command}");
+        }
+        assert!(ops.query("show overrides", &[]).await.unwrap().is_empty());
+        assert_eq!(pooler.messages("configuration reloaded"), 0);
+    }
+
     async fn reconnect_closes_servers_when_their_clients_let_go(db: &Database) {
         db.schemas(&["acme", "umbra"]).await;
         let pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
