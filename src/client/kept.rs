@@ -12,7 +12,6 @@ use super::login::may_enter;
 use super::refusal::Refusal;
 use super::session::Session;
 use crate::config::Availability;
-use crate::pool::AtRest;
 
 /// It may begin no transaction: its tenant is paused.
 pub(super) struct Hold {
@@ -20,7 +19,6 @@ pub(super) struct Hold {
     until: Instant,
     /// The client has sent something, and waits.
     waits: bool,
-    _rest: AtRest,
 }
 
 impl Session {
@@ -50,7 +48,10 @@ impl Session {
         if tenant.availability == Availability::Paused {
             let until = Instant::now() + tenant.quotas.query_wait_timeout;
             let waits = !self.inbound.is_empty();
-            self.hold = Some(Box::new(Hold { until, waits, _rest: self.seat.rest() }));
+            self.hold = Some(Box::new(Hold { until, waits }));
+            if let Some(linked) = &mut self.link.linked {
+                linked.rest();
+            }
             return Next::Go;
         }
         self.hold = None;
@@ -61,6 +62,9 @@ impl Session {
             let what = self.pin.map_or("pool_mode = \"session\"", |pin| pin.reason());
             let tenant = tenant.id.to_string();
             return self.end_kept(Refusal::LeftBehind { what, tenant });
+        }
+        if let Some(linked) = &mut self.link.linked {
+            linked.go_on();
         }
         self.policy = access.policy(&tenant, self.by_path.is_some());
         (self.of, self.version) = (tenant, access.number);

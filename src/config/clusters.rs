@@ -80,10 +80,12 @@ fn hosts(cluster: &Section<'_>, port: u16) -> Vec<Host> {
         let split = text.rsplit_once(':').filter(|(name, _)| {
             !name.contains(':') || (name.starts_with('[') && name.ends_with(']'))
         });
-        match split.and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?))) {
-            Some((name, port)) => Host { name: name.trim_matches(['[', ']']).to_owned(), port },
-            None => Host { name: text.clone(), port },
-        }
+        let Some((name, own)) = split else { return Host { name: text.clone(), port } };
+        let own = own.parse().ok().filter(|port| *port > 0).unwrap_or_else(|| {
+            cluster.fault("host", format!("expected \"host:port\", got {text:?}"));
+            port
+        });
+        Host { name: name.trim_matches(['[', ']']).to_owned(), port: own }
     };
     names.iter().map(host).collect()
 }

@@ -363,7 +363,15 @@ fn a_cluster_may_be_at_one_of_several_hosts() {
     assert_eq!(hosts("host = \"::1\""), ["::1:1"]);
     let listed = hosts("host = [\"a\", \"b:2\", \"[::1]:3\", \"::1\"]");
     assert_eq!(listed, ["a:1", "b:2", "::1:3", "::1:1"]);
-    for wrong in ["host = []", "host = [\"\"]", "host = 3", "target_session_attrs = \"read\""] {
+    for wrong in [
+        "host = []",
+        "host = [\"\"]",
+        "host = \"a:x\"",
+        "host = [\"a:0\"]",
+        "host = [\"a:99999\"]",
+        "host = 3",
+        "target_session_attrs = \"read\"",
+    ] {
         let text = BASE.replace("[clusters.main]", &format!("[clusters.main]\n{wrong}"));
         let key = wrong.split(' ').next().unwrap();
         assert!(faults(&text)[0].starts_with(&format!("clusters.main.{key}: expected")), "{wrong}");

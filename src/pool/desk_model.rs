@@ -12,8 +12,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use shuttle::Runner;
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Mutex as Shared;
 use shuttle::sync::atomic::{AtomicBool, AtomicUsize};
 use shuttle::thread;
@@ -227,14 +229,14 @@ impl Model {
         if thread_rng().gen_bool(0.2) {
             let pool = lent.pool;
             drop(lent);
-            self.with(|sched, effects| sched.lost(place, pool, effects));
+            self.with(|sched, effects| sched.lost(place, pool, false, effects));
         } else {
             self.give_back(place, lent);
         }
     }
 
     fn give_back(&self, place: usize, lent: Lent<Fake>) {
-        let effects = self.desk.0.lock().put_idle(place, lent);
+        let effects = self.desk.0.lock().put_idle(place, lent, false);
         if let Some(effects) = effects {
             self.carry_out(effects);
         }
@@ -314,17 +316,24 @@ fn scenario(stops_early: bool) {
     assert_eq!(model.world.open.load(SeqCst), 0, "and there is none");
 }
 
+fn check(scheduler: impl Scheduler + 'static, stops_early: bool) {
+    let mut config = shuttle::Config::new();
+    // A configuration is read in it.
+    config.stack_size = 512 * 1024;
+    Runner::new(scheduler, config).run(move || scenario(stops_early));
+}
+
 #[test]
 fn everybody_is_answered_and_no_server_is_lost_or_lent_twice() {
-    shuttle::check_random(|| scenario(false), 4000);
+    check(RandomScheduler::new(4000), false);
 }
 
 #[test]
 fn nor_when_the_cluster_stops_in_the_middle() {
-    shuttle::check_random(|| scenario(true), 2000);
+    check(RandomScheduler::new(2000), true);
 }
 
 #[test]
 fn nor_in_interleavings_with_few_and_late_changes() {
-    shuttle::check_pct(|| scenario(false), 2000, 4);
+    check(PctScheduler::new(4, 2000), false);
 }

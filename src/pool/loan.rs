@@ -21,11 +21,13 @@ pub(super) struct Loan {
     server: Option<Box<Server>>,
     /// The server's; its tenant may have moved to another one meanwhile.
     pool: usize,
+    /// Its session begins no transaction: the tenant is paused.
+    at_rest: bool,
 }
 
 impl Loan {
     pub(super) fn new(seat: Arc<Seat>, lent: Lent<Box<Server>>) -> Self {
-        Self { seat, server: Some(lent.server), pool: lent.pool }
+        Self { seat, server: Some(lent.server), pool: lent.pool, at_rest: false }
     }
 
     fn server(&mut self) -> &mut Server {
@@ -38,7 +40,7 @@ impl Loan {
         let Some(server) = self.server.take() else { return };
         let pools = &self.seat.pools;
         let lent = Lent { server, pool: self.pool };
-        let effects = pools.desk.0.lock().put_idle(self.seat.place, lent);
+        let effects = pools.desk.0.lock().put_idle(self.seat.place, lent, self.at_rest);
         if let Some(effects) = effects {
             pools.carry_out(effects);
         }
@@ -55,7 +57,7 @@ impl Loan {
         }
         let pools = &self.seat.pools;
         let mut effects = Effects::default();
-        pools.desk.0.lock().lost(self.seat.place, self.pool, &mut effects);
+        pools.desk.0.lock().lost(self.seat.place, self.pool, self.at_rest, &mut effects);
         pools.carry_out(effects);
     }
 }
@@ -144,6 +146,23 @@ impl Linked {
     /// The server.
     pub fn server(&mut self) -> &mut Server {
         self.loan.server()
+    }
+
+    /// The session keeps it and begins no transaction, because the tenant is paused, until [`Linked::go_on`].
+    pub fn rest(&mut self) {
+        if !std::mem::replace(&mut self.loan.at_rest, true) {
+            let seat = &self.loan.seat;
+            let quiet = seat.pools.desk.0.lock().turns.rests_with_server(seat.place);
+            seat.pools.carry_out(Effects { quiet, ..Effects::default() });
+        }
+    }
+
+    /// The session may begin transactions again.
+    pub fn go_on(&mut self) {
+        if std::mem::take(&mut self.loan.at_rest) {
+            let seat = &self.loan.seat;
+            seat.pools.desk.0.lock().turns.goes_on_with_server(seat.place);
+        }
     }
 
     /// PostgreSQL has confirmed the switch.

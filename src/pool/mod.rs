@@ -42,7 +42,7 @@ pub use error::{CheckoutError, SeatError};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
 pub use report::{PoolReport, Report, TenantReport};
-pub use seat::{Acquired, AtRest, Seat, Waiting};
+pub use seat::{Acquired, Seat, Waiting};
 pub use turns::TooManyClients;
 
 use crate::config::{Cluster, Scrub, Tenant};

@@ -280,10 +280,15 @@ impl<S: Pooled> Sched<S> {
 
     /// A server comes back to its pool, if it may still be lent. Whoever is next gets it, wherever
     /// he belongs; `None`: nobody waits.
-    pub(super) fn put_idle(&mut self, place: usize, lent: Lent<S>) -> Option<Effects<S>> {
+    pub(super) fn put_idle(
+        &mut self,
+        place: usize,
+        lent: Lent<S>,
+        at_rest: bool,
+    ) -> Option<Effects<S>> {
         let now = self.now();
         let Lent { mut server, pool } = lent;
-        let quiet = self.turns.give_back(place, || now);
+        let quiet = self.give_back(place, at_rest, now);
         if self.stopping || self.is_worn(pool, &server, now) {
             let mut effects = Effects { quiet, ..Effects::default() };
             server.close();
@@ -330,10 +335,24 @@ impl<S: Pooled> Sched<S> {
             || server.life().generation != self.rack(pool).generation
     }
 
-    /// A server that was lent is gone.
-    pub(super) fn lost(&mut self, place: usize, pool: usize, effects: &mut Effects<S>) {
+    /// The tenant, if it may have ended its last transaction here by that.
+    fn give_back(&mut self, place: usize, at_rest: bool, now: Instant) -> Option<TenantId> {
+        if at_rest {
+            self.turns.goes_on_with_server(place);
+        }
+        self.turns.give_back(place, self.stopping, || now)
+    }
+
+    /// A server that was lent is gone; its session was `at_rest`.
+    pub(super) fn lost(
+        &mut self,
+        place: usize,
+        pool: usize,
+        at_rest: bool,
+        effects: &mut Effects<S>,
+    ) {
         let now = Instant::now();
-        effects.quiet = self.turns.give_back(place, || now);
+        effects.quiet = self.give_back(place, at_rest, now);
         self.turns.closed(pool);
         self.dispatch(now, effects);
     }
@@ -356,7 +375,7 @@ impl<S: Pooled> Sched<S> {
         let server = self.rack(pool).take(&ticket.target).expect("the turns count what rests");
         // The client may have left meanwhile: the server goes to the next one.
         if let Err(Ok(lent)) = ticket.reply.send(Ok(Lent { server, pool })) {
-            self.turns.give_back(place, || now);
+            self.turns.give_back(place, self.stopping, || now);
             self.rack(pool).put(lent.server);
             self.turns.rests(pool);
         }

@@ -64,15 +64,6 @@ impl Seat {
         self.pools.desk.0.lock().turns.is_beyond_limit(self.place)
     }
 
-    /// The session keeps its server and begins no transaction, because the tenant is paused: until the
-    /// guard is dropped.
-    #[must_use]
-    pub fn rest(self: &Arc<Self>) -> AtRest {
-        let quiet = self.pools.desk.0.lock().turns.rests_with_server(self.place);
-        self.pools.carry_out(Effects { quiet, ..Effects::default() });
-        AtRest(Arc::clone(self))
-    }
-
     /// Whether it is in this cluster.
     #[must_use]
     pub fn is_at(&self, pools: &Arc<Pools>) -> bool {
@@ -115,15 +106,6 @@ impl Seat {
 
     fn checkout(self: &Arc<Self>, lent: Lent<Box<Server>>) -> Checkout {
         Checkout::new(Loan::new(Arc::clone(self), lent))
-    }
-}
-
-/// A session of a paused tenant that keeps its server and begins no transaction.
-pub struct AtRest(Arc<Seat>);
-
-impl Drop for AtRest {
-    fn drop(&mut self) {
-        self.0.pools.desk.0.lock().turns.goes_on_with_server(self.0.place);
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) use pools::{Logins, STAY_MIN};
 
 /// Logins under way at once: each costs PostgreSQL a fork and some milliseconds.
 const OPENING_MAX: usize = 32;
+/// The same as a part of the budget: databases that hang in login, however many, leave the rest to the others.
+const OPENING_PART: usize = 2;
 
 /// The tenant is at `max_waiting_clients`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,10 @@ impl<T> Turns<T> {
         Some(pool)
     }
 
+    fn opening_max(&self) -> usize {
+        (self.max_open / OPENING_PART).clamp(1, OPENING_MAX)
+    }
+
     /// Whether there is a slot that is neither guaranteed to anybody nor kept for a login under way.
     const fn is_open_to_all(&self) -> bool {
         self.max_open.saturating_sub(self.lent) > self.reserved + self.claimed
@@ -149,11 +155,12 @@ impl<T> Turns<T> {
         self.settle_pool(pool);
     }
 
-    /// A server of the tenant comes back or is gone. A paused tenant is named when no
-    /// transaction of it is under way any more.
+    /// A server of the tenant comes back or is gone. A paused tenant, or one of a
+    /// cluster that `stops`, is named when no transaction of it is under way any more.
     pub(super) fn give_back(
         &mut self,
         place: usize,
+        stops: bool,
         now: impl FnOnce() -> Instant,
     ) -> Option<TenantId> {
         self.count(place, now);
@@ -164,7 +171,8 @@ impl<T> Turns<T> {
         let more = account.reserved() - reserved;
         account.note_idle();
         let waits = !account.queue.is_empty();
-        let quiet = account.is_quiet().then(|| account.id.clone());
+        let quiet = account.is_quiet() || (stops && account.in_use == 0);
+        let quiet = quiet.then(|| account.id.clone());
         self.reserved += more;
         if waits {
             self.settle(place);
@@ -217,7 +225,7 @@ impl<T> Turns<T> {
             let may = |due: Due| due == Due::Guaranteed || open_to_all;
             let ready = self.ready.first().filter(|(_, due)| may(*due));
             let wanting = self.wanting.first().filter(|(_, due)| may(*due));
-            let wanting = wanting.filter(|_| self.opening < OPENING_MAX);
+            let wanting = wanting.filter(|_| self.opening < self.opening_max());
             let wanting = wanting.filter(|_| self.open < self.max_open || !self.no_room);
             let ((pool, filed), opens) = match (ready, wanting) {
                 (None, None) => return None,

@@ -131,9 +131,8 @@ fn apply(access: Access, shared: &Shared) {
     if format!("{:?}", shared.general) != format!("{:?}", new.config.general) {
         warn!("changes of [general] need a restart");
     }
-    for id in &paused {
-        shared.everywhere.note_quiet(id);
-    }
+    shared.everywhere.forget(|id| is_paused(id, &new));
+    shared.everywhere.pause(paused);
 }
 
 /// Tenants that this reload pauses, of those that it changes by their names: they may have no clients.

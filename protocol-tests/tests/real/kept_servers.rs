@@ -109,6 +109,27 @@ on_both! {
         assert_eq!(all[2].run("select n from t").await.unwrap(), ["1"]);
     }
 
+    async fn they_hide_no_transaction_from_the_operator(db: &Database) {
+        let pooler = pooler(db, 4, "[tenants.acme]\n[tenants.umbra]\n").await;
+        let [pinned, whole, mut busy] = keepers(&pooler).await;
+        let mut plain = raw(&pooler, "acme").await;
+        plain.run("begin; insert into who values ('late')").await.unwrap();
+        pooler.reload(1, |text| text.replace(ACME, "[tenants.acme]\nstate = \"paused\"\n")).await;
+        // One asks for something, is killed or leaves, and one ends its transaction and leaves.
+        for mut wire in [pinned, whole] {
+            wire.send(&query("select 1")).await;
+            assert!(wire.is_silent().await);
+        }
+        let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity where state = 'idle' and pid <> pg_backend_pid() and usename = $1";
+        busy.run("commit").await.unwrap();
+        db.admin.query_one(kill, &[&db.name]).await.unwrap();
+        while busy.next().await.is_some() {}
+        plain.run("select 1").await.unwrap();
+        assert_eq!(pooler.messages("the tenant is paused, and none of its transactions is under way"), 0);
+        plain.run("commit").await.unwrap();
+        pooler.until_message(1, "the tenant is paused, and none of its transactions is under way").await;
+    }
+
     async fn who_waits_so_for_too_long_is_told(db: &Database) {
         let pooler = pooler(db, 4, "[tenants.acme]\n[tenants.umbra]\n").await;
         let [mut pinned, mut whole, _busy] = keepers(&pooler).await;

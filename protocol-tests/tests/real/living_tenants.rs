@@ -227,6 +227,20 @@ on_both! {
         idle.until_ready().await;
     }
 
+    async fn nor_never_when_a_cluster_was_taken_away_under_a_transaction(db: &Database) {
+        let second = format!("[clusters.second]\nport = {}\nuser = \"{}\"\npassword = \"pw\"\n", db.port, db.name);
+        let pooler = pooler(db, 2, &format!("cluster = \"second\"\n[tenants.acme]\n[tenants.umbra]\n{second}")).await;
+        let mut acme = raw(&pooler, "acme").await;
+        acme.run("begin").await.unwrap();
+        pooler.reload(1, |text| text.replace("cluster = \"second\"", "cluster = \"main\"").replace(&second, "")).await;
+        pooler.reload(2, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\n")).await;
+        acme.run("select 1").await.unwrap();
+        let quiet = "the tenant is paused, and none of its transactions is under way";
+        assert_eq!(pooler.messages(quiet), 0);
+        acme.run("commit").await.unwrap();
+        pooler.until_message(1, quiet).await;
+    }
+
     async fn who_logs_in_during_a_pause_is_let_in_where_the_tenant_lives_then(db: &Database) {
         let pooler = pooler(db, 2, "[tenants.acme]\n[tenants.umbra]\n").await;
         let paused = "[tenants.acme]\nstate = \"paused\"\n";

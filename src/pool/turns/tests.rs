@@ -185,7 +185,7 @@ impl Cluster {
                 it.busy += it.cost;
                 let (place, think) = (it.place, it.think);
                 let now = self.now;
-                self.turns.give_back(place, || now);
+                self.turns.give_back(place, false, || now);
                 self.turns.rests(pool);
                 if !self.closing {
                     self.later(think, Happens::ClientAsks { tenant });
@@ -230,8 +230,8 @@ impl Cluster {
             let pool = &turns.pools[account.pool];
             assert_eq!(pool.idle, 0, "a server rests while somebody waits for it");
             let evictable = victims - usize::from(self.victim(account.pool).is_some());
-            let can_open =
-                turns.opening < OPENING_MAX && (turns.open < turns.max_open || evictable > 0);
+            let can_open = turns.opening < turns.opening_max()
+                && (turns.open < turns.max_open || evictable > 0);
             let enough = pool.opening >= pool.demand.min(pool.logins.max(turns.max_open));
             let spoken_for =
                 free <= turns.reserved + turns.opening && account.in_use >= account.kept;
@@ -293,7 +293,7 @@ fn nobody_overtakes_his_own_tenants_queue() {
     turns.opening(pool, false);
     turns.opened(pool, true);
     assert_eq!(turns.next(now), None, "the tenant is at its limit");
-    turns.give_back(a, || now);
+    turns.give_back(a, false, || now);
     turns.rests(pool);
     assert_eq!(turns.take(a, || now), None, "somebody of the tenant waits already");
     assert_eq!(turns.next(now), Some(Next::Serve { place: a, pool }));
