@@ -174,9 +174,9 @@ impl<T> Account<T> {
         self.limits.paused || self.held
     }
 
-    /// It is paused, and none of its transactions is under way.
-    pub(super) const fn is_quiet(&self) -> bool {
-        self.limits.paused && self.in_use == self.at_rest
+    /// It is paused, or the cluster `stops`, and none of its transactions is under way.
+    pub(super) const fn is_quiet(&self, stops: bool) -> bool {
+        (self.limits.paused || stops) && self.in_use == self.at_rest
     }
 
     /// Tickets that its limit has room for.

@@ -152,7 +152,7 @@ impl Linked {
     pub fn rest(&mut self) {
         if !std::mem::replace(&mut self.loan.at_rest, true) {
             let seat = &self.loan.seat;
-            let quiet = seat.pools.desk.0.lock().turns.rests_with_server(seat.place);
+            let quiet = seat.pools.desk.0.lock().rests_with_server(seat.place);
             seat.pools.carry_out(Effects { quiet, ..Effects::default() });
         }
     }

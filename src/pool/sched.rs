@@ -335,6 +335,11 @@ impl<S: Pooled> Sched<S> {
             || server.life().generation != self.rack(pool).generation
     }
 
+    /// A session keeps its server and begins no transaction. The tenant, if none of it is under way any more.
+    pub(super) fn rests_with_server(&mut self, place: usize) -> Option<TenantId> {
+        self.turns.rests_with_server(place, self.stopping)
+    }
+
     /// The tenant, if it may have ended its last transaction here by that.
     fn give_back(&mut self, place: usize, at_rest: bool, now: Instant) -> Option<TenantId> {
         if at_rest {

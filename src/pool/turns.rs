@@ -171,8 +171,7 @@ impl<T> Turns<T> {
         let more = account.reserved() - reserved;
         account.note_idle();
         let waits = !account.queue.is_empty();
-        let quiet = account.is_quiet() || (stops && account.in_use == 0);
-        let quiet = quiet.then(|| account.id.clone());
+        let quiet = account.is_quiet(stops).then(|| account.id.clone());
         self.reserved += more;
         if waits {
             self.settle(place);

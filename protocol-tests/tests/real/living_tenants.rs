@@ -232,12 +232,17 @@ on_both! {
         let pooler = pooler(db, 2, &format!("cluster = \"second\"\n[tenants.acme]\n[tenants.umbra]\n{second}")).await;
         let mut acme = raw(&pooler, "acme").await;
         acme.run("begin").await.unwrap();
+        // Another one keeps its server there.
+        let mut kept = raw(&pooler, "acme").await;
+        kept.run("listen news").await.unwrap();
+        kept.run("begin").await.unwrap();
         pooler.reload(1, |text| text.replace("cluster = \"second\"", "cluster = \"main\"").replace(&second, "")).await;
         pooler.reload(2, |text| text.replace("[tenants.acme]\n", "[tenants.acme]\nstate = \"paused\"\n")).await;
-        acme.run("select 1").await.unwrap();
+        acme.run("commit").await.unwrap();
+        kept.run("select 1").await.unwrap();
         let quiet = "the tenant is paused, and none of its transactions is under way";
         assert_eq!(pooler.messages(quiet), 0);
-        acme.run("commit").await.unwrap();
+        kept.run("commit").await.unwrap();
         pooler.until_message(1, quiet).await;
     }
 

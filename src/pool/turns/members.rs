@@ -109,15 +109,19 @@ impl<T> Turns<T> {
     /// Whether no transaction of the tenant is under way, nor can begin: it is paused, or the cluster `stops`.
     pub(in crate::pool) fn is_quiet(&self, id: &TenantId, stops: bool) -> bool {
         let account = self.places.get(id).and_then(|place| self.accounts[*place].as_ref());
-        account.is_none_or(|account| account.is_quiet() || (stops && account.in_use == 0))
+        account.is_none_or(|account| account.is_quiet(stops))
     }
 
     /// A session that keeps its server begins no transaction as long as the tenant is paused. The tenant is
     /// named if none of it is under way any more.
-    pub(in crate::pool) fn rests_with_server(&mut self, place: usize) -> Option<TenantId> {
+    pub(in crate::pool) fn rests_with_server(
+        &mut self,
+        place: usize,
+        stops: bool,
+    ) -> Option<TenantId> {
         let account = self.account(place);
         account.at_rest += 1;
-        account.is_quiet().then(|| account.id.clone())
+        account.is_quiet(stops).then(|| account.id.clone())
     }
 
     /// Such a session goes on, or ends.
