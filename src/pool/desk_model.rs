@@ -214,7 +214,7 @@ impl Model {
         if answer.is_none()
             && let Some(lent) = queued.withdraw(&self.desk)
         {
-            self.give_back(place, lent);
+            self.give_back(place, lent, false);
         }
         answer
     }
@@ -226,17 +226,22 @@ impl Model {
         thread::yield_now();
         self.world.held[tenant].fetch_sub(1, SeqCst);
         assert!(lent.server.lent.swap(false, SeqCst));
+        // As a session does that keeps its server while its tenant is paused.
+        let at_rest = thread_rng().gen_bool(0.3);
+        if at_rest {
+            self.desk.0.lock().rests_with_server(place);
+        }
         if thread_rng().gen_bool(0.2) {
             let pool = lent.pool;
             drop(lent);
-            self.with(|sched, effects| sched.lost(place, pool, false, effects));
+            self.with(|sched, effects| sched.lost(place, pool, at_rest, effects));
         } else {
-            self.give_back(place, lent);
+            self.give_back(place, lent, at_rest);
         }
     }
 
-    fn give_back(&self, place: usize, lent: Lent<Fake>) {
-        let effects = self.desk.0.lock().put_idle(place, lent, false);
+    fn give_back(&self, place: usize, lent: Lent<Fake>, at_rest: bool) {
+        let effects = self.desk.0.lock().put_idle(place, lent, at_rest);
         if let Some(effects) = effects {
             self.carry_out(effects);
         }
