@@ -140,6 +140,16 @@ mod tests {
     }
 
     #[test]
+    fn every_command_is_on_its_page() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/console.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let words = KNOWN.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        for word in words.filter(|word| word.len() > 1) {
+            assert!(page.contains(word), "{word} is missing from docs/console.md");
+        }
+    }
+
+    #[test]
     fn words_are_read_in_any_case_and_nothing_is_guessed() {
         let reconnect = |name: &str| Some(Command::Reconnect { database: Some(name.to_owned()) });
         let tenant = |name: &str, change| Some(Command::Tenant { name: name.to_owned(), change });
