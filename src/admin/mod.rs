@@ -48,7 +48,7 @@ pub enum Order {
 }
 
 /// What is to hold for a tenant from now on, before all that is written; until it is taken back.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Change {
     /// A key of `[tenants.<name>]` has this value.
     Set {
@@ -61,6 +61,17 @@ pub enum Change {
     Reset,
     /// Its transactions run.
     Resume,
+}
+
+/// As it may stand in a log.
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Set { key, value } => write!(f, "{key} = {}", rows::shown(key, value)),
+            Self::Reset => f.write_str("reset"),
+            Self::Resume => f.write_str("resume"),
+        }
+    }
 }
 
 /// What could not be read, and why.

@@ -169,13 +169,17 @@ fn mode(access: &Access) -> &'static str {
 pub(super) fn overrides(access: &Access) -> Vec<Vec<Cell>> {
     let all = access.config.overrides.iter();
     let all = all.flat_map(|(tenant, table)| table.iter().map(move |entry| (tenant, entry)));
-    let shown = |key: &str, value: &toml::Value| match value {
+    all.map(|(tenant, (key, value))| vec![tenant.into(), key.into(), (&shown(key, value)).into()])
+        .collect()
+}
+
+/// A value that was set, unless it is a secret.
+pub(super) fn shown(key: &str, value: &toml::Value) -> String {
+    match value {
         _ if key.starts_with("password") => "***".to_owned(),
         toml::Value::String(text) => text.clone(),
         other => other.to_string(),
-    };
-    all.map(|(tenant, (key, value))| vec![tenant.into(), key.into(), (&shown(key, value)).into()])
-        .collect()
+    }
 }
 
 pub(super) fn clients(shared: &Shared) -> Vec<Vec<Cell>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::fault::{ConfigError, Faults};
+use super::fault::{ConfigError, Fault, Faults};
 use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
@@ -139,14 +139,17 @@ fn admin(section: Section<'_>, users: &Users) -> Admin {
 
 /// What tenants listed by name are guaranteed must leave something to the others.
 fn check_guarantees(config: &Config, root: &Section<'_>) {
-    for (name, (sum, max)) in config.over_promised() {
-        root.context.faults.add(
-            format!("clusters.{name}.max_server_connections"),
-            format!(
-                "{max}, but guaranteed_server_connections of its tenants add up to {sum}: at least one must be left to the others"
-            ),
-        );
+    for fault in config.over_promised().into_iter().map(over_promise) {
+        root.context.faults.add(fault.path, fault.problem);
     }
+}
+
+/// A cluster whose tenants are guaranteed too much.
+pub(super) fn over_promise((name, (sum, max)): (String, (usize, usize))) -> Fault {
+    let problem = format!(
+        "{max}, but guaranteed_server_connections of its tenants add up to {sum}: at least one must be left to the others"
+    );
+    Fault { path: format!("clusters.{name}.max_server_connections"), problem }
 }
 
 impl Config {

@@ -10,6 +10,8 @@ use toml::Table;
 
 use super::Config;
 use super::fault::Fault;
+use super::load::over_promise;
+use super::rules::Rules;
 
 /// Keys of `[tenants.<name>]` and their values, by the tenant's name.
 pub type Overrides = BTreeMap<String, Table>;
@@ -25,7 +27,12 @@ impl Config {
                 Err(wrong) => faults.extend(wrong),
             }
         }
+        let guarantees = overridden.values().any(Rules::guarantees);
         let overrides = Arc::clone(overrides);
-        (Self { overrides, overridden, ..self.clone() }, faults)
+        let config = Self { overrides, overridden, ..self.clone() };
+        if guarantees {
+            faults.extend(config.over_promised().into_iter().map(over_promise));
+        }
+        (config, faults)
     }
 }

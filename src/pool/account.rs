@@ -62,8 +62,9 @@ const GAP_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contention {
     number: u64,
-    /// Contended time before this contention, and before the last gap in it.
+    /// Contended time before this contention.
     before: Duration,
+    /// Contended time until the last gap.
     contended: Duration,
     /// Since when somebody waits without a gap; else when the last one ceased to.
     waits: bool,

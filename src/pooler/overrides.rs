@@ -48,12 +48,11 @@ fn changed(config: &Config, id: &TenantId, change: Change) -> Result<Config, Str
     if !own.is_empty() {
         overrides.insert(id.to_string(), own);
     }
-    let (config, faults) = config.with_overrides(&Arc::new(overrides));
-    let of_tenant = format!("console.{id}");
-    let faults: Vec<String> = faults
-        .into_iter()
-        .filter(|fault| fault.path.starts_with(&of_tenant))
-        .map(|fault| format!("{}: {}", fault.path, fault.problem))
-        .collect();
-    if faults.is_empty() { Ok(config) } else { Err(faults.join("; ")) }
+    // What was wrong before, a reload may have made so.
+    let (_, known) = config.with_overrides(&config.overrides);
+    let (config, mut faults) = config.with_overrides(&Arc::new(overrides));
+    faults.retain(|fault| !known.contains(fault));
+    let said = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.problem));
+    let said: Vec<String> = said.collect();
+    if said.is_empty() { Ok(config) } else { Err(said.join("; ")) }
 }

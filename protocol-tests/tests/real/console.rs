@@ -235,6 +235,7 @@ on_both! {
         for (command, sqlstate, problem) in [
             ("set tenant acme wieght = 3", "22023", "console.acme.wieght: unknown key; did you mean \"weight\"?"),
             ("set tenant acme weight = many", "22023", "console.acme.weight: expected"),
+            ("set tenant acme guaranteed_server_connections = 2", "22023", "clusters.main.max_server_connections: 2, but guaranteed"),
             ("pause tenant nobody", "3D000", "tenant \"nobody\" does not exist"),
         ] {
             let error = ops.batch_execute(command).await.unwrap_err();
@@ -242,6 +243,12 @@ on_both! {
             assert_eq!(error.code().code(), sqlstate);
             assert!(error.message().starts_with(problem), "{}", error.message());
         }
+        // A secret is neither logged nor shown.
+        ops.batch_execute("set tenant umbra password = 'hushhush'").await.unwrap();
+        let secret = &ops.query("show overrides", &[]).await.unwrap()[2];
+        assert_eq!([1, 2].map(|at| secret.get::<_, String>(at)), ["password", "***"]);
+        ops.batch_execute("reset tenant umbra").await.unwrap();
+        assert!(!pooler.log_text().contains("hushhush"));
         // A reload keeps it.
         pooler.rewrite(|text| text.replace("[tenants.acme]\n", "[tenants.acme]\nweight = 7\n"));
         ops.batch_execute("reload").await.unwrap();
