@@ -344,4 +344,6 @@ impl<T> Turns<T> {
 }
 
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod tests;
