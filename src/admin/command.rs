@@ -1,10 +1,11 @@
 //! What an operator can say, PgBouncer's words where PgBouncer has the thing.
 
-use super::Change;
+use super::columns::Column;
+use super::courtesy::Courtesy;
 use super::show::Show;
 use super::tokens::{Token, commands};
-use crate::config::Right;
-use crate::wire::build::ColumnType;
+use super::{Change, DatabaseChange, Leave};
+use crate::config::{Right, State};
 
 /// A command of the console.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,9 +13,19 @@ pub(super) enum Command {
     /// `RELOAD`: the configuration is read again, and the registry asked.
     Reload,
     /// `RECONNECT [database]`: servers, of all databases or of one, are closed when their clients let go.
-    Reconnect {
-        /// The one.
-        database: Option<String>,
+    Reconnect(Option<String>),
+    /// `WAIT_CLOSE [database]`: answers when those are closed.
+    WaitClose(Option<String>),
+    /// `PAUSE [database]`: transactions wait; answers when no server is left there.
+    Pause(Option<String>),
+    /// `KILL [database]`: the same, and its clients are disconnected now.
+    Kill(Option<String>),
+    /// `RESUME [database]`, `SUSPEND database` and the like.
+    Database {
+        /// The database; `None`: all.
+        name: Option<String>,
+        /// What is to hold for it.
+        change: DatabaseChange,
     },
     /// `KILL TENANT x`: its clients are disconnected now.
     KillTenant(String),
@@ -27,12 +38,27 @@ pub(super) enum Command {
         /// What is to hold for it.
         change: Change,
     },
+    /// `SHUTDOWN`, `SHUTDOWN WAIT_FOR_SERVERS`, `SHUTDOWN WAIT_FOR_CLIENTS`.
+    Shutdown(Leave),
     /// `SHOW ...`.
     Show(Show),
+    /// What drivers say of themselves: it has no meaning here.
+    Courtesy(Courtesy),
 }
 
 /// For `SHOW HELP` and for hints.
-pub(super) const KNOWN: &str = "RELOAD, RECONNECT [database], PAUSE | RESUME | SUSPEND | DRAIN TENANT x, SET TENANT x key = value, RESET TENANT x, KILL TENANT x, KILL_CLIENT id, SHOW VERSION | HELP | STATE | LISTS | POOLS | DATABASES | TENANTS | CLIENTS | OVERRIDES";
+pub(super) const KNOWN: &[&str] = &[
+    "RELOAD",
+    "PAUSE | RESUME | KILL | RECONNECT | WAIT_CLOSE [database]",
+    "SUSPEND | DRAIN | DISABLE | ENABLE database",
+    "PAUSE | RESUME | SUSPEND | DRAIN | KILL | RESET TENANT x",
+    "SET TENANT x key = value",
+    "KILL_CLIENT id",
+    "SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]",
+    "SHOW TENANTS | PINS | OVERRIDES | TENANT x",
+    "SHOW STATS | STATS_TOTALS | STATS_AVERAGES | TOTALS",
+    "SHOW POOLS | DATABASES | USERS | CLIENTS | SERVERS | LISTS | CONFIG | STATE | VERSION | HELP",
+];
 
 impl Command {
     /// The command in a text that holds no more than one.
@@ -45,18 +71,36 @@ impl Command {
 
     /// Reads one command from its words. Keywords may be in any case.
     pub(super) fn parse(words: &[Token]) -> Option<Self> {
+        if let Some(courtesy) = Courtesy::parse(words) {
+            return Some(Self::Courtesy(courtesy));
+        }
         let [first, rest @ ..] = words else { return None };
         match (keyword(first)?.as_str(), rest) {
             ("reload", []) => Some(Self::Reload),
-            ("reconnect", []) => Some(Self::Reconnect { database: None }),
-            ("reconnect", [database]) => Some(Self::Reconnect { database: Some(name(database)?) }),
+            ("reconnect", rest) => Some(Self::Reconnect(optional(rest).ok()?)),
+            ("wait_close", rest) => Some(Self::WaitClose(optional(rest).ok()?)),
             ("kill_client", [Token::Word(id)]) => Some(Self::KillClient(id.parse().ok()?)),
-            ("kill", [tenant, whom]) if keyword(tenant)? == "tenant" => {
-                Some(Self::KillTenant(name(whom)?))
+            ("shutdown", rest) => Leave::parse(rest).map(Self::Shutdown),
+            ("show" | "select", [what]) => Show::parse(&keyword(what)?).map(Self::Show),
+            ("show", [what, whom]) if keyword(what)? == "tenant" => {
+                Some(Self::Show(Show::Tenant(name(whom)?)))
             }
-            ("show", [what]) => Show::parse(&keyword(what)?).map(Self::Show),
-            (verb, [tenant, whom, rest @ ..]) if keyword(tenant)? == "tenant" => {
-                Some(Self::Tenant { name: name(whom)?, change: change(verb, rest)? })
+            (verb, [tenant, whom, rest @ ..]) if keyword(tenant).as_deref() == Some("tenant") => {
+                match (verb, rest) {
+                    ("kill", []) => Some(Self::KillTenant(name(whom)?)),
+                    _ => Some(Self::Tenant { name: name(whom)?, change: change(verb, rest)? }),
+                }
+            }
+            // Not a database of that name, but a tenant that was forgotten.
+            (_, [tenant]) if keyword(tenant).as_deref() == Some("tenant") => None,
+            ("pause", rest) => Some(Self::Pause(optional(rest).ok()?)),
+            ("kill", rest) => Some(Self::Kill(optional(rest).ok()?)),
+            ("resume", rest) => {
+                Some(Self::Database { name: optional(rest).ok()?, change: DatabaseChange::Resume })
+            }
+            (verb, [database]) => {
+                let change = DatabaseChange::parse(verb)?;
+                Some(Self::Database { name: Some(name(database)?), change })
             }
             _ => None,
         }
@@ -65,25 +109,71 @@ impl Command {
     /// The right it needs.
     pub(super) const fn right(&self) -> Right {
         match self {
-            Self::Show(_) => Right::Show,
+            Self::Show(_) | Self::Courtesy(_) => Right::Show,
             Self::Reload
-            | Self::Reconnect { .. }
+            | Self::Reconnect(_)
+            | Self::WaitClose(_)
+            | Self::Pause(_)
+            | Self::Kill(_)
+            | Self::Database { .. }
             | Self::KillTenant(_)
             | Self::KillClient(_)
-            | Self::Tenant { .. } => Right::All,
+            | Self::Tenant { .. }
+            | Self::Shutdown(_) => Right::All,
         }
     }
 
     /// The columns of what it gives, if it gives rows.
-    pub(super) fn columns(&self) -> Option<&'static [(&'static str, ColumnType)]> {
+    pub(super) fn columns(&self) -> Option<&'static [Column]> {
         match self {
             Self::Show(show) => Some(show.columns()),
+            Self::Courtesy(courtesy) => courtesy.columns(),
             Self::Reload
-            | Self::Reconnect { .. }
+            | Self::Reconnect(_)
+            | Self::WaitClose(_)
+            | Self::Pause(_)
+            | Self::Kill(_)
+            | Self::Database { .. }
             | Self::KillTenant(_)
             | Self::KillClient(_)
-            | Self::Tenant { .. } => None,
+            | Self::Tenant { .. }
+            | Self::Shutdown(_) => None,
         }
+    }
+}
+
+impl Leave {
+    fn parse(rest: &[Token]) -> Option<Self> {
+        match rest {
+            [] => Some(Self::Now),
+            [how] => match keyword(how)?.as_str() {
+                "wait_for_servers" => Some(Self::WhenServersAreIdle),
+                "wait_for_clients" => Some(Self::WhenClientsAreGone),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl DatabaseChange {
+    fn parse(verb: &str) -> Option<Self> {
+        match verb {
+            "suspend" => Some(Self::State(State::Suspended)),
+            "drain" => Some(Self::State(State::Draining)),
+            "disable" => Some(Self::Disable),
+            "enable" => Some(Self::Enable),
+            _ => None,
+        }
+    }
+}
+
+/// A name, or none.
+fn optional(rest: &[Token]) -> Result<Option<String>, ()> {
+    match rest {
+        [] => Ok(None),
+        [database] => name(database).map(Some).ok_or(()),
+        _ => Err(()),
     }
 }
 
@@ -102,7 +192,7 @@ fn change(verb: &str, rest: &[Token]) -> Option<Change> {
     }
 }
 
-fn keyword(token: &Token) -> Option<String> {
+pub(super) fn keyword(token: &Token) -> Option<String> {
     match token {
         Token::Word(word) => Some(word.to_ascii_lowercase()),
         Token::Name(_) | Token::Text(_) | Token::Equals => None,
@@ -143,21 +233,26 @@ mod tests {
     fn every_command_is_on_its_page() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/console.md");
         let page = std::fs::read_to_string(page).unwrap();
-        let words = KNOWN.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
-        for word in words.filter(|word| word.len() > 1) {
-            assert!(page.contains(word), "{word} is missing from docs/console.md");
+        for known in KNOWN {
+            let words = known.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+            for word in words.filter(|word| word.len() > 1) {
+                assert!(page.contains(word), "{word} is missing from docs/console.md");
+            }
         }
     }
 
     #[test]
     fn words_are_read_in_any_case_and_nothing_is_guessed() {
-        let reconnect = |name: &str| Some(Command::Reconnect { database: Some(name.to_owned()) });
+        let reconnect = |name: &str| Some(Command::Reconnect(Some(name.to_owned())));
+        let database = |name: Option<&str>, change| {
+            Some(Command::Database { name: name.map(str::to_owned), change })
+        };
         let tenant = |name: &str, change| Some(Command::Tenant { name: name.to_owned(), change });
         let set = |key: &str, value: toml::Value| Change::Set { key: key.to_owned(), value };
         for (text, command) in [
             ("Reload", Some(Command::Reload)),
             ("reload now", None),
-            ("RECONNECT", Some(Command::Reconnect { database: None })),
+            ("RECONNECT", Some(Command::Reconnect(None))),
             ("reconnect Sales", reconnect("sales")),
             ("reconnect \"Sa\"\"les\"", reconnect("Sa\"les")),
             ("reconnect 'sales'", None),
@@ -166,9 +261,21 @@ mod tests {
             ("kill tenant acme", Some(Command::KillTenant("acme".to_owned()))),
             ("KILL_CLIENT 17", Some(Command::KillClient(17))),
             ("kill_client acme", None),
-            ("kill acme", None),
+            ("kill acme", Some(Command::Kill(Some("acme".to_owned())))),
+            ("pause", Some(Command::Pause(None))),
+            ("Resume Saas", database(Some("saas"), DatabaseChange::Resume)),
+            ("disable saas", database(Some("saas"), DatabaseChange::Disable)),
+            ("suspend", None),
+            ("suspend saas", database(Some("saas"), DatabaseChange::State(State::Suspended))),
+            ("pause a b", None),
+            ("shutdown", Some(Command::Shutdown(Leave::Now))),
+            ("SHUTDOWN wait_for_servers", Some(Command::Shutdown(Leave::WhenServersAreIdle))),
+            ("shutdown please", None),
+            ("show tenant \"Acme\"", Some(Command::Show(Show::Tenant("Acme".to_owned())))),
+            ("select version", Some(Command::Show(Show::Version))),
             ("show tables", None),
-            ("select 1", None),
+            ("select 1 from x", None),
+            ("set search_path = x", None),
             ("= =", None),
             ("pause tenant Acme", tenant("acme", set("state", "paused".into()))),
             ("pause tenant", None),

@@ -6,7 +6,11 @@
 //! Uses `client` (who is it?), `pool`. What is for the whole pooler goes out as an [`Order`].
 
 mod cell;
+mod columns;
 mod command;
+mod console;
+mod courtesy;
+mod obey;
 mod portal;
 mod rows;
 mod show;
@@ -19,15 +23,12 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::client::{Access, Hello, Refusal, Shared, prove, tell};
+use crate::config::State;
 use crate::net::{Conversation, Phase};
-use crate::pool::ClientFacts;
 use crate::tenant::TenantId;
 use crate::wire::backend::TransactionStatus;
-use crate::wire::build::{self, Format};
-use crate::wire::frontend::tag;
-use command::{Command, KNOWN};
-use portal::{Bound, Portals, Said};
-use tokens::commands;
+use crate::wire::build;
+use console::Console;
 
 /// Names of the console's database.
 const DATABASES: [&str; 2] = ["tenantry", "pgbouncer"];
@@ -45,6 +46,17 @@ pub enum Order {
         /// What is wrong with it.
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// Something else is to hold for tenants of a database.
+    Database {
+        /// The database; `None`: all.
+        name: Option<String>,
+        /// What.
+        change: DatabaseChange,
+        /// What is wrong with it.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// The pooler is to end.
+    Shutdown(Leave),
 }
 
 /// What is to hold for a tenant from now on, before all that is written; until it is taken back.
@@ -72,6 +84,30 @@ impl std::fmt::Debug for Change {
             Self::Resume => f.write_str("resume"),
         }
     }
+}
+
+/// What is to hold for tenants of a database from now on, until it is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseChange {
+    /// They have this state.
+    State(State),
+    /// They have the state that is written.
+    Resume,
+    /// Nobody logs in any more; who is there goes on.
+    Disable,
+    /// They may log in again.
+    Enable,
+}
+
+/// How the pooler ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// At once.
+    Now,
+    /// When transactions have ended, as SIGTERM has it.
+    WhenServersAreIdle,
+    /// When the clients that are there have left; nobody comes meanwhile.
+    WhenClientsAreGone,
 }
 
 /// What could not be read, and why.
@@ -103,14 +139,16 @@ pub async fn serve(
     orders: &mpsc::Sender<Order>,
 ) -> Result<(), Refusal> {
     if let Err(refusal) = enter(&mut talk, &hello, access, shared).await {
+        shared.count_refusal(&refusal, None);
         // A client that is gone cannot be told.
         let _ = tell(talk, &refusal).await;
         return Err(refusal);
     }
     info!(user = hello.user, "console opened");
-    let mut console =
-        Console { talk, user: hello.user, portals: Portals::default(), shared, orders };
+    let mut console = Console::new(talk, hello.user, shared, orders);
     tokio::select! {
+        // What was asked for is answered first.
+        biased;
         // The operator is gone, however.
         _ = console.run() => Ok(()),
         () = shared.shutdown.reached(Phase::Draining) => {
@@ -145,190 +183,4 @@ async fn enter(
     build::ready_for_query(TransactionStatus::Idle, &mut out);
     let _ = talk.send(&out).await;
     Ok(())
-}
-
-struct Console<'a> {
-    talk: Conversation,
-    user: String,
-    portals: Portals,
-    shared: &'a Arc<Shared>,
-    orders: &'a mpsc::Sender<Order>,
-}
-
-impl Console<'_> {
-    async fn run(&mut self) -> std::io::Result<()> {
-        loop {
-            let (tag, body) = self.talk.receive().await?;
-            let mut out = BytesMut::new();
-            match tag {
-                tag::TERMINATE => return Ok(()),
-                tag::QUERY => {
-                    self.query(&body, &mut out).await;
-                    build::ready_for_query(TransactionStatus::Idle, &mut out);
-                }
-                _ => match self.portals.take(tag, &body, &mut out) {
-                    Ok(Said::Nothing) => {}
-                    Ok(Said::Describe(bound)) => {
-                        match Command::only(&bound.text).and_then(|command| command.columns()) {
-                            Some(columns) => {
-                                build::row_description(columns, |at| bound.format(at), &mut out);
-                            }
-                            None => out.extend_from_slice(build::NO_DATA),
-                        }
-                    }
-                    Ok(Said::Run(bound)) => {
-                        if !self.run_all(&bound, false, &mut out).await {
-                            self.portals.fail();
-                        }
-                    }
-                    Err(problem) => refuse("08P01", problem.to_string(), None, &mut out),
-                },
-            }
-            self.talk.send(&out).await?;
-        }
-    }
-
-    async fn query(&mut self, body: &[u8], out: &mut BytesMut) {
-        match std::str::from_utf8(body).ok().and_then(|text| text.strip_suffix('\0')) {
-            Some(text) => drop(self.run_all(&Bound::in_text(text), true, out).await),
-            None => refuse("08P01", "a query that is not a text".to_owned(), None, out),
-        }
-    }
-
-    /// Runs commands until one fails; `false`: one did. In the simple protocol, what has rows is described.
-    async fn run_all(&mut self, bound: &Bound, describes: bool, out: &mut BytesMut) -> bool {
-        let Some(commands) = commands(&bound.text) else {
-            refuse("42601", "a quote is not closed".to_owned(), None, out);
-            return false;
-        };
-        if commands.is_empty() {
-            out.extend_from_slice(build::EMPTY_QUERY);
-        }
-        for words in commands {
-            let Some(command) = Command::parse(&words) else {
-                let problem = "unknown command, or not in this form".to_owned();
-                refuse("42601", problem, Some(format!("Known are {KNOWN}.")), out);
-                return false;
-            };
-            // A reload may have changed that.
-            if self.shared.access().config.admin.right_of(&self.user) < Some(command.right()) {
-                let problem = format!("user \"{}\" may not do that", self.user);
-                refuse("42501", problem, None, out);
-                return false;
-            }
-            if let Some(columns) = command.columns().filter(|_| describes) {
-                build::row_description(columns, |_| Format::Text, out);
-            }
-            if !self.obey(command, bound, out).await {
-                return false;
-            }
-        }
-        true
-    }
-
-    fn kill(
-        &self,
-        whom: impl Fn(i32, &ClientFacts) -> bool,
-        nobody: &str,
-        out: &mut BytesMut,
-    ) -> bool {
-        let clients = self.shared.cancels.kill(whom);
-        if clients == 0 {
-            refuse("02000", nobody.to_owned(), None, out);
-            return false;
-        }
-        self.shared.shutdown.wake_all();
-        info!(clients, "clients disconnected from the console");
-        build::command_complete("KILL", out);
-        true
-    }
-
-    async fn change_tenant(&self, name: &str, change: Change, out: &mut BytesMut) -> bool {
-        let access = self.shared.access();
-        let parsed = access.config.tenancy.name_pattern.parse(name).ok();
-        let Some(id) = parsed.filter(|id| access.tenant(id).is_some()) else {
-            refuse("3D000", format!("tenant \"{name}\" does not exist"), None, out);
-            return false;
-        };
-        let tag = match &change {
-            Change::Set { .. } => "SET",
-            Change::Reset => "RESET",
-            Change::Resume => "RESUME",
-        };
-        let (reply, answer) = oneshot::channel();
-        let sent = self.orders.send(Order::Tenant { id, change, reply }).await.is_ok();
-        match if sent { answer.await.ok() } else { None } {
-            Some(Ok(())) => {
-                build::command_complete(tag, out);
-                return true;
-            }
-            Some(Err(problem)) => refuse("22023", problem, None, out),
-            None => refuse("57P01", "the pooler is shutting down".to_owned(), None, out),
-        }
-        false
-    }
-
-    async fn obey(&mut self, command: Command, bound: &Bound, out: &mut BytesMut) -> bool {
-        match command {
-            Command::Reload => {
-                let (reply, answer) = oneshot::channel();
-                // Without an answer, the pooler stops.
-                let sent = self.orders.send(Order::Reload(reply)).await.is_ok();
-                let result = if sent { answer.await.ok() } else { None };
-                match result {
-                    Some(Ok(())) => build::command_complete("RELOAD", out),
-                    Some(Err(unread)) => {
-                        let (message, problem) = match unread {
-                            Unread::Configuration(problem) => {
-                                ("configuration not reloaded: the old one stays", problem)
-                            }
-                            Unread::Registry(problem) => (
-                                "configuration reloaded, but the registry cannot be asked: what it said last holds",
-                                problem,
-                            ),
-                        };
-                        refuse("F0000", message.to_owned(), Some(problem), out);
-                        return false;
-                    }
-                    None => {
-                        refuse("57P01", "the pooler is shutting down".to_owned(), None, out);
-                        return false;
-                    }
-                }
-            }
-            Command::Reconnect { database } => {
-                let clusters = &self.shared.access().clusters;
-                let pools = clusters.values().map(|(_, pools)| pools);
-                let known = pools.map(|pools| pools.reconnect(database.as_deref())).sum::<usize>();
-                if let (Some(database), 0) = (&database, known) {
-                    let problem = format!("no server connection to database \"{database}\"");
-                    refuse("3D000", problem, None, out);
-                    return false;
-                }
-                info!(database, "RECONNECT: servers are closed when their clients let go");
-                build::command_complete("RECONNECT", out);
-            }
-            Command::KillTenant(name) => {
-                let whom = |_, facts: &ClientFacts| facts.tenant.as_str() == name;
-                return self.kill(whom, &format!("tenant \"{name}\" has no clients"), out);
-            }
-            Command::KillClient(id) => {
-                return self.kill(|pid, _| pid == id, &format!("no client has the id {id}"), out);
-            }
-            Command::Tenant { name, change } => {
-                return self.change_tenant(&name, change, out).await;
-            }
-            Command::Show(show) => show.rows(self.shared, |at| bound.format(at), out),
-        }
-        true
-    }
-}
-
-fn refuse(sqlstate: &str, message: String, detail: Option<String>, out: &mut BytesMut) {
-    let mut fields = [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', sqlstate)]
-        .map(|(code, text)| (code, text.to_owned()))
-        .to_vec();
-    fields.push((b'M', message));
-    fields.extend(detail.map(|text| (b'D', text)));
-    build::error_response(fields, out);
 }

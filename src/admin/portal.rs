@@ -69,11 +69,12 @@ impl Portals {
         &mut self,
         tag: u8,
         body: &[u8],
+        status: TransactionStatus,
         out: &mut BytesMut,
     ) -> Result<Said, Malformed> {
         if tag == tag::SYNC {
             self.failed = false;
-            build::ready_for_query(TransactionStatus::Idle, out);
+            build::ready_for_query(status, out);
             return Ok(Said::Nothing);
         }
         if self.failed {

@@ -1,16 +1,15 @@
-//! What `SHOW` gives: PgBouncer's columns in PgBouncer's order, and more behind them.
-//!
-//! <https://www.pgbouncer.org/usage.html#show-commands>
+//! What `SHOW` gives.
 
 use bytes::BytesMut;
 
+use super::columns::{self, Column};
 use super::command::KNOWN;
-use super::rows;
+use super::rows::{self, Rows};
 use crate::client::Shared;
-use crate::wire::build::{self, ColumnType, Format};
+use crate::wire::build::{self, Format};
 
 /// What is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Show {
     /// `SHOW VERSION`.
     Version,
@@ -24,169 +23,120 @@ pub(super) enum Show {
     Pools,
     /// `SHOW DATABASES`: the same, by their limits.
     Databases,
-    /// `SHOW TENANTS`: a row for each tenant that has clients.
-    Tenants,
+    /// `SHOW USERS`: a row for each user that has a secret here.
+    Users,
     /// `SHOW CLIENTS`: a row for each client.
     Clients,
-    /// `SHOW OVERRIDES`: what was set for tenants here.
+    /// `SHOW SERVERS`: a row for each server.
+    Servers,
+    /// `SHOW STATS`: a row for each database, what its clients did.
+    Stats,
+    /// `SHOW STATS_TOTALS`: since the start.
+    StatsTotals,
+    /// `SHOW STATS_AVERAGES`: lately.
+    StatsAverages,
+    /// `SHOW TOTALS`: of all databases together, a row for each number.
+    Totals,
+    /// `SHOW CONFIG`: every setting.
+    Config,
+    /// `SHOW TENANTS`: a row for each tenant that has clients.
+    Tenants,
+    /// `SHOW TENANT x`: every setting of one, and the rule that decides it.
+    Tenant(String),
+    /// `SHOW PINS`: a row for each session that keeps its server.
+    Pins,
+    /// `SHOW OVERRIDES`: what was set here.
     Overrides,
 }
 
-type Column = (&'static str, ColumnType);
-
-const fn text(name: &'static str) -> Column {
-    (name, ColumnType::Text)
-}
-
-const fn number(name: &'static str) -> Column {
-    (name, ColumnType::Bigint)
-}
-
-const VERSION: &[Column] = &[text("version")];
-const HELP: &[Column] = &[text("commands")];
-const STATE: &[Column] = &[text("key"), text("value")];
-const LISTS: &[Column] = &[text("list"), number("items")];
-
-const CLIENTS: &[Column] = &[
-    text("type"),
-    text("user"),
-    text("database"),
-    text("replication"),
-    text("state"),
-    text("addr"),
-    number("port"),
-    text("local_addr"),
-    number("local_port"),
-    text("connect_time"),
-    text("request_time"),
-    number("wait"),
-    number("wait_us"),
-    number("close_needed"),
-    text("ptr"),
-    text("link"),
-    number("remote_pid"),
-    text("tls"),
-    text("application_name"),
-    number("prepared_statements"),
-    number("id"),
-    text("tenant"),
-];
-
-const OVERRIDES: &[Column] = &[text("tenant"), text("key"), text("value")];
-
-const POOLS: &[Column] = &[
-    text("database"),
-    text("user"),
-    number("cl_active"),
-    number("cl_waiting"),
-    number("cl_active_cancel_req"),
-    number("cl_waiting_cancel_req"),
-    number("sv_active"),
-    number("sv_active_cancel"),
-    number("sv_being_canceled"),
-    number("sv_idle"),
-    number("sv_used"),
-    number("sv_tested"),
-    number("sv_login"),
-    number("maxwait"),
-    number("maxwait_us"),
-    text("pool_mode"),
-    text("load_balance_hosts"),
-    text("cluster"),
-];
-
-const DATABASES: &[Column] = &[
-    text("name"),
-    text("host"),
-    number("port"),
-    text("database"),
-    text("force_user"),
-    number("pool_size"),
-    number("min_pool_size"),
-    number("reserve_pool_size"),
-    number("server_lifetime"),
-    text("pool_mode"),
-    text("load_balance_hosts"),
-    number("max_connections"),
-    number("current_connections"),
-    number("max_client_connections"),
-    number("current_client_connections"),
-    number("paused"),
-    number("disabled"),
-    text("cluster"),
-];
-
-const TENANTS: &[Column] = &[
-    text("tenant"),
-    text("state"),
-    text("cluster"),
-    text("database"),
-    text("user"),
-    number("clients"),
-    number("max_client_connections"),
-    number("waiting"),
-    number("servers"),
-    number("max_server_connections"),
-    number("guaranteed_server_connections"),
-    number("weight"),
-    number("waits"),
-    number("maxwait_us"),
+/// Words behind `SHOW`.
+const WORDS: [(&str, Show); 17] = [
+    ("version", Show::Version),
+    ("help", Show::Help),
+    ("state", Show::State),
+    ("lists", Show::Lists),
+    ("pools", Show::Pools),
+    ("databases", Show::Databases),
+    ("users", Show::Users),
+    ("clients", Show::Clients),
+    ("servers", Show::Servers),
+    ("stats", Show::Stats),
+    ("stats_totals", Show::StatsTotals),
+    ("stats_averages", Show::StatsAverages),
+    ("totals", Show::Totals),
+    ("config", Show::Config),
+    ("tenants", Show::Tenants),
+    ("pins", Show::Pins),
+    ("overrides", Show::Overrides),
 ];
 
 impl Show {
     pub(super) fn parse(word: &str) -> Option<Self> {
-        let all = [
-            ("version", Self::Version),
-            ("help", Self::Help),
-            ("state", Self::State),
-            ("lists", Self::Lists),
-            ("pools", Self::Pools),
-            ("databases", Self::Databases),
-            ("tenants", Self::Tenants),
-            ("clients", Self::Clients),
-            ("overrides", Self::Overrides),
-        ];
-        all.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|(_, show)| show)
+        let known = WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+        known.map(|(_, show)| show.clone())
     }
 
-    pub(super) const fn columns(self) -> &'static [Column] {
+    pub(super) const fn columns(&self) -> &'static [Column] {
         match self {
-            Self::Version => VERSION,
-            Self::Help => HELP,
-            Self::State => STATE,
-            Self::Lists => LISTS,
-            Self::Pools => POOLS,
-            Self::Databases => DATABASES,
-            Self::Tenants => TENANTS,
-            Self::Clients => CLIENTS,
-            Self::Overrides => OVERRIDES,
+            Self::Version => columns::VERSION,
+            Self::Help => columns::HELP,
+            Self::State => columns::STATE,
+            Self::Lists => columns::LISTS,
+            Self::Pools => columns::POOLS,
+            Self::Databases => columns::DATABASES,
+            Self::Users => columns::USERS,
+            Self::Clients => columns::CLIENTS,
+            Self::Servers => columns::SERVERS,
+            Self::Stats => columns::STATS,
+            Self::StatsTotals => columns::STATS_TOTALS,
+            Self::StatsAverages => columns::STATS_AVERAGES,
+            Self::Totals => columns::TOTALS,
+            Self::Config => columns::CONFIG,
+            Self::Tenants => columns::TENANTS,
+            Self::Tenant(_) => columns::TENANT,
+            Self::Pins => columns::PINS,
+            Self::Overrides => columns::OVERRIDES,
         }
     }
 
-    /// Writes the rows, and the end of the command.
-    pub(super) fn rows(
-        self,
-        shared: &Shared,
-        format: impl Fn(usize) -> Format,
-        out: &mut BytesMut,
-    ) {
+    fn rows(&self, shared: &Shared) -> Option<Rows> {
         let access = shared.access();
-        let rows = match self {
+        Some(match self {
             Self::Version => vec![vec![concat!("Tenantry ", env!("CARGO_PKG_VERSION")).into()]],
-            Self::Help => vec![vec![KNOWN.into()]],
-            Self::State => rows::state(shared),
+            Self::Help => KNOWN.iter().map(|command| vec![(*command).into()]).collect(),
+            Self::State => rows::state(&access, shared),
             Self::Lists => rows::lists(&access, shared),
             Self::Pools => rows::pools(&access),
             Self::Databases => rows::databases(&access),
+            Self::Users => rows::users(&access, shared),
+            Self::Clients => rows::clients(&access, shared),
+            Self::Servers => rows::servers(&access, shared),
+            Self::Stats => rows::stats(&shared.stats),
+            Self::StatsTotals => rows::totals(&shared.stats),
+            Self::StatsAverages => rows::averages(&shared.stats),
+            Self::Totals => rows::totals_by_name(&shared.stats),
+            Self::Config => rows::config(&access),
             Self::Tenants => rows::tenants(&access),
-            Self::Clients => rows::clients(shared),
+            Self::Tenant(name) => rows::tenant(name, &access)?,
+            Self::Pins => rows::pins(shared),
             Self::Overrides => rows::overrides(&access),
-        };
+        })
+    }
+
+    /// Writes the rows, and the end of the command. `None`: there is no such tenant, and nothing was written.
+    pub(super) fn write(
+        &self,
+        shared: &Shared,
+        format: impl Fn(usize) -> Format,
+        out: &mut BytesMut,
+    ) -> Option<()> {
+        let rows = self.rows(shared)?;
         for row in rows {
             let cells = row.iter().enumerate().map(|(at, cell)| cell.encode(format(at)));
             let cells: Vec<_> = cells.collect();
             build::data_row(cells.iter().map(Option::as_deref), out);
         }
         build::command_complete("SHOW", out);
+        Some(())
     }
 }

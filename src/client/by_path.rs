@@ -86,6 +86,7 @@ impl Session {
         self.seat = seat;
         self.policy = access.policy(tenant, true);
         (self.of, self.version) = (Arc::clone(tenant), access.number);
+        self.tally = self.shared.stats.tallies.of(&tenant.id, &tenant.database);
         Ok(())
     }
 }

@@ -269,6 +269,7 @@ impl Session {
         self.pin = Some(pin);
         if is_news {
             let reason = pin.reason();
+            self.registration.slot.pin(Some(reason));
             let times = self.shared.stats.pins.add_one(reason);
             self.span().in_scope(|| info!(reason, times, "session pinned to its server"));
         }

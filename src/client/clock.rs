@@ -186,7 +186,7 @@ impl Session {
             let cancelled = self.part_from_server(&end);
             return self.on_link_end(end, cancelled).await;
         }
-        self.shared.count_refusal(&refusal);
+        self.shared.count_refusal(&refusal, Some(&self.tally));
         let tenant = self.tenant();
         info!(tenant, user = &*self.user, limit = ?limit, "statement cancelled: query_timeout");
         if let Some(linked) = &mut self.link.linked {

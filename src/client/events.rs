@@ -137,13 +137,14 @@ impl Session {
             | LinkEnd::Outdated
             | LinkEnd::Unsure => Next::Over,
             LinkEnd::Farewell(refusal) => Next::Farewell(refusal),
-            LinkEnd::SwitchFailed(error) => {
-                self.shared.stats.switch_failures.add_one();
+            LinkEnd::SwitchFailed(error, server) => {
+                self.tally.switch_failures.add(1);
                 // The cancel met the switch. Nothing has run: the client gets what it asked for.
                 if cancelled && error.sqlstate() == "57014" {
                     return self.refuse_unit(&Refusal::Cancelled).await;
                 }
-                self.span().in_scope(|| info!(%error, retried = !last_attempt, "switch refused"));
+                self.span()
+                    .in_scope(|| info!(server, %error, retried = !last_attempt, "switch refused"));
                 if !last_attempt {
                     return Next::Go;
                 }
@@ -225,7 +226,7 @@ impl Session {
     /// The unit will not run. The client is told as PostgreSQL would, and the session goes on.
     pub(super) async fn refuse_unit(&mut self, refusal: &Refusal) -> Next {
         let (sqlstate, message) = refusal.summary();
-        self.shared.count_refusal(refusal);
+        self.shared.count_refusal(refusal, Some(&self.tally));
         self.span().in_scope(|| info!(sqlstate, told = message, "statement refused"));
         let mut out = BytesMut::new();
         refusal.write(Severity::Error, &mut out);
@@ -235,6 +236,7 @@ impl Session {
         self.forget_unit();
         // Nothing of it has run: it ties the session to nothing.
         (self.pin, self.taint, self.changes) = (None, Taint::None, None);
+        self.registration.slot.pin(None);
         self.deallocates = Deallocates::No;
         self.pin_if_unreadable();
         if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {
@@ -246,7 +248,7 @@ impl Session {
 
     pub(super) async fn farewell(mut self: Box<Self>, refusal: &Refusal) {
         let (sqlstate, message) = refusal.summary();
-        self.shared.count_refusal(refusal);
+        self.shared.count_refusal(refusal, Some(&self.tally));
         self.span().in_scope(|| info!(sqlstate, told = message, "session ended"));
         let mut out = BytesMut::new();
         refusal.write(Severity::Fatal, &mut out);

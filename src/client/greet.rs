@@ -3,6 +3,7 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>
 
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::BytesMut;
 
@@ -164,4 +165,17 @@ pub async fn tell(mut talk: Conversation, refusal: &Refusal) -> io::Result<()> {
     let mut out = BytesMut::new();
     refusal.write(super::refusal::Severity::Fatal, &mut out);
     talk.send(&out).await
+}
+
+/// A client's address, for a log line; a unix socket has none.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub Option<SocketAddr>);
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
 }

@@ -18,8 +18,10 @@ use super::departure;
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::session::Session;
+use super::timing::Timing;
 use super::units::Step;
 use crate::config::PoolMode;
+use crate::engine::now;
 use crate::flow::ServerScan;
 use crate::net::{Buffer, Phase};
 use crate::pool::{Checkout, Linked, Taint};
@@ -35,8 +37,8 @@ pub(super) enum LinkEnd {
     Released,
     /// The client left.
     ClientLeft,
-    /// PostgreSQL refused the switch: the unit has not run.
-    SwitchFailed(ServerError),
+    /// PostgreSQL refused the switch, on the server with this process id: the unit has not run.
+    SwitchFailed(ServerError, Option<i32>),
     /// The server broke off before a byte was sent to it.
     NotSent(String),
     /// The client gets a last word.
@@ -98,6 +100,8 @@ pub(super) struct Link {
     pub(super) fatal: bool,
     pub(super) flush_client: bool,
     pub(super) flush_server: bool,
+    /// When what began.
+    pub(super) timing: Timing,
 }
 
 impl Link {
@@ -127,6 +131,7 @@ impl Session {
             linked.server().held.forget_all();
         }
         self.link.linked = Some(linked);
+        self.link.timing = Timing::new(now());
         self.link.confirmed = frames.is_none();
         self.exchange.begin_switch(frames.as_ref().map_or(0, |frames| frames.replies));
         (self.link.begun, self.link.wrote, self.link.swallowing) = (false, false, false);
@@ -247,6 +252,7 @@ impl Session {
     /// PostgreSQL has confirmed the switch: what was kept for a second try has run.
     pub(super) fn confirm(&mut self) {
         self.link.confirmed = true;
+        self.note_switch();
         let held_back = std::mem::take(&mut self.link.held_back);
         if let Some(linked) = &mut self.link.linked {
             linked.server().unnamed_left = None;
@@ -324,7 +330,7 @@ impl Session {
                 departure::abandon(linked, std::mem::take(&mut self.exchange).is_busy());
             }
             // After the first two the unit is sent again: what it will be answered is still owed.
-            LinkEnd::SwitchFailed(_)
+            LinkEnd::SwitchFailed(..)
             | LinkEnd::NotSent(_)
             | LinkEnd::Released
             | LinkEnd::Over

@@ -9,16 +9,17 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::by_path::ByPath;
-use super::guard::blinds_with;
 use super::hello::Hello;
+use super::own_state::{own_state, with_tenants_name};
 use super::refusal::Refusal;
 use super::session::{Parts, Session};
+use super::welcome::APPLICATION_NAME;
 use super::{Access, Shared, refusal::Severity};
 use crate::auth::{AuthError, Authenticated, authenticate};
 use crate::config::{Availability, Guard, Policy, PoolMode, Tenant, TlsMode};
-use crate::net::{Buffer, Conversation, Phase};
+use crate::net::{Buffer, Conversation};
 use crate::pool::{CheckoutError, ClientFacts, Seat, SeatError, TooManyClients};
-use crate::tenant::{Claim, Claimant, GucName, SessionState, Source, TenantId, Value, claim};
+use crate::tenant::{Claim, Claimant, SessionState, Source, TenantId, claim};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
 use crate::wire::startup::ProtocolVersion;
@@ -47,7 +48,7 @@ pub async fn login(
     match admitted {
         Ok(admitted) => Ok(begin(talk, &hello, admitted, shared).await),
         Err(refusal) => {
-            shared.count_refusal(&refusal);
+            shared.count_refused_login(&refusal);
             let mut out = BytesMut::new();
             refusal.write(Severity::Fatal, &mut out);
             // A client that is gone cannot be told.
@@ -72,7 +73,7 @@ async fn admit(
     access: &Access,
     shared: &Arc<Shared>,
 ) -> Result<Admitted, Refusal> {
-    if shared.shutdown.phase() > Phase::Running {
+    if !shared.is_open() {
         return Err(Refusal::ShuttingDown);
     }
     let limit = shared.general.max_client_conn;
@@ -132,7 +133,10 @@ async fn enter(
     let by_path = by_search_path && claim.tenant.is_none();
     let policy = access.policy(&tenant, by_path);
     let guarded = policy.guard == Guard::Reject;
-    let own = own_state(hello, &tenant, &tenancy.tenant_from, guarded)?;
+    let mut own = own_state(hello, &tenant, &tenancy.tenant_from, guarded)?;
+    if shared.general.application_name_add_tenant {
+        own = with_tenants_name(own, &tenant.id);
+    }
     let state = tenant.baseline.overlay(&own);
     let seat = take_seat(&tenant, access, shared)?;
     // It may have to wait for a server: nobody should, for a client that is gone.
@@ -262,6 +266,10 @@ fn tenant(proof: &Authenticated, claim: &Claim, access: &Access) -> Result<Arc<T
         }
     };
     let tenant = may_enter(proof.user(), &id, access)?;
+    if access.config.overrides.is_disabled(&tenant.database) {
+        let database = tenant.database.clone();
+        return Err(Refusal::Disabled { database, tenant: id.to_string() });
+    }
     match &claim.database {
         Some(database)
             if *database != tenant.database && !tenancy.shared_databases.contains(database) =>
@@ -294,57 +302,6 @@ pub(super) fn may_enter(
     }
 }
 
-/// The client's own settings. It may not start as another role than the tenant's, nor with
-/// another value of a setting by which policies know the tenant.
-fn own_state(
-    hello: &Hello,
-    tenant: &Tenant,
-    sources: &[Source],
-    guarded: bool,
-) -> Result<SessionState, Refusal> {
-    let mut own = SessionState::default();
-    let names_tenant = |name: &GucName| {
-        let is_source = |s: &Source| matches!(s, Source::Options { guc } if guc == name.as_str());
-        sources.iter().any(is_source)
-    };
-    for (name, value) in &hello.settings {
-        let guc = GucName::new(name).map_err(|_| Refusal::UnknownSetting { name: name.clone() })?;
-        let value = Value::Text(value.clone().into());
-        let denied = || Refusal::Setting { name: name.clone() };
-        match guc.as_str() {
-            "session_authorization" => return Err(denied()),
-            "role" => {
-                let Value::Text(text) = value else { return Err(denied()) };
-                let role = String::from_utf8(text.into_vec()).map_err(|_| denied())?;
-                if tenant.baseline.role() != Some(role.as_str()) {
-                    return Err(denied());
-                }
-                own = own.with_role(Some(role));
-            }
-            _ if guarded && !may_start_with(&guc, &value, tenant) => {
-                return Err(denied());
-            }
-            _ if tenant.fixed_settings.contains(&guc) => {
-                if tenant.baseline.get(guc.as_str()) != Some(&value) {
-                    return Err(denied());
-                }
-            }
-            // A source of one word is no setting PostgreSQL would know.
-            _ if names_tenant(&guc) && !guc.is_custom() => {}
-            _ => own = own.with(guc, value),
-        }
-    }
-    Ok(own)
-}
-
-/// With `guard = "reject"`: nothing that is the tenant's, and nothing behind which texts cannot be read.
-fn may_start_with(guc: &GucName, value: &Value, tenant: &Tenant) -> bool {
-    let Value::Text(text) = value else { return false };
-    let is_own = !tenant.policy.guarded.contains(guc);
-    let is_home = tenant.baseline.shows(guc.as_str().as_bytes(), text);
-    !blinds_with(guc.as_str(), text) && (is_own || is_home)
-}
-
 async fn begin(
     mut talk: Conversation,
     hello: &Hello,
@@ -354,16 +311,19 @@ async fn begin(
     let Admitted { permit, entered, mode, user, version } = admitted;
     let Entered { tenant, seat, welcome, policy, by_path } = entered;
     let name = |(name, value): &(String, Vec<u8>)| {
-        (name == "application_name").then(|| String::from_utf8_lossy(value).into_owned())
+        (name == APPLICATION_NAME).then(|| String::from_utf8_lossy(value).into_owned())
     };
     let facts = ClientFacts {
         user: user.as_str().into(),
         tenant: tenant.id.clone(),
         peer: talk.stream.peer_addr(),
+        local: talk.stream.local_addr(),
         tls: talk.stream.is_tls(),
         application_name: hello.settings.iter().rev().find_map(name).unwrap_or_default().into(),
         since: SystemTime::now(),
     };
+    let tally = shared.stats.tallies.of(&tenant.id, &tenant.database);
+    tally.logins.add(1);
     let registration = shared.cancels.register(hello.version, facts);
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
@@ -386,6 +346,7 @@ async fn begin(
         of: tenant,
         version,
         by_path,
+        tally,
         registration,
         permit,
         user: user.into(),

@@ -21,8 +21,10 @@ mod kept;
 mod link;
 mod login;
 mod observe;
+mod own_state;
 mod prepared;
 mod quotas;
+mod reasons;
 mod refresh;
 mod refusal;
 mod session;
@@ -30,6 +32,7 @@ mod sql_prepared;
 mod statements;
 mod targets;
 mod texts;
+mod timing;
 mod to_client;
 mod to_server;
 mod units;
@@ -37,13 +40,13 @@ mod unnamed;
 mod welcome;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Clusters};
-pub use greet::{GreetError, Greeting, greet, tell};
+pub use greet::{GreetError, Greeting, Peer, greet, tell};
 pub use hello::Hello;
 pub use login::{DRAIN_GRACE, login, prove};
 use quotas::Rates;
@@ -54,7 +57,7 @@ pub use welcome::Welcomes;
 
 use crate::auth::Failures;
 use crate::config::General;
-use crate::net::Shutdown;
+use crate::net::{Phase, Shutdown};
 use crate::pool::{CancelRegistry, Everywhere};
 use crate::prepared::Statements;
 use crate::server::Keychain;
@@ -85,6 +88,8 @@ pub struct Shared {
     pub shutdown: Arc<Shutdown>,
     /// How fast tenants' clients come.
     rates: Rates,
+    /// Nobody is let in any more.
+    closed: AtomicBool,
     /// Counters.
     pub stats: Arc<Stats>,
     /// All clusters.
@@ -115,6 +120,7 @@ impl Shared {
             room,
             rates: Rates::default(),
             shutdown,
+            closed: AtomicBool::new(false),
             stats,
             everywhere,
         }
@@ -125,6 +131,17 @@ impl Shared {
     #[must_use]
     pub fn is_newer(&self, version: u64) -> bool {
         self.version.load(Ordering::Acquire) != version
+    }
+
+    /// From now on nobody is let in; who is there stays.
+    pub fn close_doors(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody may come.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed) && self.shutdown.phase() == Phase::Running
     }
 
     /// Who may connect now. A login that has begun goes on with what it began with.

@@ -192,6 +192,7 @@ impl Session {
                 self.pinned_since = None;
                 (self.has_own_names, self.is_other_user) = (false, false);
                 if let Some(pin) = self.pin.take() {
+                    self.registration.slot.pin(None);
                     let reason = pin.reason();
                     self.span().in_scope(|| info!(reason, "session no longer pinned"));
                 }

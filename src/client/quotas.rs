@@ -69,13 +69,6 @@ impl Shared {
         }
         audited
     }
-
-    /// A client is refused: counted, if it is for a quota.
-    pub(super) fn count_refusal(&self, refusal: &Refusal) {
-        if let Some(quota) = refusal.quota() {
-            self.stats.quota_refusals.add_one(quota);
-        }
-    }
 }
 
 impl Session {

@@ -74,6 +74,7 @@ impl Session {
             path.seen = self.shared.targets.get(&tenant.id, SessionState::default());
         }
         self.of = Arc::clone(tenant);
+        self.tally = self.shared.stats.tallies.of(&tenant.id, &tenant.database);
         Ok(())
     }
 }

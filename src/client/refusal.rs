@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use super::clock::Overdue;
 use super::texts::{
     Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, left_behind,
-    not_admin, not_there, overdue, paused, pinned_too_long, state, state_gone, suspended, text,
-    ties, too_fast, too_many,
+    not_admin, not_there, overdue, paused, pinned_too_long, setting, state, state_gone, suspended,
+    text, ties, too_fast, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -78,6 +78,13 @@ pub enum Refusal {
     },
     /// The operator lets the tenant's clients go.
     Draining {
+        /// The tenant.
+        tenant: String,
+    },
+    /// The operator has disabled the tenant's database.
+    Disabled {
+        /// The database.
+        database: String,
         /// The tenant.
         tenant: String,
     },
@@ -313,6 +320,9 @@ impl Refusal {
             Self::UnknownDatabase { database, tenant } => not_there(database, tenant),
             Self::Suspended { tenant, message } => suspended(tenant, message.as_ref()),
             Self::Draining { tenant } => draining(tenant),
+            Self::Disabled { database, .. } => {
+                text("57P03", format!("database \"{database}\" is disabled"))
+            }
             Self::TooFast { tenant, limit } => too_fast(tenant, *limit),
             Self::Overdue { what, limit } => overdue(*what, *limit),
             Self::TooManyClients { limit } => too_many(
@@ -334,10 +344,7 @@ impl Refusal {
             }
             Self::Auth(error) => auth(error),
             Self::Certificate { user } => certificate(user),
-            Self::Setting { name } => hint(
-                text("42501", format!("permission denied to set parameter \"{name}\"")),
-                "The operator's configuration sets it for the tenant.",
-            ),
+            Self::Setting { name } => setting(name),
             Self::UnknownSetting { name } => {
                 text("42704", format!("unrecognized configuration parameter \"{name}\""))
             }

@@ -14,6 +14,7 @@ use super::by_path::ByPath;
 use super::changes::{Changes, Pinned};
 use super::clock::Watch;
 use super::events::{Event, Next, Unserved};
+use super::greet::Peer;
 use super::kept::Hold;
 use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
@@ -22,10 +23,11 @@ use super::units::{Step, Units};
 use crate::config::{Policy, PoolMode, Tenant};
 use crate::flow::Exchange;
 use crate::net::{Buffer, Phase, Stream};
-use crate::pool::{Acquired, Checkout, Registration, Seat, Taint, Waiting};
+use crate::pool::{Acquired, Checkout, Linked, Registration, Seat, Taint, Waiting};
 use crate::prepared::Names;
 use crate::server::{Parameters, Target};
 use crate::sql::Flags;
+use crate::stats::Tally;
 
 /// What a login yields.
 pub(super) struct Parts {
@@ -42,6 +44,7 @@ pub(super) struct Parts {
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) user: Box<str>,
     pub(super) by_path: Option<Box<ByPath>>,
+    pub(super) tally: Arc<Tally>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -99,6 +102,8 @@ pub struct Session {
     pub(super) stage: Stage,
     waiting: Option<Box<Waiting>>,
     pub(super) seat: Arc<Seat>,
+    /// What it does is counted here.
+    pub(super) tally: Arc<Tally>,
     /// Its tenant is whom its search_path names.
     pub(super) by_path: Option<Box<ByPath>>,
     _permit: OwnedSemaphorePermit,
@@ -152,6 +157,7 @@ impl Session {
             stage: Stage::Idle,
             waiting: None,
             seat: parts.seat,
+            tally: parts.tally,
             by_path: parts.by_path,
             _permit: parts.permit,
         });
@@ -170,7 +176,20 @@ impl Session {
 
     /// Made for a log line only: kept, it would be the largest part of an idle client.
     pub(super) fn span(&self) -> Span {
-        info_span!("client", id = self.registration.pid, user = &*self.user, tenant = self.tenant())
+        let peer = Peer(self.registration.slot.facts().peer);
+        info_span!(
+            "client",
+            id = self.registration.pid,
+            user = &*self.user,
+            tenant = self.tenant(),
+            client = %peer,
+            server = self.server_pid(),
+        )
+    }
+
+    /// The process id of the server it holds.
+    pub(super) fn server_pid(&self) -> Option<i32> {
+        self.link.linked.as_ref().map(Linked::pid)
     }
 
     pub(super) fn tenant(&self) -> &str {
@@ -232,11 +251,12 @@ impl Session {
                 }
                 Stage::Asking { again } => match self.seat.acquire(&self.target) {
                     Ok(Acquired::Now(checkout)) => {
-                        self.link_to(checkout);
+                        self.link_at_once(checkout);
                         Stage::Linked { again }
                     }
                     Ok(Acquired::Later(waiting)) => {
                         self.registration.slot.queue();
+                        self.begin_wait();
                         if enabled!(Level::DEBUG) {
                             self.span().in_scope(|| debug!("client waits for a server"));
                         }
@@ -247,6 +267,7 @@ impl Session {
                 },
                 Stage::Queued { again } => {
                     let result = ready!(self.poll_wait(cx));
+                    self.end_wait();
                     // The place in the queue goes first: who is slow to read holds nobody up.
                     self.waiting = None;
                     let cancelled = self.registration.slot.unlink();
@@ -326,6 +347,9 @@ impl Session {
 
     fn read_client(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let poll = self.inbound.poll_fill(&mut self.client, cx);
+        if let Poll::Ready(Ok(count)) = poll {
+            self.tally.received.add(count as u64);
+        }
         // Not where it only had to let others run: then it is not waiting for the client.
         self.client_wakes |= poll.is_pending() && !self.client.may_have_news();
         poll

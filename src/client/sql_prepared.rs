@@ -120,6 +120,7 @@ impl Session {
 
     /// Makes a statement on the server, under a name, by what made it first.
     pub(super) fn make(&mut self, statement: &Statement, name: &[u8], key: Option<Key>) {
+        self.tally.server_parses.add(1);
         let out = &mut self.link.rewritten;
         if statement.maker == Maker::Parse {
             build::parse(name, &statement.tail, out);

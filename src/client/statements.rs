@@ -112,6 +112,8 @@ impl Session {
         let own = self.place_anew(&statement);
         build::parse(own.bytes(), tail, &mut self.link.rewritten);
         self.exchange.owe(Reply::Parsed);
+        self.tally.parses.add(1);
+        self.tally.server_parses.add(1);
         let parses = Some(self.key(&statement));
         self.names.get_or_insert_default().insert(name, statement, parses);
         Some(used)
@@ -181,6 +183,7 @@ impl Session {
             frame.len() - rest.len()
         };
         self.exchange.on_client(tag::BIND, Said::Statement);
+        self.tally.binds.add(u64::from(!name.is_empty()));
         Some(used)
     }
 

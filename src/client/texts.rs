@@ -200,3 +200,10 @@ pub(super) fn auth(error: &AuthError) -> Text {
         | AuthError::Io(_) => text("08P01", error.to_string()),
     }
 }
+
+pub(super) fn setting(name: &str) -> Text {
+    hint(
+        text("42501", format!("permission denied to set parameter \"{name}\"")),
+        "The operator's configuration sets it for the tenant.",
+    )
+}

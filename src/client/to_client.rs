@@ -129,10 +129,13 @@ impl Session {
                 Ok(verdict) => verdict,
                 Err(unexpected) => return Err(self.server_lost(unexpected)),
             };
-            if let ServerVerdict::Ready(status) = verdict
-                && let Some(watch) = &mut self.watch
-            {
-                watch.ready(status);
+            if let ServerVerdict::Ready(status) = verdict {
+                if !self.link.sends_again {
+                    self.link.timing.ready(status, &self.tally);
+                }
+                if let Some(watch) = &mut self.watch {
+                    watch.ready(status);
+                }
             }
             if let ServerVerdict::Ready(TransactionStatus::Idle) = verdict
                 && !self.link.sends_again
@@ -166,7 +169,8 @@ impl Session {
         self.link.swallowing = match verdict {
             // Its words may be too long to be looked into.
             ServerVerdict::SwitchFailed => {
-                return Err(LinkEnd::SwitchFailed(error.unwrap_or_default()));
+                let server = self.server_pid();
+                return Err(LinkEnd::SwitchFailed(error.unwrap_or_default(), server));
             }
             ServerVerdict::Named(reply) => {
                 self.on_named(reply, count);
@@ -311,6 +315,7 @@ impl Session {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.tally.sent.add(count as u64);
             link.outbound.consume(count);
             link.passed -= count;
             link.flush_client = self.client.buffers_writes();

@@ -57,6 +57,7 @@ impl Session {
     }
 
     fn scan_inbound(&mut self) {
+        self.note_more();
         loop {
             if self.changes.is_some() && self.is_below_home() || self.is_held() {
                 return;

@@ -361,6 +361,7 @@ impl Session {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.tally.sent.add(written as u64);
             answers.advance(written);
             if answers.is_empty() {
                 self.units.answers = None;

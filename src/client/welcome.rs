@@ -24,7 +24,7 @@ const WELCOME_AGE_MAX: Duration = Duration::from_mins(1);
 /// Answers kept.
 const WELCOMES_MAX: usize = 4096;
 
-const APPLICATION_NAME: &str = "application_name";
+pub(super) const APPLICATION_NAME: &str = "application_name";
 
 /// The state, ready for switches, and what servers report in it.
 #[derive(Debug, Clone)]

@@ -87,7 +87,9 @@ impl Config {
             password => password.cloned(),
         };
         let schema = layers.text("schema", |l| l.schema.as_ref(), None);
-        let availability = availability(&mut layers);
+        let state = self.overrides.state_of(&database);
+        let state = state.filter(|_| !self.overrides.has_state(id.as_str()));
+        let availability = availability(&mut layers, state.map(|state| (state, &*database)));
         let (baseline, fixed_settings) = baseline(&mut layers, schema.as_deref(), &availability);
         let quotas = quotas(&mut layers, &cluster);
         let policy = policy(&mut layers, &fixed_settings);
@@ -275,9 +277,17 @@ fn policy(layers: &mut Layers<'_>, fixed: &[GucName]) -> Policy {
     Policy { guard, on_session_state, max_pin_time, timeouts: timeouts(layers), guarded }
 }
 
-fn availability(layers: &mut Layers<'_>) -> Availability {
+/// As an operator has said of the database, or as is written.
+fn availability(layers: &mut Layers<'_>, said: Option<(State, &str)>) -> Availability {
     let show = |state: &State| state.name().to_owned();
-    let state = layers.quota("state", |l| l.state.as_ref(), State::Active, show);
+    let state = match said {
+        Some((state, database)) => {
+            let from = format!("console, database {database}");
+            layers.explained.push(Explained { key: "state", value: show(&state), from });
+            state
+        }
+        None => layers.quota("state", |l| l.state.as_ref(), State::Active, show),
+    };
     let message = layers.pick("message", |l| l.message.as_ref(), String::clone);
     match state {
         State::Active => Availability::Active,

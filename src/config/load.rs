@@ -1,6 +1,5 @@
 //! From the text of a file to a checked [`Config`].
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
@@ -9,12 +8,12 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::fault::{ConfigError, Fault, Faults};
+use super::fault::{ConfigError, Fault};
 use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
     Admin, AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, Sources,
-    TlsMode, Users, clusters, include, registry, tenancy, tls, users,
+    TlsMode, Users, clusters, http, include, registry, tenancy, tls, users,
 };
 use crate::tenant::{GucName, WildcardPattern};
 
@@ -41,13 +40,24 @@ impl Config {
     /// [`ConfigError`] with every fault in it.
     pub fn parse(text: &str, directory: PathBuf) -> Result<Self, ConfigError> {
         let table: Table = text.parse()?;
-        let (files, patterns) = (RefCell::default(), RefCell::default());
-        let context = Context { faults: Faults::default(), directory, files, patterns };
+        let context = Context { directory, ..Context::default() };
         let table = include::merge(table, &context);
         let mut config = read(&Section::root(&table, &context), &table);
         let (files, patterns) = (context.files.take(), context.patterns.take());
         config.sources = Sources { files, patterns };
         context.faults.into_result(config)
+    }
+}
+
+#[cfg(test)]
+impl Config {
+    /// Keys that are asked for when a text is read, and where.
+    pub(super) fn asked(text: &str) -> BTreeSet<(String, &'static str)> {
+        let table: Table = text.parse().unwrap();
+        let context = Context::default();
+        let table = include::merge(table, &context);
+        read(&Section::root(&table, &context), &table);
+        context.asked.take()
     }
 }
 
@@ -88,10 +98,11 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
     }
     let tenancy = tenancy::read(tenancy_section, rules, &clusters);
     let admin = admin(root.section("admin"), &users);
+    let http = http::read(root.section("http"));
     let registry = registry::read(root.section("registry"), &clusters);
     let known = [
         "include", "general", "tls", "auth", "users", "classes", "tenants", "tenancy", "clusters",
-        "registry", "admin",
+        "registry", "admin", "http",
     ];
     for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
         root.fault(key, format!("unknown section; known are {}", known.join(", ")));
@@ -109,16 +120,24 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         templates,
         classes,
         admin,
+        http,
         registry,
         registered: HashMap::new(),
         overrides: Arc::default(),
         overridden: HashMap::new(),
         sources,
+        written: Arc::new(written(table)),
     };
     if guarantees {
         check_guarantees(&config, root);
     }
     config
+}
+
+/// What is written in sections of which there are few.
+fn written(table: &Table) -> Table {
+    let few = |(name, _): &(&String, &Value)| !matches!(name.as_str(), "tenants" | "users");
+    table.iter().filter(few).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn admin(section: Section<'_>, users: &Users) -> Admin {
@@ -183,6 +202,9 @@ fn general(section: Section<'_>) -> General {
             })
             .unwrap_or(Scrub::Tenant),
         watch: section.get("watch", "true or false", Value::as_bool).unwrap_or(false),
+        application_name_add_tenant: section
+            .get("application_name_add_tenant", "true or false", Value::as_bool)
+            .unwrap_or(false),
         shutdown_timeout: section.duration("shutdown_timeout").unwrap_or(Duration::from_secs(30)),
     };
     section.finish();
@@ -239,7 +261,7 @@ fn listen(section: &Section<'_>) -> Vec<Listen> {
     listen
 }
 
-fn tcp(text: &str) -> Option<std::net::SocketAddr> {
+pub(super) fn tcp(text: &str) -> Option<std::net::SocketAddr> {
     if text.starts_with("unix:") { None } else { text.to_socket_addrs().ok()?.next() }
 }
 

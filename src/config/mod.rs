@@ -9,7 +9,9 @@
 mod clusters;
 mod diff;
 mod fault;
+mod http;
 mod include;
+mod keys;
 mod layers;
 mod load;
 mod overrides;
@@ -17,6 +19,7 @@ mod read;
 mod registry;
 mod rules;
 mod secret;
+mod shown;
 mod tenancy;
 mod tenant;
 #[cfg(test)]
@@ -34,9 +37,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use fault::{ConfigError, Fault};
-pub use overrides::Overrides;
+pub use http::{Dashboard, Http};
+pub use keys::{KEYS, Key};
+pub use overrides::{DatabaseOverride, Overrides};
 pub use registry::{Registered, Registry};
+pub use rules::State;
 pub use secret::Secret;
+pub use shown::Shown;
 pub use tenant::{
     Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,
 };
@@ -68,6 +75,8 @@ pub struct Config {
     classes: BTreeMap<String, Rules>,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[http]`.
+    pub http: Http,
     /// `[registry]`.
     pub registry: Option<Registry>,
     /// Tenants that the registry has.
@@ -77,6 +86,8 @@ pub struct Config {
     overridden: HashMap<String, Rules>,
     /// The files it was read from.
     pub sources: Sources,
+    /// What is written in them, tenants and users aside.
+    written: Arc<toml::Table>,
 }
 
 /// `[admin]`.
@@ -129,6 +140,8 @@ pub struct General {
     pub scrub: Scrub,
     /// Whether it is read again when a file it was read from changes.
     pub watch: bool,
+    /// Whether sessions begin with the tenant's name in front of their `application_name`.
+    pub application_name_add_tenant: bool,
     /// How long SIGTERM lets transactions finish.
     pub shutdown_timeout: Duration,
 }

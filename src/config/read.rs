@@ -29,6 +29,9 @@ pub(super) struct Context {
     pub(super) files: RefCell<BTreeSet<PathBuf>>,
     /// Patterns by which there may be more.
     pub(super) patterns: RefCell<Vec<PathBuf>>,
+    /// Keys that were asked for, and where.
+    #[cfg(test)]
+    pub(super) asked: RefCell<BTreeSet<(String, &'static str)>>,
 }
 
 impl<'a> Section<'a> {
@@ -76,6 +79,8 @@ impl<'a> Section<'a> {
 
     pub(super) fn value(&self, key: &'static str) -> Option<&'a Value> {
         self.known.borrow_mut().push(key);
+        #[cfg(test)]
+        self.context.asked.borrow_mut().insert((self.path.clone(), key));
         self.table?.get(key)
     }
 

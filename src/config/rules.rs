@@ -166,11 +166,16 @@ fn settings(section: &Section<'_>) -> Option<BTreeMap<GucName, String>> {
 
 /// `state` as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
+    /// Its transactions run.
     Active,
+    /// They are read-only unless they say otherwise.
     ReadOnly,
+    /// They wait.
     Paused,
+    /// Nobody comes, and sessions end with their transactions.
     Draining,
+    /// The same, and clients are told so.
     Suspended,
 }
 
@@ -183,7 +188,9 @@ impl State {
         STATES.iter().position(|state| *state == text).map(|at| all[at])
     }
 
-    pub(super) fn name(self) -> &'static str {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         STATES[self as usize]
     }
 }

@@ -136,7 +136,7 @@ settings = { "a b" = "1" }
         "tenants.acme.class: no class \"gold\"",
         "tenants.\"a*b*\": a pattern has at most one \"*\"",
         "tenants.acme.settings: invalid configuration parameter name \"a b\"",
-        "tenant: unknown section; known are include, general, tls, auth, users, classes, tenants, tenancy, clusters, registry, admin",
+        "tenant: unknown section; known are include, general, tls, auth, users, classes, tenants, tenancy, clusters, registry, admin, http",
     ] {
         assert!(got.iter().any(|g| g == want), "missing {want}\nin {got:#?}");
     }

@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use slab::Slab;
@@ -83,6 +84,8 @@ pub(super) struct Local {
     operations_left: Cell<u32>,
     /// A task had to be stopped: it has more to do than others may be made to wait for.
     insatiable: Cell<bool>,
+    /// When the sockets were last looked at, if anybody has asked since.
+    turn: Cell<Option<Instant>>,
 }
 
 thread_local! {
@@ -103,8 +106,24 @@ pub(super) fn settle(home: Arc<Home>, registry: mio::Registry) {
         sources: RefCell::default(),
         operations_left: Cell::new(0),
         insatiable: Cell::new(false),
+        turn: Cell::new(None),
     };
     LOCAL.with(|place| assert!(place.set(local).is_ok(), "a thread is one worker"));
+}
+
+/// What time it is, read once a turn of the worker's loop: what is counted by it may be off by as much as a turn
+/// takes, which is less than what is waited for.
+#[inline]
+#[must_use]
+pub fn now() -> Instant {
+    with(|local| {
+        local.turn.get().unwrap_or_else(|| {
+            let now = Instant::now();
+            local.turn.set(Some(now));
+            now
+        })
+    })
+    .unwrap_or_else(Instant::now)
 }
 
 /// Puts a task into its worker's queue.
@@ -158,6 +177,11 @@ impl Local {
             return None;
         }
         self.ready.borrow_mut().pop_front()
+    }
+
+    /// The sockets are looked at: time has passed.
+    pub(super) fn next_turn(&self) {
+        self.turn.set(None);
     }
 
     pub(super) fn take_mail(&self) {

@@ -24,5 +24,6 @@ mod task;
 mod tests;
 mod worker;
 
+pub use local::now;
 pub use socket::Socket;
 pub use worker::Worker;

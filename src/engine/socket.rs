@@ -102,6 +102,14 @@ impl Socket<TcpStream> {
         self.io.peer_addr()
     }
 
+    /// This end.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
     /// Looks at the next bytes without taking them; 0 at the end of the stream.
     ///
     /// # Errors

@@ -86,6 +86,7 @@ fn run(mut poll: Poll, local: &Local) {
             }
         }
         local.home.unpark();
+        local.next_turn();
         {
             let sources = local.sources.borrow();
             for event in &events {

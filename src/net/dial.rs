@@ -56,6 +56,12 @@ enum At {
 }
 
 impl Address {
+    /// As configured.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// An error of the system's, there.
     #[must_use]
     pub fn failed(&self, source: io::Error) -> DialError {

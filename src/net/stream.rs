@@ -100,6 +100,17 @@ impl Stream {
         peer.ok().map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
     }
 
+    /// This side's address; a unix socket has none.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        let local = match self {
+            Self::Unix(_) => return None,
+            Self::Tcp(tcp) => tcp.local_addr(),
+            Self::Tls(tls) => tls.get_ref().0.local_addr(),
+        };
+        local.ok().map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
     /// Whether the bytes stay on this host: loopback or a unix socket.
     #[must_use]
     pub fn is_local(&self) -> bool {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use dashmap::DashMap;
 use dashmap::Entry;
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
+use crate::engine::now;
 use crate::server::{CancelKey, PendingCancel};
 use crate::tenant::TenantId;
 use crate::wire::startup::ProtocolVersion;
@@ -31,7 +32,17 @@ pub struct CancelSlot {
     state: Mutex<State>,
     /// An operator wants it gone.
     killed: AtomicBool,
+    pin: Mutex<Option<Pin>>,
     facts: Box<ClientFacts>,
+}
+
+/// Why a session keeps its server, and since when.
+#[derive(Debug, Clone, Copy)]
+pub struct Pin {
+    /// The statement, or the thing.
+    pub reason: &'static str,
+    /// When it did that.
+    pub since: Instant,
 }
 
 /// What is known of a client from its login on.
@@ -43,6 +54,8 @@ pub struct ClientFacts {
     pub tenant: TenantId,
     /// Its address; a unix socket has none.
     pub peer: Option<SocketAddr>,
+    /// The pooler's address that it came to.
+    pub local: Option<SocketAddr>,
     /// Whether it speaks TLS.
     pub tls: bool,
     /// `application_name` in its start-up packet.
@@ -59,6 +72,8 @@ pub struct ClientReport {
     pub slot: Arc<CancelSlot>,
     /// What it is doing.
     pub activity: Activity,
+    /// Why it keeps its server, if it does.
+    pub pin: Option<Pin>,
 }
 
 /// What a client is doing.
@@ -66,10 +81,17 @@ pub struct ClientReport {
 pub enum Activity {
     /// Nothing that needs a server.
     Idle,
-    /// It waits for a server.
-    Waiting,
-    /// It holds the server with this process id.
-    Linked(i32),
+    /// It waits for a server, since then.
+    Waiting(Instant),
+    /// It holds a server, since then.
+    Linked {
+        /// The server's process id.
+        pid: i32,
+        /// The server's number.
+        server: u64,
+        /// Since when.
+        since: Instant,
+    },
 }
 
 impl CancelSlot {
@@ -86,11 +108,18 @@ impl CancelSlot {
         &self.facts
     }
 
+    /// Whether and why it keeps its server from now on.
+    pub fn pin(&self, reason: Option<&'static str>) {
+        *self.pin.lock() = reason.map(|reason| Pin { reason, since: now() });
+    }
+
     fn activity(&self) -> Activity {
         match &*self.state.lock() {
             State::Idle => Activity::Idle,
-            State::Queued { .. } => Activity::Waiting,
-            State::Linked { key, .. } => Activity::Linked(key.pid()),
+            State::Queued { since, .. } => Activity::Waiting(*since),
+            State::Linked { key, since, .. } => {
+                Activity::Linked { pid: key.pid(), server: key.server(), since: *since }
+            }
         }
     }
 }
@@ -101,21 +130,22 @@ enum State {
     #[default]
     Idle,
     /// It waits for a server.
-    Queued { cancelled: bool, waker: Option<Waker> },
+    Queued { cancelled: bool, waker: Option<Waker>, since: Instant },
     /// It holds this server.
-    Linked { key: Arc<CancelKey>, cancelled: bool },
+    Linked { key: Arc<CancelKey>, cancelled: bool, since: Instant },
 }
 
 impl CancelSlot {
     /// The client begins to wait.
     pub fn queue(&self) {
-        *self.state.lock() = State::Queued { cancelled: false, waker: None };
+        let since = now();
+        *self.state.lock() = State::Queued { cancelled: false, waker: None, since };
     }
 
     /// Whether the wait was cancelled; if not, `waker` is woken when it is.
     pub fn is_wait_cancelled(&self, current: &Waker) -> bool {
         match &mut *self.state.lock() {
-            State::Queued { cancelled, waker } => {
+            State::Queued { cancelled, waker, .. } => {
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(current)) {
                     *waker = Some(current.clone());
                 }
@@ -127,7 +157,8 @@ impl CancelSlot {
 
     /// The client holds a server.
     pub fn link(&self, key: Arc<CancelKey>) {
-        *self.state.lock() = State::Linked { key, cancelled: false };
+        let since = now();
+        *self.state.lock() = State::Linked { key, cancelled: false, since };
     }
 
     /// The client holds nothing any more: no later request reaches what it held. Says whether
@@ -142,14 +173,14 @@ impl CancelSlot {
     fn request(&self) -> Option<PendingCancel> {
         match &mut *self.state.lock() {
             State::Idle => None,
-            State::Queued { cancelled, waker } => {
+            State::Queued { cancelled, waker, .. } => {
                 *cancelled = true;
                 if let Some(waker) = waker.take() {
                     waker.wake();
                 }
                 None
             }
-            State::Linked { key, cancelled } => {
+            State::Linked { key, cancelled, .. } => {
                 *cancelled = true;
                 // Promised under the slot's lock: the client cannot give the server back unseen.
                 Some(key.promise())
@@ -194,6 +225,7 @@ impl CancelRegistry {
             key,
             state: Mutex::default(),
             killed: AtomicBool::new(false),
+            pin: Mutex::default(),
             facts: Box::new(facts),
         });
         loop {
@@ -218,7 +250,8 @@ impl CancelRegistry {
     pub fn clients(&self) -> Vec<ClientReport> {
         let report = |entry: RefMulti<'_, i32, Arc<CancelSlot>>| {
             let (pid, slot) = (*entry.key(), Arc::clone(entry.value()));
-            ClientReport { pid, activity: slot.activity(), slot }
+            let pin = *slot.pin.lock();
+            ClientReport { pid, activity: slot.activity(), pin, slot }
         };
         let mut clients: Vec<ClientReport> = self.0.iter().map(report).collect();
         clients.sort_by_key(|client| (client.slot.facts.since, client.pid));

@@ -101,6 +101,9 @@ impl Checkout {
             stats.switches.add_one();
             if server.known.fit(target) == Fit::OtherTenant {
                 let first_touch = server.tenants.add(&target.tenant);
+                if first_touch {
+                    server.facts.warm.lock().push(target.tenant.clone());
+                }
                 if first_touch { &stats.cold } else { &stats.warm }.add_one();
             }
             if *scrubs {
@@ -146,6 +149,12 @@ impl Linked {
     /// The server.
     pub fn server(&mut self) -> &mut Server {
         self.loan.server()
+    }
+
+    /// Its process id, for a log line.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.loan.server.as_ref().map_or(0, |server| server.cancel_key.pid())
     }
 
     /// The session keeps it and begins no transaction, because the tenant is paused, until [`Linked::go_on`].

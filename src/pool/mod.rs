@@ -29,7 +29,7 @@ mod seat;
 mod turns;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -37,17 +37,19 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use cancel::{Activity, CancelRegistry, CancelSlot, ClientFacts, ClientReport, Registration};
+pub use cancel::{
+    Activity, CancelRegistry, CancelSlot, ClientFacts, ClientReport, Pin, Registration,
+};
 pub use error::{CheckoutError, SeatError};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
-pub use report::{PoolReport, Report, TenantReport};
+pub use report::{PoolReport, Report, ServerReport, TenantReport};
 pub use seat::{Acquired, Seat, Waiting};
 pub use turns::TooManyClients;
 
 use crate::config::{Cluster, Scrub, Tenant};
 use crate::net::Tasks;
-use crate::server::{Endpoint, LoginError, Server, login};
+use crate::server::{Endpoint, LoginError, Server, ServerFacts, login};
 use crate::stats::Stats;
 use crate::tenant::TenantId;
 use desk::Desk;
@@ -70,6 +72,8 @@ pub struct Pools {
     alarm: Notify,
     stats: Arc<Stats>,
     everywhere: Arc<Everywhere>,
+    /// Those that have logged in; some may be closed by now.
+    servers: Mutex<Vec<Weak<ServerFacts>>>,
 }
 
 impl Pools {
@@ -92,6 +96,7 @@ impl Pools {
             alarm: Notify::new(),
             stats,
             everywhere: Arc::clone(&everywhere),
+            servers: Mutex::new(Vec::new()),
         });
         everywhere.add(&pools);
         pools
@@ -133,6 +138,7 @@ impl Pools {
     pub fn reconnect(self: &Arc<Self>, database: Option<&str>) -> usize {
         let mut effects = Effects::default();
         let count = self.desk.0.lock().reconnect(database, &mut effects);
+        self.outdate_servers(database);
         self.carry_out(effects);
         count
     }
@@ -277,6 +283,7 @@ impl Pools {
         match result {
             Some(Ok(server)) => {
                 debug!(?endpoint, pid = server.cancel_key.pid(), "server connection established");
+                self.note_server(&server.facts);
                 let recovered = self.desk.0.lock().dialled(pool, server, now, &mut effects);
                 if recovered {
                     info!(?endpoint, "login to the server works again");
@@ -284,6 +291,7 @@ impl Pools {
             }
             Some(Err(error)) => {
                 warn!(?endpoint, %error, "login to the server failed");
+                self.stats.login_failures.add_one();
                 self.desk.0.lock().dial_failed(pool, error, now, &mut effects);
             }
             None => self.desk.0.lock().dial_given_up(pool),

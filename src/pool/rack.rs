@@ -116,6 +116,11 @@ impl<S: Pooled> Rack<S> {
         old.map(|server| server.life().idle_since).min()
     }
 
+    /// The lives of those that rest.
+    pub(super) fn resting(&self) -> impl Iterator<Item = &Life> {
+        self.idle.iter().map(S::life)
+    }
+
     /// When the oldest of those that rest was opened.
     pub(super) fn opened_first(&self) -> Option<Instant> {
         self.idle.iter().map(|server| server.life().opened).min()

@@ -1,11 +1,15 @@
 //! What an operator sees of a cluster: its pools and its tenants that have clients, at one moment.
 
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Pools;
-use super::rack::Pooled;
+use super::rack::{Pooled, Rack};
 use super::sched::Sched;
 use crate::config::Cluster;
+use crate::server::ServerFacts;
 use crate::tenant::TenantId;
 
 /// A cluster at one moment.
@@ -35,6 +39,8 @@ pub struct PoolReport {
     pub opening: usize,
     /// How long the first of those that wait has waited.
     pub longest_wait: Duration,
+    /// Its last login failed, and no other server is open.
+    pub down: bool,
 }
 
 /// One tenant that has clients.
@@ -69,9 +75,9 @@ pub struct TenantReport {
 impl Pools {
     /// What there is now, and of which cluster.
     #[must_use]
-    pub fn report(&self) -> (std::sync::Arc<Cluster>, Report) {
+    pub fn report(&self) -> (Arc<Cluster>, Report) {
         let sched = self.desk.0.lock();
-        (std::sync::Arc::clone(&sched.cluster), sched.report(Instant::now()))
+        (Arc::clone(&sched.cluster), sched.report(Instant::now()))
     }
 }
 
@@ -89,6 +95,7 @@ impl<S: Pooled> Sched<S> {
                 active: open - idle - opening,
                 idle,
                 opening,
+                down: rack.failure.is_some() && open == opening,
                 ..PoolReport::default()
             });
         }
@@ -117,5 +124,46 @@ impl<S: Pooled> Sched<S> {
             });
         }
         Report { pools, tenants }
+    }
+}
+
+/// A server at one moment.
+pub struct ServerReport {
+    /// What is known of it.
+    pub facts: Arc<ServerFacts>,
+    /// Nobody has it.
+    pub idle: bool,
+}
+
+impl Pools {
+    /// The servers there are, the oldest first.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerReport> {
+        let idle: HashSet<u64> = {
+            let sched = self.desk.0.lock();
+            sched.racks.iter().flatten().flat_map(Rack::resting).map(|life| life.id).collect()
+        };
+        let mut known = self.servers.lock();
+        known.retain(|server| server.strong_count() > 0);
+        let there = known.iter().filter_map(Weak::upgrade);
+        there.map(|facts| ServerReport { idle: idle.contains(&facts.id), facts }).collect()
+    }
+
+    /// Servers of a database, or of all, are closed when their clients let go.
+    pub(super) fn outdate_servers(&self, database: Option<&str>) {
+        for server in self.servers.lock().iter().filter_map(Weak::upgrade) {
+            if database.is_none_or(|name| server.database == name) {
+                server.outdated.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A server has logged in.
+    pub(super) fn note_server(&self, facts: &Arc<ServerFacts>) {
+        let mut known = self.servers.lock();
+        if known.len() == known.capacity() {
+            known.retain(|server| server.strong_count() > 0);
+        }
+        known.push(Arc::downgrade(facts));
     }
 }

@@ -84,7 +84,6 @@ impl Seat {
         deadline: Option<Instant>,
         target: &Arc<Target>,
     ) -> Result<Acquired, CheckoutError> {
-        self.pools.stats.checkouts.add_one();
         loop {
             match self.pools.desk.ask(self.place, deadline, target)? {
                 Granted::Now(lent) => {
@@ -96,7 +95,6 @@ impl Seat {
                 }
                 Granted::Later(place, effects) => {
                     self.pools.carry_out(effects);
-                    self.pools.stats.waits.add_one();
                     let (seat, target) = (Arc::clone(self), Arc::clone(target));
                     return Ok(Acquired::Later(Waiting { seat, target, place }));
                 }

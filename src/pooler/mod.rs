@@ -7,6 +7,7 @@
 
 mod accept;
 mod overrides;
+mod period;
 mod registry;
 mod reload;
 mod signals;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -29,7 +30,7 @@ pub use signals::Signals;
 use crate::admin::{self, Order};
 use crate::auth::Credentials;
 use crate::client::{
-    Access, Clusters, DRAIN_GRACE, GreetError, Greeting, Session, Shared, greet, login,
+    Access, Clusters, DRAIN_GRACE, GreetError, Greeting, Peer, Session, Shared, greet, login,
 };
 use crate::config::{Cluster, Config, ListenAddress, TableQuery};
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
@@ -40,6 +41,8 @@ use workers::Workers;
 
 /// Longest a new connection may take to say what it wants.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(15);
+/// How often it is looked whether clients have left.
+const LOOK: Duration = Duration::from_millis(100);
 /// Orders of operators that wait.
 const ORDERS_MAX: usize = 8;
 /// Longest the last clients and servers may take once everything stops.
@@ -114,6 +117,7 @@ impl Pooler {
             };
             acceptors.spawn(accept::accept(listener, place));
         }
+        acceptors.spawn(period::count(Arc::clone(&shared)));
         info!(?addresses, workers = workers.all().len(), "listening");
         let registered = Mutex::new(Arc::from([]));
         let orders = Mutex::new(Some(waiting_orders));
@@ -169,6 +173,16 @@ impl Pooler {
         };
         if timeout(limit, drained).await.is_err() {
             warn!("shutdown_timeout has passed; clients are disconnected");
+        }
+    }
+
+    /// Nobody is let in any more; waits until all clients have left.
+    pub(crate) async fn emptied(&self) {
+        info!("waiting until all clients have left; nobody is let in");
+        self.shared.close_doors();
+        let all = self.shared.general.max_client_conn;
+        while self.shared.room.available_permits() < all {
+            sleep(LOOK).await;
         }
     }
 
@@ -311,11 +325,12 @@ async fn enter(
     orders: mpsc::Sender<Order>,
 ) -> Option<Box<Session>> {
     let stream = incoming.into_stream().ok()?;
+    let peer = Peer(stream.peer_addr());
     let access = shared.access();
     let greeting = tokio::select! {
         greeting = timeout(GREETING_TIME_MAX, greet(stream, &access.acceptor)) => greeting,
         () = shared.shutdown.drained_for(DRAIN_GRACE) => {
-            info!("connection closed: the pooler is shutting down");
+            info!(client = %peer, "connection closed: the pooler is shutting down");
             return None;
         }
     };
@@ -333,7 +348,8 @@ async fn enter(
                 Ok(session) => return session,
                 Err(refusal) => {
                     let (sqlstate, message) = refusal.summary();
-                    info!(user, sqlstate, told = message, "client refused");
+                    let (reason, tenant) = (refusal.reason(), refusal.tenant());
+                    info!(user, tenant, client = %peer, reason, sqlstate, told = message, "client refused");
                 }
             }
         }
@@ -349,13 +365,17 @@ async fn enter(
         }
         Ok(Err(GreetError::Refused(refused))) => {
             let (talk, refusal) = *refused;
+            shared.count_refusal(&refusal, None);
             let (sqlstate, message) = refusal.summary();
-            info!(sqlstate, told = message, "connection refused");
+            let reason = refusal.reason();
+            info!(client = %peer, reason, sqlstate, told = message, "connection refused");
             // As long as the greeting may have taken; a client that does not read is not waited for.
             let _ = timeout(GREETING_TIME_MAX, crate::client::tell(talk, &refusal)).await;
         }
-        Ok(Err(error)) => tracing::debug!(%error, "connection closed before it said what it wants"),
-        Err(_) => info!("connection closed: silent for {GREETING_TIME_MAX:?}"),
+        Ok(Err(error)) => {
+            tracing::debug!(client = %peer, %error, "connection closed before it said what it wants");
+        }
+        Err(_) => info!(client = %peer, "connection closed: silent for {GREETING_TIME_MAX:?}"),
     }
     None
 }

@@ -1,4 +1,5 @@
-//! SIGHUP and RELOAD reload, and a changed file, if that is watched for; SIGTERM drains; a second one, or SIGINT, stops now.
+//! SIGHUP and RELOAD reload, and a changed file, if that is watched for; SIGTERM drains; a second one, or SIGINT, stops
+//! now. SHUTDOWN on the console is one of these, or waits until clients have left by themselves.
 
 use std::fmt::Display;
 use std::io;
@@ -10,7 +11,7 @@ use tracing::info;
 
 use super::Pooler;
 use super::watch::Watch;
-use crate::admin::{Order, Unread};
+use crate::admin::{Leave, Order, Unread};
 use crate::config::Config;
 
 /// Signals that are waited for, and no longer end the process by themselves.
@@ -41,60 +42,83 @@ impl Signals {
         load: impl Fn() -> Result<Config, E> + Clone + Send + 'static,
     ) {
         let Self { mut hangup, mut terminate, mut interrupt } = self;
-        let reloads = async {
-            let mut watch = Watch::new(&pooler.shared);
-            let mut asked = None;
-            let mut orders = pooler.orders.lock().take();
-            loop {
-                let mut reply = None;
-                tokio::select! {
-                    rows = pooler.registry_changes(&mut asked) => {
-                        pooler.take_registry(rows);
-                        continue;
-                    }
-                    Some(order) = next_order(&mut orders) => match order {
-                        Order::Reload(whom) => {
-                            info!("RELOAD: reading the configuration again");
-                            reply = Some(whom);
-                        }
-                        Order::Tenant { id, change, reply } => {
-                            // Who gave the order may be gone.
-                            let _ = reply.send(pooler.change_tenant(&id, change));
-                            continue;
-                        }
-                    },
-                    _ = hangup.recv() => info!("SIGHUP: reading the configuration again"),
-                    () = watch.changed(&pooler.shared), if pooler.shared.general.watch => {
-                        info!("a file has changed: reading the configuration again");
-                    }
-                }
-                // Before it is read: what changes meanwhile is another change.
-                watch = Watch::new(&pooler.shared);
-                let reloaded = pooler.reload(load.clone()).await.map_err(Unread::Configuration);
-                let news = pooler.registry_news().await;
-                asked = Some(Instant::now());
-                let registry =
-                    news.map(|rows| rows.into_iter().for_each(|r| pooler.take_registry(r)));
-                let result = reloaded.and(registry.map_err(Unread::Registry));
-                if let Some(reply) = reply {
-                    // Who gave the order may be gone.
-                    let _ = reply.send(result);
-                }
-            }
+        let interrupted = async |interrupt: &mut Signal| {
+            interrupt.recv().await;
+            info!("SIGINT: stopping now");
         };
-        tokio::select! {
-            () = reloads => {}
-            _ = interrupt.recv() => info!("SIGINT: stopping now"),
-            _ = terminate.recv() => {
-                info!("SIGTERM: finishing transactions; send it again to stop now");
-                tokio::select! {
-                    () = pooler.drain() => {}
-                    _ = terminate.recv() => info!("second SIGTERM: stopping now"),
-                    _ = interrupt.recv() => info!("SIGINT: stopping now"),
-                }
+        let mut leave = tokio::select! {
+            leave = take_orders(&pooler, &mut hangup, load) => leave,
+            () = interrupted(&mut interrupt) => Leave::Now,
+            _ = terminate.recv() => Leave::WhenServersAreIdle,
+        };
+        if leave == Leave::WhenClientsAreGone {
+            leave = tokio::select! {
+                () = pooler.emptied() => Leave::Now,
+                () = interrupted(&mut interrupt) => Leave::Now,
+                _ = terminate.recv() => Leave::WhenServersAreIdle,
+            };
+        }
+        if leave == Leave::WhenServersAreIdle {
+            info!("finishing transactions; SIGTERM stops now");
+            tokio::select! {
+                () = pooler.drain() => {}
+                _ = terminate.recv() => info!("SIGTERM: stopping now"),
+                () = interrupted(&mut interrupt) => {}
             }
         }
         pooler.stopped().await;
+    }
+}
+
+/// Reloads, and does what operators want, until one of them wants the end.
+async fn take_orders<E: Display + Send + 'static>(
+    pooler: &Pooler,
+    hangup: &mut Signal,
+    load: impl Fn() -> Result<Config, E> + Clone + Send + 'static,
+) -> Leave {
+    let mut watch = Watch::new(&pooler.shared);
+    let mut asked = None;
+    let mut orders = pooler.orders.lock().take();
+    loop {
+        let mut reply = None;
+        tokio::select! {
+            rows = pooler.registry_changes(&mut asked) => {
+                pooler.take_registry(rows);
+                continue;
+            }
+            Some(order) = next_order(&mut orders) => match order {
+                Order::Reload(whom) => {
+                    info!("RELOAD: reading the configuration again");
+                    reply = Some(whom);
+                }
+                Order::Tenant { id, change, reply } => {
+                    // Who gave the order may be gone.
+                    let _ = reply.send(pooler.change_tenant(&id, change));
+                    continue;
+                }
+                Order::Database { name, change, reply } => {
+                    let _ = reply.send(pooler.change_database(name.as_deref(), change));
+                    continue;
+                }
+                Order::Shutdown(leave) => return leave,
+            },
+            _ = hangup.recv() => info!("SIGHUP: reading the configuration again"),
+            () = watch.changed(&pooler.shared), if pooler.shared.general.watch => {
+                info!("a file has changed: reading the configuration again");
+            }
+        }
+        // Before it is read: what changes meanwhile is another change.
+        watch = Watch::new(&pooler.shared);
+        let reloaded = pooler.reload(load.clone()).await.map_err(Unread::Configuration);
+        pooler.shared.stats.count_reload(reloaded.is_ok());
+        let news = pooler.registry_news().await;
+        asked = Some(Instant::now());
+        let registry = news.map(|rows| rows.into_iter().for_each(|r| pooler.take_registry(r)));
+        let result = reloaded.and(registry.map_err(Unread::Registry));
+        if let Some(reply) = reply {
+            // Who gave the order may be gone.
+            let _ = reply.send(result);
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct CancelKey {
     address: Address,
     connector: Connector,
     pid: i32,
+    /// The server's number.
+    server: u64,
     key: Box<[u8]>,
     /// Cancels that were promised and have not ended.
     in_flight: AtomicU32,
@@ -78,11 +80,17 @@ impl PendingCancel {
 }
 
 impl CancelKey {
-    pub(super) fn new(address: Address, connector: Connector, pid: i32, key: &[u8]) -> Self {
+    pub(super) fn new(
+        address: Address,
+        connector: Connector,
+        server: u64,
+        (pid, key): (i32, &[u8]),
+    ) -> Self {
         Self {
             address,
             connector,
             pid,
+            server,
             key: key.into(),
             in_flight: AtomicU32::new(0),
             in_doubt: AtomicBool::new(false),
@@ -127,6 +135,12 @@ impl CancelKey {
     #[must_use]
     pub const fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// The server's number, [`super::Life::id`].
+    #[must_use]
+    pub const fn server(&self) -> u64 {
+        self.server
     }
 
     async fn cancel(&self) -> Result<(), DialError> {

@@ -1,13 +1,17 @@
 //! From a host name to a [`Server`]: dial, start-up packet, authentication, first parameters.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::prove::prove;
-use super::{CancelKey, Keychain, Known, Life, Parameters, ScramError, Served, Server};
+use super::{
+    CancelKey, Keychain, Known, Life, Parameters, ScramError, Served, Server, ServerFacts,
+};
 use crate::config::{Cluster, Host, Secret, SessionAttrs};
 use crate::net::{Address, Connector, Conversation, DialError, dial, resolve};
 use crate::prepared::Held;
@@ -255,19 +259,30 @@ async fn start(endpoint: &Endpoint, address: &Address) -> Result<Box<Server>, Lo
     if let Some(&tag) = unread.first() {
         return Err(LoginError::Unexpected { tag });
     }
+    let life = Life::new(Instant::now(), endpoint.lifetime);
+    let (at, connector) = (address.clone(), endpoint.connector.clone());
+    let facts = ServerFacts {
+        id: life.id,
+        pid,
+        host: address.host().to_owned(),
+        peer: stream.peer_addr(),
+        local: stream.local_addr(),
+        tls: stream.is_tls(),
+        database: endpoint.database.clone(),
+        user: endpoint.user.clone(),
+        since: SystemTime::now(),
+        outdated: AtomicBool::new(false),
+        warm: Mutex::default(),
+    };
     Ok(Box::new(Server {
         stream,
-        cancel_key: Arc::new(CancelKey::new(
-            address.clone(),
-            endpoint.connector.clone(),
-            pid,
-            &key,
-        )),
+        cancel_key: Arc::new(CancelKey::new(at, connector, life.id, (pid, &key))),
         parameters: reported,
         known: Known::Neutral,
         unnamed_left: None,
         held: Held::default(),
         tenants: Served::default(),
-        life: Life::new(Instant::now(), endpoint.lifetime),
+        life,
+        facts: Arc::new(facts),
     }))
 }

@@ -8,6 +8,7 @@
 
 mod ask;
 mod cancel;
+mod facts;
 mod fetch;
 mod keychain;
 mod login;
@@ -29,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use ask::{Answer, AskError};
 pub use cancel::{CancelKey, PendingCancel};
+pub use facts::ServerFacts;
 pub use fetch::Row;
 pub use keychain::{Key, Keychain, ScramKeys};
 pub use login::{Endpoint, LoginError, login};
@@ -62,11 +64,15 @@ pub struct Server {
     pub tenants: Served,
     /// What its pool notes of it.
     pub life: Life,
+    /// What others may see of it.
+    pub facts: Arc<ServerFacts>,
 }
 
 /// A server's times, and what it was opened by.
 #[derive(Debug, Clone, Copy)]
 pub struct Life {
+    /// A number of its own.
+    pub id: u64,
     /// Which of the pool's settings and addresses it was opened by.
     pub generation: u64,
     /// When it was opened.
@@ -84,7 +90,14 @@ impl Life {
     #[must_use]
     pub fn new(now: Instant, lifetime: Duration) -> Self {
         let retire_at = now + lifetime;
-        Self { generation: 0, opened: now, retire_at, idle_since: now, proven: now }
+        Self {
+            id: facts::next_id(),
+            generation: 0,
+            opened: now,
+            retire_at,
+            idle_since: now,
+            proven: now,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! An operator's commands, on the database `tenantry` or `pgbouncer`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use protocol_tests::database::connect;
 use protocol_tests::wire::{message, parse, query, sync};
 use protocol_tests::{Database, Pooler, Wire, on_both};
@@ -64,7 +66,7 @@ on_both! {
         db.schemas(&["acme"]).await;
         let pooler = pooler(db, &format!("{ADMIN}{TENANTS}[auth]\ntype = \"trust\"\n")).await;
         let mut wire = Wire::login(pooler.port, &[("user", "ops"), ("database", "tenantry")]).await;
-        for command in ["select 1", "reload now", "show version; nonsense", "reconnect \"x", "drop database saas"] {
+        for command in ["select 2", "reload now", "show version; nonsense", "reconnect \"x", "drop database saas"] {
             assert_eq!(wire.run(command).await.unwrap_err(), "42601", "{command}");
         }
         wire.send(&query(" ; ")).await;
@@ -194,7 +196,7 @@ on_both! {
             assert_eq!((pools.len(), of("cl_active"), of("cl_waiting"), of("sv_active")), (1, 2, 1, 1));
             assert_eq!(pools[0].get::<_, String>("database"), db.name);
             let clients = ops.query("show clients", &[]).await.unwrap();
-            let of = |row: &tokio_postgres::Row| (row.get::<_, String>("tenant"), row.get::<_, String>("state"), row.get::<_, Option<String>>("link").is_some());
+            let of = |row: &tokio_postgres::Row| (row.get::<_, String>("tenant"), row.get::<_, String>("state"), !row.get::<_, String>("link").is_empty());
             let seen: Vec<_> = clients.iter().map(of).collect();
             let client = |tenant: &str, state: &str, linked| (tenant.to_owned(), state.to_owned(), linked);
             assert_eq!(seen, [client("acme", "active", true), client("acme", "waiting", false), client("umbra", "idle", false)]);
@@ -293,6 +295,110 @@ on_both! {
         ops.batch_execute(&format!("kill_client {}", again.pid)).await.unwrap();
         assert_eq!(last_word(&mut again).await.0, "57P01");
         assert_eq!(refused(&ops, "kill tenant nobody").await.0, "02000");
+    }
+
+    async fn a_database_is_paused_until_no_server_is_left_and_resumed(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        let (busy, waits) = (pooler.connect_as("app.acme", "secret").await, pooler.connect_as("app.umbra", "secret").await);
+        assert_eq!(refused(&ops, "pause nowhere").await.0, "3D000");
+        busy.batch_execute("begin").await.unwrap();
+        let answered = AtomicBool::new(false);
+        let pause = async {
+            ops.batch_execute(&format!("PAUSE {}", db.name)).await.unwrap();
+            answered.store(true, Ordering::Relaxed);
+        };
+        let end = async {
+            pooler.until_message(1, "database changed on the console").await;
+            busy.batch_execute("select 1").await.unwrap();
+            assert!(!answered.load(Ordering::Relaxed), "a transaction is under way");
+            busy.batch_execute("commit").await.unwrap();
+        };
+        tokio::join!(pause, end);
+        db.until("true", 0).await;
+        assert_eq!(ops.query("show databases", &[]).await.unwrap()[0].get::<_, i64>("paused"), 1);
+        let wait = async { waits.query_one("select name from who", &[]).await.unwrap().get::<_, String>(0) };
+        let resume = async {
+            pooler.until_message(1, "client waits for a server").await;
+            ops.batch_execute(&format!("RESUME {}", db.name)).await.unwrap();
+        };
+        assert_eq!(tokio::join!(wait, resume).0, "umbra");
+        // All of them; and one tenant has a state of its own.
+        ops.batch_execute("PAUSE; RESUME TENANT acme").await.unwrap();
+        assert_eq!(busy.query_one("select name from who", &[]).await.unwrap().get::<_, String>(0), "acme");
+        let wait = async { waits.batch_execute("select 1").await.unwrap() };
+        let resume = async {
+            pooler.until_message(2, "client waits for a server").await;
+            let rows = ops.query("show overrides", &[]).await.unwrap();
+            let row = |at: usize| rows[at].get::<_, Option<String>>("tenant").or_else(|| rows[at].get("database"));
+            assert_eq!((row(0), row(1), rows.len()), (Some("acme".into()), Some("*".into()), 2));
+            ops.batch_execute("RESUME").await.unwrap();
+        };
+        tokio::join!(wait, resume);
+    }
+
+    async fn a_database_is_closed_to_those_who_come(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        let url = format!("postgres://app.acme:secret@127.0.0.1:{}/", pooler.port);
+        let acme = connect(&url).await.unwrap();
+        ops.batch_execute(&format!("DISABLE {}", db.name)).await.unwrap();
+        let error = connect(&url).await.unwrap_err();
+        assert_eq!(error.as_db_error().unwrap().message(), format!("database \"{}\" is disabled", db.name));
+        assert_eq!(crate::sqlstate(&error), "57P03");
+        acme.batch_execute("select 1").await.unwrap();
+        ops.batch_execute(&format!("ENABLE {}", db.name)).await.unwrap();
+        connect(&url).await.unwrap();
+        // KILL: nobody is left, and nothing runs until it is resumed.
+        ops.batch_execute(&format!("KILL {}", db.name)).await.unwrap();
+        assert!(acme.batch_execute("select 1").await.is_err());
+        db.until("true", 0).await;
+        ops.batch_execute(&format!("RESUME {}", db.name)).await.unwrap();
+        connect(&url).await.unwrap().batch_execute("select 1").await.unwrap();
+        ops.batch_execute(&format!("SUSPEND {}", db.name)).await.unwrap();
+        assert_eq!(crate::sqlstate(&connect(&url).await.unwrap_err()), "57P03");
+        ops.batch_execute(&format!("RESUME {}", db.name)).await.unwrap();
+        connect(&url).await.unwrap();
+    }
+
+    async fn shutdown_waits_for_whom_it_is_told_to(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        for (command, ends_with) in [("SHUTDOWN", ""), ("SHUTDOWN WAIT_FOR_SERVERS", "commit"), ("SHUTDOWN WAIT_FOR_CLIENTS", "leave")] {
+            let mut pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
+            let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+            let acme = pooler.connect_as("app.acme", "secret").await;
+            acme.batch_execute("begin; insert into who values ('late')").await.unwrap();
+            ops.batch_execute(command).await.unwrap();
+            if !ends_with.is_empty() {
+                let url = format!("postgres://app.acme:secret@127.0.0.1:{}/", pooler.port);
+                let refused = async { while connect(&url).await.is_ok() { tokio::task::yield_now().await } };
+                protocol_tests::soon("nobody is let in", refused).await;
+                acme.batch_execute("commit").await.unwrap();
+            }
+            if ends_with == "leave" {
+                acme.batch_execute("select 1").await.unwrap();
+                assert!(pooler.is_running());
+            }
+            drop(acme);
+            assert!(pooler.ended().await.success(), "{command}");
+        }
+        let late: i64 = db.admin.query_one("select count(*) from acme.who where name = 'late'", &[]).await.unwrap().get(0);
+        assert_eq!(late, 2, "what was cut off is rolled back");
+    }
+
+    async fn what_drivers_say_of_themselves_does_no_harm(db: &Database) {
+        let pooler = pooler(db, ADMIN).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        for said in ["SET application_name = 'x'", "SET extra_float_digits TO 3", "set client_encoding to 'UTF8'", "BEGIN", "show version", "COMMIT", "begin isolation level serializable; rollback", "DISCARD ALL", "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"] {
+            ops.batch_execute(said).await.unwrap();
+        }
+        assert_eq!(ops.query_one("select 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+        assert!(ops.query_one("SELECT version()", &[]).await.unwrap().get::<_, &str>(0).starts_with("Tenantry "));
+        for said in ["set search_path = x", "set role x", "select 2", "select usename from pg_user", "begin; drop table x"] {
+            assert_eq!(refused(&ops, said).await.0, "42601", "{said}");
+        }
     }
 
     async fn a_pooler_that_drains_does_not_wait_for_it(db: &Database) {

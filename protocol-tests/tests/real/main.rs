@@ -45,6 +45,7 @@ mod startup_rows;
 mod state_corpus;
 mod state_edges;
 mod state_rows;
+mod statistics;
 mod tenancy;
 mod tenant_isolation;
 mod timeouts;

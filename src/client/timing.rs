@@ -1,0 +1,82 @@
+//! What a session counts: its transactions, its queries, its waits, and how long they took.
+//!
+//! A transaction is timed while it holds a server: from the moment it got one, or, where the session keeps
+//! its server, from its first message; so the sum of them is how long the tenant kept servers busy. The
+//! clock is the worker's, read once a turn of its loop.
+
+use std::time::Instant;
+
+use super::session::Session;
+use crate::engine::now;
+use crate::pool::Checkout;
+use crate::stats::Tally;
+use crate::wire::backend::TransactionStatus;
+
+/// When what began.
+pub(super) struct Timing {
+    /// The transaction.
+    pub(super) began: Instant,
+    /// The query.
+    pub(super) asked: Instant,
+}
+
+impl Timing {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { began: now, asked: now }
+    }
+
+    /// PostgreSQL is ready for the next query: one has ended, and perhaps the transaction.
+    pub(super) fn ready(&mut self, status: TransactionStatus, tally: &Tally) {
+        let now = now();
+        let took = now.saturating_duration_since(self.asked);
+        tally.queries.add(1);
+        tally.query_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.asked = now;
+        if status == TransactionStatus::Idle {
+            tally.transactions.add(now.saturating_duration_since(self.began));
+            self.began = now;
+        }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self::new(now())
+    }
+}
+
+impl Session {
+    /// It begins to wait for a server.
+    pub(super) fn begin_wait(&mut self) {
+        self.link.timing = Timing::new(now());
+        self.tally.waited.add(1);
+    }
+
+    /// It had not to wait.
+    pub(super) fn link_at_once(&mut self, checkout: Checkout) {
+        self.tally.waits.add_nothing();
+        self.link_to(checkout);
+    }
+
+    /// It waits no longer, with or without one.
+    pub(super) fn end_wait(&self) {
+        self.tally.waits.add(now().saturating_duration_since(self.link.timing.asked));
+    }
+
+    /// More of the client's may be there, while it holds a server.
+    #[inline]
+    pub(super) fn note_more(&mut self) {
+        if self.exchange.is_busy() || self.inbound.len() == self.units.scanned {
+            return;
+        }
+        self.link.timing.asked = now();
+        if self.exchange.is_at_rest() {
+            self.link.timing.began = self.link.timing.asked;
+        }
+    }
+
+    /// PostgreSQL has confirmed the switch that went in front of the transaction.
+    pub(super) fn note_switch(&self) {
+        self.tally.switches.add(now().saturating_duration_since(self.link.timing.began));
+    }
+}
