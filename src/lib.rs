@@ -18,8 +18,11 @@
 //! | [`pool`] | servers on loan, turns, cancel |
 //! | [`client`] | one client: greet, log in, relay |
 //! | [`admin`] | the console |
+//! | [`http`] | metrics, probes, the dashboard |
 //! | [`pooler`] | the wiring: listeners, workers, the way out |
 //! | [`demo`] | the main job on a throw-away PostgreSQL |
+//! | [`top`] | what the console shows, live in a terminal |
+//! | [`import`] | PgBouncer's configuration in ours |
 
 pub mod wire;
 
@@ -49,9 +52,15 @@ pub mod client;
 
 pub mod admin;
 
+pub mod http;
+
 pub mod pooler;
 
 pub mod demo;
+
+pub mod top;
+
+pub mod import;
 
 #[cfg(test)]
 mod floors;

@@ -1,5 +1,6 @@
 //! The binary under test.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -12,10 +13,13 @@ use tokio::sync::Notify;
 use tokio_postgres::Client;
 
 use crate::database::{connect, spawn};
+use crate::http::{Answer, get};
 
 /// A running pooler; killed on drop.
 pub struct Pooler {
     pub port: u16,
+    /// Where metrics and the dashboard are, if they are.
+    pub http: Option<SocketAddr>,
     pub directory: TempDir,
     child: Child,
     log: Arc<Log>,
@@ -93,11 +97,14 @@ impl Pooler {
             sink.lines.lock().unwrap().push(Value::String("end of log".to_owned()));
             sink.more.notify_waiters();
         });
-        let mut pooler = Self { port: 0, directory, child, log };
+        let mut pooler = Self { port: 0, http: None, directory, child, log };
         let listening = pooler.until_log(1, |line| line["message"] == "listening").await;
         let addresses = listening["addresses"].as_str().unwrap();
         let port = addresses.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(')').next());
         pooler.port = port.unwrap().parse().unwrap();
+        let http = listening["http"].as_str().unwrap_or_default();
+        pooler.http =
+            http.trim_matches(['[', ']']).split(", ").next().and_then(|at| at.parse().ok());
         pooler
     }
 
@@ -110,6 +117,11 @@ impl Pooler {
     #[must_use]
     pub fn socket_directory(&self) -> String {
         self.directory.path().display().to_string()
+    }
+
+    /// Its page at a path.
+    pub async fn page(&self, path: &str) -> Answer {
+        get(self.http.expect("it has [http] listen"), path).await
     }
 
     #[must_use]

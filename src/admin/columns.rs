@@ -157,6 +157,11 @@ pub(super) const TENANTS: &[Column] = &[
     number("weight"),
     number("waits"),
     number("maxwait_us"),
+    number("total_xact_count"),
+    number("total_xact_time"),
+    number("total_wait_time"),
+    number("refusals"),
+    number("pins"),
 ];
 
 pub(super) const STATS: &[Column] = &[

@@ -180,6 +180,8 @@ async fn enter(
     ] {
         build::parameter_status(name, value.as_bytes(), &mut out);
     }
+    // Drivers want one. Nothing that runs here can be cancelled.
+    build::backend_key_data(0, &[0; 4], &mut out);
     build::ready_for_query(TransactionStatus::Idle, &mut out);
     let _ = talk.send(&out).await;
     Ok(())

@@ -116,7 +116,7 @@ impl Show {
             Self::StatsAverages => rows::averages(&shared.stats),
             Self::Totals => rows::totals_by_name(&shared.stats),
             Self::Config => rows::config(&access),
-            Self::Tenants => rows::tenants(&access),
+            Self::Tenants => rows::tenants(&access, shared),
             Self::Tenant(name) => rows::tenant(name, &access)?,
             Self::Pins => rows::pins(shared),
             Self::Overrides => rows::overrides(&access),

@@ -48,6 +48,7 @@ pub use tenant::{
     Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,
 };
 pub use tls::{ClientTls, ServerTls, TlsMode};
+pub use userlist::read_userlist;
 pub use users::{AuthMethod, TableQuery, User, Users};
 pub use watch::{Look, Sources};
 

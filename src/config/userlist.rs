@@ -4,12 +4,21 @@
 
 use super::secret::Secret;
 
+/// Users and secrets as they are written, for those who make another file of it.
+///
+/// # Errors
+/// The number of a line that is neither an entry nor a comment.
+pub fn read_userlist(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let list = parse(text)?;
+    Ok(list.into_iter().map(|(user, secret)| (user, secret.expose().to_owned())).collect())
+}
+
 /// Reads the file's text; a line that is neither is returned by its number.
 pub(super) fn parse(text: &str) -> Result<Vec<(String, Secret)>, usize> {
     let mut users = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
-        if line.is_empty() || line.starts_with([';', '#']) {
+        if line.is_empty() || line.starts_with(';') {
             continue;
         }
         let (user, rest) = quoted(line).ok_or(at + 1)?;

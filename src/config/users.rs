@@ -121,7 +121,10 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     if let Some(file) = auth.path("file") {
         let text = auth.read_file("file", &file);
         match text.as_deref().map(userlist::parse) {
-            Some(Ok(list)) => secrets.extend(list),
+            // Who has an empty one does not log in by it, as in PgBouncer.
+            Some(Ok(list)) => {
+                secrets.extend(list.into_iter().filter(|(_, secret)| !secret.expose().is_empty()));
+            }
             Some(Err(line)) => {
                 auth.fault("file", format!("line {line}: expected \"user\" \"secret\""));
             }
@@ -134,6 +137,9 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     let mut rules = Vec::new();
     for (name, section) in users.children() {
         if let Some(password) = section.password() {
+            if password.expose().is_empty() {
+                section.fault("password", "must not be empty");
+            }
             secrets.insert(name.to_owned(), password);
         }
         rules.extend(user(name, section));

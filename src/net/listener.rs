@@ -1,6 +1,7 @@
 //! Listening sockets, TCP and unix.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,20 +78,26 @@ impl Listener {
     /// The system's own, such as an address in use.
     pub fn bind(address: &ListenAddress) -> io::Result<Self> {
         match address {
-            ListenAddress::Tcp(address) => {
-                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
-                socket.set_reuse_address(true)?;
-                socket.set_nonblocking(true)?;
-                socket.bind(&(*address).into())?;
-                socket.listen(BACKLOG)?;
-                TcpListener::from_std(socket.into()).map(Self::Tcp)
-            }
+            ListenAddress::Tcp(address) => Self::bind_tcp(*address).map(Self::Tcp),
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
                 let listener = UnixListener::bind(path)?;
                 Ok(Self::Unix(listener, SocketFile(path.clone())))
             }
         }
+    }
+
+    /// Binds a TCP address.
+    ///
+    /// # Errors
+    /// The system's own, such as an address in use.
+    pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
     }
 
     /// Where it listens, with the port the system chose if it was 0.

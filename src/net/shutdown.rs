@@ -51,6 +51,12 @@ impl Shutdown {
         self.wake_all();
     }
 
+    /// The workers that are told.
+    #[must_use]
+    pub fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
     /// Has every task look whether it may go on.
     pub fn wake_all(&self) {
         for worker in &self.workers {

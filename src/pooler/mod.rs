@@ -15,6 +15,7 @@ mod watch;
 mod workers;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use crate::client::{
     Access, Clusters, DRAIN_GRACE, GreetError, Greeting, Peer, Session, Shared, greet, login,
 };
 use crate::config::{Cluster, Config, ListenAddress, TableQuery};
+use crate::http::Http;
 use crate::net::{Acceptor, Connector, Incoming, Listener, Phase, Shutdown, Tasks, TlsError};
 use crate::pool::{Everywhere, Pools};
 use crate::server::{Endpoint, Keychain};
@@ -71,6 +73,7 @@ pub enum StartError {
 pub struct Pooler {
     shared: Arc<Shared>,
     addresses: Vec<ListenAddress>,
+    http: Vec<SocketAddr>,
     clients: Tasks,
     servers: Tasks,
     acceptors: Tasks,
@@ -98,6 +101,9 @@ impl Pooler {
         }
         let addresses =
             listeners.iter().map(|(l, _)| l.local_address()).collect::<io::Result<Vec<_>>>()?;
+        let http = Http::bind(&config.http.listen).map_err(|(address, source)| {
+            StartError::Listen { address: format!("http {address}"), source }
+        })?;
         let workers = Workers::start(config.general.workers)?;
         let (clients, servers, acceptors) = (Tasks::default(), Tasks::default(), Tasks::default());
         let opened = CancellationToken::new();
@@ -118,12 +124,15 @@ impl Pooler {
             acceptors.spawn(accept::accept(listener, place));
         }
         acceptors.spawn(period::count(Arc::clone(&shared)));
-        info!(?addresses, workers = workers.all().len(), "listening");
+        let http_addresses = http.addresses();
+        acceptors.spawn(http.serve(Arc::clone(&shared)));
+        info!(?addresses, http = ?http_addresses, workers = workers.all().len(), "listening");
         let registered = Mutex::new(Arc::from([]));
         let orders = Mutex::new(Some(waiting_orders));
         Ok(Self {
             shared,
             addresses,
+            http: http_addresses,
             clients,
             servers,
             acceptors,
@@ -138,6 +147,12 @@ impl Pooler {
     #[must_use]
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+
+    /// Where metrics and the dashboard are.
+    #[must_use]
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http
     }
 
     /// Counters.

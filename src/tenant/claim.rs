@@ -100,12 +100,14 @@ pub fn claim(
     names: &NamePattern,
     who: Claimant<'_>,
 ) -> Result<Claim, ClaimError> {
-    let mut claim = Claim {
-        tenant: None,
-        user: who.user.to_owned(),
+    let database = match sources {
+        // Nothing else can be meant; without a name it is the user's, as PostgreSQL has it.
+        [Source::Database] => Some(who.database.unwrap_or(who.user)),
         // libpq sends the user's name when no database was given.
-        database: who.database.filter(|database| *database != who.user).map(percent_decode),
+        _ => who.database.filter(|database| *database != who.user),
     };
+    let mut claim =
+        Claim { tenant: None, user: who.user.to_owned(), database: database.map(percent_decode) };
     let mut found: Option<(String, String)> = None;
     for source in sources {
         let Some(name) = ask(source, who, &mut claim) else { continue };

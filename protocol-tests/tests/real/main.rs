@@ -22,6 +22,7 @@ mod extended_query;
 mod failover;
 mod guard;
 mod hostile;
+mod http;
 mod kept_servers;
 mod living_tenants;
 mod many_databases;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Rows, reports};
 use crate::admin::cell::Cell;
-use crate::client::Access;
+use crate::client::{Access, Shared};
 use crate::config::{Availability, Explained};
+use crate::stats::Totals;
 
 const fn state(availability: &Availability) -> &'static str {
     match availability {
@@ -17,12 +18,18 @@ const fn state(availability: &Availability) -> &'static str {
     }
 }
 
-pub(in crate::admin) fn tenants(access: &Access) -> Rows {
+pub(in crate::admin) fn tenants(access: &Access, shared: &Shared) -> Rows {
+    let (done, _) = shared.stats.tallies.sums().by_tenant();
+    let nothing = Totals::default();
+    let clients = shared.cancels.clients();
+    let pinned: Vec<_> = clients.iter().filter(|client| client.pin.is_some()).collect();
     let mut rows = BTreeMap::new();
     for (cluster, report) in reports(access) {
         for tenant in &report.tenants {
             let pool = &report.pools[tenant.pool];
             let known = access.tenant(&tenant.id);
+            let done = done.get(&tenant.id).unwrap_or(&nothing);
+            let pins = pinned.iter().filter(|client| client.slot.facts().tenant == tenant.id);
             let row = vec![
                 tenant.id.as_str().into(),
                 known.as_ref().map_or("gone", |tenant| state(&tenant.availability)).into(),
@@ -38,6 +45,11 @@ pub(in crate::admin) fn tenants(access: &Access) -> Rows {
                 tenant.weight.into(),
                 tenant.waits.into(),
                 tenant.longest_wait.as_micros().into(),
+                done.transactions.count().into(),
+                done.transactions.micros.into(),
+                done.waits.micros.into(),
+                done.refusals.into(),
+                pins.count().into(),
             ];
             // One that moves may have clients in two places.
             rows.insert((tenant.id.as_str().to_owned(), cluster.clone()), row);

@@ -1,0 +1,123 @@
+//! Metrics, probes and the dashboard, over HTTP/1.1.
+//!
+//! Promises: nothing is changed by a request; a slow or a rude peer holds one of [`CONNECTIONS_MAX`] connections for a
+//! few seconds and nothing else; names of tenants are shown to whom `http.dashboard` allows, and in metrics; no
+//! secret is shown to anybody.
+//!
+//! Runs in the tokio runtime of the pooler, beside its workers. Uses `client` for what there is, `stats`, `pool`.
+
+mod ask;
+mod livez;
+mod looked;
+mod metrics;
+mod pages;
+mod readyz;
+mod state;
+mod table;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+pub use ask::{Asked, ask};
+
+use crate::client::Shared;
+use crate::net::{Listener, Phase};
+use pages::Pages;
+
+/// Connections at once; one more waits.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest a peer may take to send a request's head.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// Longest a connection is kept: whoever asks every second comes again.
+const CONNECTION_TIME_MAX: Duration = Duration::from_mins(2);
+/// Longest head of a request, in bytes. It is also hyper's least.
+const HEAD_LEN_MAX: usize = 8192;
+/// Pause after a failed accept: descriptors are short, and the next try would fail too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where it listens.
+pub struct Http {
+    listeners: Vec<TcpListener>,
+}
+
+impl Http {
+    /// Binds the addresses of `[http]`. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The address that cannot be listened on, and the system's word for it.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, (SocketAddr, io::Error)> {
+        let bind = |at: &SocketAddr| Listener::bind_tcp(*at).map_err(|error| (*at, error));
+        Ok(Self { listeners: addresses.iter().map(bind).collect::<Result<_, _>>()? })
+    }
+
+    /// The addresses, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Answers until the pooler stops; while it drains, too.
+    pub async fn serve(self, shared: Arc<Shared>) {
+        let config = &shared.access().config.http;
+        let (labels, dashboard) = (config.tenant_labels, config.dashboard);
+        let pages = Pages::new(Arc::clone(&shared), labels, dashboard, SystemTime::now());
+        let (pages, room) = (Arc::new(pages), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        // Dropped with this, they end.
+        let mut tasks = JoinSet::new();
+        for listener in self.listeners {
+            let (pages, room) = (Arc::clone(&pages), Arc::clone(&room));
+            tasks.spawn(async move { accept(&listener, pages, room).await });
+        }
+        shared.shutdown.reached(Phase::Stopping).await;
+    }
+}
+
+async fn accept(listener: &TcpListener, pages: Arc<Pages>, room: Arc<Semaphore>) {
+    // Dropped with this, all connections end.
+    let mut connections = JoinSet::new();
+    loop {
+        // Never closed.
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let pages = Arc::clone(&pages);
+                connections.spawn(async move {
+                    answer(stream, peer, &pages).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "could not accept an HTTP connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, peer: SocketAddr, pages: &Pages) {
+    let service =
+        service_fn(
+            |request| async move { Ok::<_, Infallible>(pages.answer(&request, peer).await) },
+        );
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_LEN_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = timeout(CONNECTION_TIME_MAX, connection).await {
+        debug!(%peer, %error, "HTTP connection broken off");
+    }
+}

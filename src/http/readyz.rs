@@ -1,0 +1,78 @@
+//! `/readyz`: whether clients that come now can be served.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::looked::{ClusterLook, Looked};
+use crate::config::{Cluster, Host};
+
+/// How long an answer of PostgreSQL's port is good: probes may come from many sides.
+const AGE_MAX: Duration = Duration::from_secs(5);
+/// Longest it may take to answer.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What is known of clusters that no server is open to.
+#[derive(Default)]
+pub(super) struct Knocks(Mutex<HashMap<String, (Instant, bool)>>);
+
+/// Whether it is ready, and a line for each thing that was looked at.
+pub(super) async fn readiness(looked: &Looked<'_>, knocks: &Knocks) -> (bool, String) {
+    let mut said = String::new();
+    let open = looked.shared.is_open();
+    let _ = writeln!(said, "clients: {}", if open { "let in" } else { "refused, shutting down" });
+    let mut reachable = false;
+    for look in &looked.clusters {
+        let config = looked.access.config.clusters.get(&look.name);
+        let state = match config {
+            Some(cluster) => state(look, cluster, knocks).await,
+            None => "gone",
+        };
+        reachable |= matches!(state, "in use" | "reachable");
+        let _ = writeln!(said, "cluster {}: {state}", look.name);
+    }
+    (open && reachable, said)
+}
+
+async fn state(look: &ClusterLook, cluster: &Arc<Cluster>, knocks: &Knocks) -> &'static str {
+    if look.report.pools.iter().any(|pool| pool.active + pool.idle > 0) {
+        return "in use";
+    }
+    if look.is_down() {
+        return "logins fail";
+    }
+    let known = knocks.0.lock().get(&look.name).copied();
+    let answers = match known {
+        Some((at, answers)) if at.elapsed() < AGE_MAX => answers,
+        _ => {
+            let answers = answers(cluster).await;
+            knocks.0.lock().insert(look.name.clone(), (Instant::now(), answers));
+            answers
+        }
+    };
+    if answers { "reachable" } else { "not reachable" }
+}
+
+/// Whether somebody listens at one of its hosts.
+async fn answers(cluster: &Cluster) -> bool {
+    for host in &cluster.hosts {
+        if matches!(timeout(DIAL_TIME_MAX, knock(host)).await, Ok(Ok(()))) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn knock(host: &Host) -> std::io::Result<()> {
+    if host.name.starts_with('/') {
+        return UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port))
+            .await
+            .map(drop);
+    }
+    TcpStream::connect((host.name.as_str(), host.port)).await.map(drop)
+}

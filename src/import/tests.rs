@@ -1,0 +1,141 @@
+//! Five realistic files; what PgBouncer takes and refuses, by its own rules.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-tests/pgbouncer")
+}
+
+fn of_text(text: &str) -> Result<Imported, ImportError> {
+    let directory = tempfile_in_target();
+    let path = directory.join("pgbouncer.ini");
+    std::fs::write(&path, text).unwrap();
+    let imported = import(&path, &directory);
+    std::fs::remove_dir_all(&directory).unwrap();
+    imported
+}
+
+/// A directory that nobody else has.
+fn tempfile_in_target() -> PathBuf {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path =
+        std::env::temp_dir().join(format!("tenantry-import-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn config(imported: &Imported) -> Config {
+    assert!(imported.faults.is_empty(), "{:#?}\n{}", imported.faults, imported.toml);
+    Config::parse(&imported.toml, PathBuf::new()).unwrap()
+}
+
+#[test]
+fn a_database_is_a_tenant_that_lives_in_it() {
+    let imported = of_text(
+        "[databases]\nshop = host=10.0.0.5 port=5433 dbname=shop_prod user=shop password='it''s; a #1 pw' pool_size=7\n\
+         [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = 7000\nunix_socket_dir =\npool_mode = transaction\n\
+         reserve_pool_size = 3\nserver_idle_timeout = 0\nquery_timeout = 12.5\nmax_client_conn = 0x10\n",
+    );
+    let imported = imported.unwrap();
+    let config = config(&imported);
+    let id = config.tenancy.name_pattern.parse("shop").unwrap();
+    let tenant = config.tenant(&id).unwrap();
+    assert_eq!((tenant.database.as_str(), tenant.user.as_str()), ("shop_prod", "shop"));
+    assert_eq!(tenant.password.unwrap().expose(), "it's; a #1 pw");
+    assert_eq!((tenant.quotas.max_server_connections, tenant.cluster.hosts[0].port), (10, 5433));
+    assert_eq!(config.general.max_client_conn, 16);
+    assert_eq!(tenant.policy.timeouts.query, Some(std::time::Duration::from_millis(12_500)));
+    assert!(tenant.cluster.server_idle_timeout.as_secs() > 3_000 * 86_400, "0 is never there");
+    assert_eq!(imported.without, Vec::<String>::new());
+}
+
+#[test]
+fn nobody_gets_rights_that_were_not_his() {
+    let imported =
+        of_text("[databases]\nshop = host=10.0.0.5\n[pgbouncer]\nunix_socket_dir = /tmp\n")
+            .unwrap();
+    assert!(
+        imported.decide.iter().any(|note| note.contains("shop has no user")),
+        "{:#?}",
+        imported.decide
+    );
+    let config = config(&imported);
+    let id = config.tenancy.name_pattern.parse("shop").unwrap();
+    assert!(
+        !config.tenant(&id).unwrap().availability.lets_in(),
+        "it rests until its role is named"
+    );
+}
+
+#[test]
+fn what_pgbouncer_does_not_take_is_refused_with_its_line() {
+    for (text, line) in [
+        ("[pgbouncer]\nlisten_port\n", 2),
+        ("key = 1\n[pgbouncer]\n", 1),
+        ("[pgbouncer]\n[other]\n", 2),
+        ("[pgbouncer]\n[databases]\n\"quoted\" = host=x\n", 3),
+        ("[pgbouncer]\n[databases]\nx = host='open\n", 3),
+        ("[pgbouncer]\n[databases]\nx = host\n", 3),
+    ] {
+        match of_text(text) {
+            Err(ImportError::Syntax { line: at, .. }) => assert_eq!(at, line, "{text}"),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    assert!(matches!(of_text("[databases]\nx = host=y\n"), Err(ImportError::NoSection(_))));
+    assert!(matches!(
+        of_text("[pgbouncer]\n%include nowhere.ini\n"),
+        Err(ImportError::File { .. })
+    ));
+    assert!(
+        matches!(of_text("[pgbouncer]\n%include pgbouncer.ini\n"), Err(ImportError::Syntax { .. })),
+        "itself"
+    );
+}
+
+#[test]
+fn a_second_header_forgets_what_the_first_has_set() {
+    let imported = of_text(
+        "[pgbouncer]\nmax_client_conn = 5\n[databases]\nx = host=h user=u\n[pgbouncer]\nunix_socket_dir = /tmp\n",
+    );
+    assert_eq!(config(&imported.unwrap()).general.max_client_conn, 100);
+}
+
+#[test]
+fn what_the_fallback_says_holds_for_no_database_with_an_entry_of_its_own() {
+    let imported =
+        of_text("[databases]\nshop = host=h user=shop\n* = host=h\n[pgbouncer]\n").unwrap();
+    let config = config(&imported);
+    let lets_in = |name: &str| {
+        let id = config.tenancy.name_pattern.parse(name).unwrap();
+        config.tenant(&id).unwrap().availability.lets_in()
+    };
+    assert!(lets_in("shop") && !lets_in("another"));
+}
+
+/// Each of them runs in the real PgBouncer; what is written of it is right but for what has to be decided.
+#[test]
+fn samples_come_out_as_they_are_kept() {
+    for name in ["saas-schemas", "rails-md5", "central-tls", "many-databases", "auth-query-hba"] {
+        let directory = samples();
+        let imported = import(&directory.join(format!("{name}.ini")), &directory).unwrap();
+        let here = directory.display().to_string();
+        let seen = imported.toml.replace(&here, "/etc/pgbouncer");
+        let kept = directory.join("imported").join(format!("{name}.toml"));
+        if std::env::var_os("TENANTRY_WRITE_DOCS").is_some() {
+            std::fs::write(&kept, &seen).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&kept).unwrap_or_default(), seen, "{name}");
+        assert!(imported.faults.is_empty(), "{name}: {:#?}", imported.faults);
+        let ini = std::fs::read_to_string(directory.join(format!("{name}.ini"))).unwrap();
+        for line in ini.lines().filter(|line| !line.starts_with([';', '#', '%', '['])) {
+            // Every key has come to something or is spoken of.
+            let Some((key, _)) = line.split_once('=') else { continue };
+            let is_known = keys::SETTINGS.iter().any(|(known, _)| *known == key.trim());
+            assert!(is_known || seen.contains(key.trim()), "{name}: {key}");
+        }
+    }
+}
