@@ -88,7 +88,7 @@ async fn progress(pooler: &Pooler, run: &Run, time: Duration) {
     }
 }
 
-async fn connect(port: u16, tenant: &str) -> Result<Conversation, DemoError> {
+pub(super) async fn connect(port: u16, tenant: &str) -> Result<Conversation, DemoError> {
     let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
     tcp.set_nodelay(true)?;
     let stream = Stream::Tcp(Socket::tcp(tcp.into_std()?)?);

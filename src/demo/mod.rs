@@ -9,8 +9,10 @@
 mod load;
 mod postgres;
 mod report;
+mod trickle;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::engine::Worker;
-use crate::net::DialError;
+use crate::net::{DialError, Tasks};
 use crate::pooler::{Pooler, StartError};
 use crate::server::{AskError, LoginError};
 
@@ -124,7 +126,9 @@ async fn give(options: Options) -> Result<bool, DemoError> {
     writeln!(io::stdout(), "{text}")?;
     let right = report.wrong_rows() == 0;
     if !options.once {
-        say(&invitation(port));
+        let tasks = Tasks::default();
+        trickle::begin(port, &tenants, &tasks).await?;
+        say(&invitation(port, pooler.http_addresses()));
         std::future::pending::<()>().await;
     }
     pooler.stopped().await;
@@ -147,6 +151,11 @@ fn configuration(cluster: &postgres::Cluster) -> String {
         r#"
 [general]
 listen = ["127.0.0.1:0"]
+[http]
+listen = "127.0.0.1:0"
+[admin]
+users = ["ops"]
+[users.ops]
 [clusters.main]
 port = {}
 user = "saas"
@@ -174,10 +183,14 @@ schema = "role_tenant"
     )
 }
 
-fn invitation(port: u16) -> String {
+fn invitation(port: u16, http: &[SocketAddr]) -> String {
     let host = format!("127.0.0.1:{port}");
+    let dashboard = http.first().map(|at| format!("http://{at}/")).unwrap_or_default();
     format!(
-        "\nIt stays up. Try it with psql, one URL for each way to name the tenant:\n\
+        "\nIt stays up, with a little load of three tenants.\n\
+         Dashboard: {dashboard}\n\
+         Console:   psql 'postgres://ops@{host}/tenantry' -c 'show tenants'\n\
+         One URL for each way to name the tenant:\n\
          \x20 psql 'postgres://app@{host}/saas?options=-c%20app.tenant%3Dtenant_01' -c 'table who'\n\
          \x20 psql 'postgres://app.role_tenant@{host}/saas' -c 'select *, current_user from who'\n\
          \x20 psql 'postgres://app@{host}/database_tenant' -c 'select *, current_database() from who'\n\

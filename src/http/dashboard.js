@@ -105,7 +105,7 @@ function show(state) {
         [whole(tenant.per_second), "n"],
         [`${tenant.clients} of ${tenant.clients_max}`, "n"],
         [tenant.waiting, tenant.waiting ? "n hot" : "n"],
-        [tenant.waits_for],
+        [tenant.waits_for, "wrap"],
         [tenant.waiting ? span(tenant.wait_us / 1000) : "", "n"],
         [tenant.pinned || "", "n"],
         [tenant.refusals || "", tenant.refusing ? "n bad" : "n"],
@@ -123,7 +123,7 @@ function show(state) {
     state.servers.map((server) =>
       row([
         [server.id, "n"], [server.pid, "n"], [server.cluster], [server.database], [server.user], [server.state],
-        [make("b", "", server.tenant)], [server.for_ms === null ? "" : span(server.for_ms), "n"], [server.warm.join(", "), "wrap"],
+        [make("b", "", server.tenant)], [server.for_ms === null ? "" : span(server.for_ms), "n"], [`${server.warm_count}: ${server.warm.join(", ")}${server.warm_count > server.warm.length ? " and more" : ""}`, "wrap"],
       ]),
     ),
     "none is open",

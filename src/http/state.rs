@@ -14,6 +14,9 @@ use crate::tenant::TenantId;
 /// Tenants, servers and pins that are shown, each.
 const ROWS_MAX: usize = 500;
 
+/// Names of tenants that a server is warm for.
+const WARM_MAX: usize = 12;
+
 /// All of it.
 pub(super) fn state(looked: &Looked<'_>) -> Value {
     let (done, rest) = looked.shared.stats.tallies.sums().by_tenant();
@@ -168,8 +171,11 @@ fn servers(looked: &Looked<'_>) -> Vec<Value> {
                 (None, true) => "idle",
                 (None, false) => "tested",
             };
-            let warm: Vec<String> =
-                server.facts.warm.lock().iter().map(ToString::to_string).collect();
+            let (warm_count, warm) = {
+                let warm = server.facts.warm.lock();
+                let last = warm.iter().rev().take(WARM_MAX).map(ToString::to_string);
+                (warm.len(), last.collect::<Vec<_>>())
+            };
             all.push(json!({
                 "id": server.facts.id,
                 "pid": server.facts.pid,
@@ -180,6 +186,7 @@ fn servers(looked: &Looked<'_>) -> Vec<Value> {
                 "tenant": held.map(|(tenant, _)| tenant.as_str()),
                 "for_ms": held.map(|(_, since)| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
                 "since": millis(server.facts.since),
+                "warm_count": warm_count,
                 "warm": warm,
             }));
         }

@@ -11,6 +11,7 @@ mod period;
 mod registry;
 mod reload;
 mod signals;
+mod supervisor;
 mod watch;
 mod workers;
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use super::Pooler;
+use super::supervisor;
 use super::watch::Watch;
 use crate::admin::{Leave, Order, Unread};
 use crate::config::Config;
@@ -46,11 +47,13 @@ impl Signals {
             interrupt.recv().await;
             info!("SIGINT: stopping now");
         };
+        supervisor::ready();
         let mut leave = tokio::select! {
             leave = take_orders(&pooler, &mut hangup, load) => leave,
             () = interrupted(&mut interrupt) => Leave::Now,
             _ = terminate.recv() => Leave::WhenServersAreIdle,
         };
+        supervisor::stopping();
         if leave == Leave::WhenClientsAreGone {
             leave = tokio::select! {
                 () = pooler.emptied() => Leave::Now,
@@ -107,6 +110,7 @@ async fn take_orders<E: Display + Send + 'static>(
                 info!("a file has changed: reading the configuration again");
             }
         }
+        supervisor::reloading();
         // Before it is read: what changes meanwhile is another change.
         watch = Watch::new(&pooler.shared);
         let reloaded = pooler.reload(load.clone()).await.map_err(Unread::Configuration);
@@ -114,6 +118,7 @@ async fn take_orders<E: Display + Send + 'static>(
         let news = pooler.registry_news().await;
         asked = Some(Instant::now());
         let registry = news.map(|rows| rows.into_iter().for_each(|r| pooler.take_registry(r)));
+        supervisor::ready();
         let result = reloaded.and(registry.map_err(Unread::Registry));
         if let Some(reply) = reply {
             // Who gave the order may be gone.

@@ -16,6 +16,7 @@ mod cancel;
 mod channel_binding;
 mod console;
 mod copy;
+mod dashboard;
 mod django;
 mod drivers;
 mod extended_query;
