@@ -47,6 +47,11 @@ impl Pooler {
     /// Starts it with a listener on a free port; `toml` is the rest of the configuration. A
     /// `[general]` section goes into `general`.
     pub async fn start_with(general: &str, toml: &str) -> Self {
+        Self::start_in(&[], general, toml).await
+    }
+
+    /// The same with environment variables.
+    pub async fn start_in(environment: &[(&str, &str)], general: &str, toml: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let unix = directory.path().display();
         let listen = if general.contains("listen") {
@@ -58,6 +63,7 @@ impl Pooler {
         std::fs::write(&path, format!("[general]\n{listen}{general}\n{toml}")).unwrap();
         let mut command = Command::new(binary());
         command.args(["serve", "--log-format", "json", "--log-level", "debug", "-c"]).arg(&path);
+        command.envs(environment.iter().copied());
         Self::spawn(command, directory).await
     }
 

@@ -133,6 +133,9 @@ pub(super) fn databases(
             *cluster.roles.entry(role.clone()).or_default() += 1;
         }
     }
+    if entries.is_empty() {
+        notes.decide("[databases] is empty: there is no PostgreSQL to connect to");
+    }
     let one = clusters.len() == 1;
     for (number, (_, cluster)) in clusters.places.iter_mut().enumerate() {
         cluster.name = if one { "main".to_owned() } else { format!("pg{}", number + 1) };

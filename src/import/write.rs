@@ -62,8 +62,9 @@ pub(super) fn texts(values: impl IntoIterator<Item = impl AsRef<str>>) -> String
 /// The whole file.
 pub(super) fn file(from: &Path, converted: &Converted) -> String {
     let mut out = format!(
-        "# Made of {} by `tenantry import-pgbouncer`. Every database of PgBouncer's is a tenant here, which a client names\n\
-         # by the database it asks for. Check it: tenantry check. Every key, and more: deploy/tenantry.toml.\n",
+        "# Made by `tenantry import-pgbouncer` of\n#   {}\n\
+         # Every database of PgBouncer's is a tenant here, which a client names by the database it asks for.\n\
+         # Check it: tenantry check. Every key, and more: deploy/tenantry.toml.\n",
         from.display()
     );
     let notes = &converted.notes;

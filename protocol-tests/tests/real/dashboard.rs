@@ -16,7 +16,10 @@ async fn look(pooler: &Pooler, tenant: &str) -> Value {
     let modules = std::env::var("TENANTRY_TEST_NODE_MODULES").expect("run `make test`");
     let url = format!("http://{}/", pooler.http.unwrap());
     let mut command = Command::new("node");
-    command.env("NODE_PATH", modules).args([script, &url, tenant]).args(std::env::var("TENANTRY_SCREENSHOT"));
+    command
+        .env("NODE_PATH", modules)
+        .args([script, &url, tenant])
+        .args(std::env::var("TENANTRY_SCREENSHOT"));
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -14,6 +14,7 @@ mod auth_query;
 mod authentication;
 mod cancel;
 mod channel_binding;
+mod command_line;
 mod console;
 mod copy;
 mod dashboard;
