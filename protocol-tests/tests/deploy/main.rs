@@ -87,7 +87,7 @@ fn a_kustomization_names_what_lies_beside_it_and_all_of_it() {
         let listed: BTreeSet<PathBuf> = text
             .lines()
             .filter_map(|line| line.trim().strip_prefix("- "))
-            .filter(|name| name.ends_with(".yaml") || name.ends_with(".toml"))
+            .filter(|name| Path::new(name).extension().is_some())
             .map(|name| deploy(base).join(name))
             .collect();
         let mut there = files(base, "yaml");

@@ -39,7 +39,7 @@ on_both! {
             busy.batch_execute("commit").await.unwrap();
             said
         };
-        let (_, (ok, out, err)) = tokio::join!(async { waits.batch_execute("select 1").await.unwrap() }, top);
+        let ((), (ok, out, err)) = tokio::join!(async { waits.batch_execute("select 1").await.unwrap() }, top);
         assert!(ok, "{err}");
         let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
         assert!(out.starts_with("Tenantry 0.1.0: 2 clients, 1 wait, "), "{out}");
