@@ -14,6 +14,7 @@ use super::prepared::Deallocates;
 use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
 use super::welcome::may_be_clients_fault;
+use crate::engine::now;
 use crate::flow::Refusal as UnitRefusal;
 use crate::net::Phase;
 use crate::pool::{CheckoutError, Linked, Taint};
@@ -199,7 +200,7 @@ impl Session {
             }
         }
         self.told = Arc::new(linked.server().parameters.clone());
-        self.registration.slot.link(Arc::clone(&linked.server().cancel_key));
+        self.registration.slot.link(Arc::clone(&linked.server().cancel_key), now());
         if self.link.outbound.append(&out) {
             // It goes out with whatever comes next: a client that does not read holds no server.
             self.link.passed += out.len();

@@ -120,7 +120,8 @@ impl Session {
     /// Binds the session to a server; the switch goes in front of the unit that waits.
     pub(super) fn link_to(&mut self, checkout: Checkout) {
         let (mut linked, switch) = checkout.switch_to(&self.target);
-        self.registration.slot.link(Arc::clone(&linked.server().cancel_key));
+        let now = now();
+        self.registration.slot.link(Arc::clone(&linked.server().cancel_key), now);
         linked.taint(self.taint);
         self.watch_link();
         let frames = match switch {
@@ -131,7 +132,7 @@ impl Session {
             linked.server().held.forget_all();
         }
         self.link.linked = Some(linked);
-        self.link.timing = Timing::new(now());
+        self.link.timing = Timing::new(now);
         self.link.confirmed = frames.is_none();
         self.exchange.begin_switch(frames.as_ref().map_or(0, |frames| frames.replies));
         (self.link.begun, self.link.wrote, self.link.swallowing) = (false, false, false);

@@ -155,9 +155,8 @@ impl CancelSlot {
         }
     }
 
-    /// The client holds a server.
-    pub fn link(&self, key: Arc<CancelKey>) {
-        let since = now();
+    /// The client holds a server, from then on.
+    pub fn link(&self, key: Arc<CancelKey>, since: Instant) {
         *self.state.lock() = State::Linked { key, cancelled: false, since };
     }
 

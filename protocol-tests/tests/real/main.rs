@@ -27,6 +27,7 @@ mod hostile;
 mod http;
 mod kept_servers;
 mod living_tenants;
+mod logs;
 mod many_databases;
 mod own_clock;
 mod pass_through;
