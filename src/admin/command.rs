@@ -124,9 +124,9 @@ impl Command {
     }
 
     /// The columns of what it gives, if it gives rows.
-    pub(super) fn columns(&self) -> Option<&'static [Column]> {
+    pub(super) fn columns(&self) -> Option<Vec<Column>> {
         match self {
-            Self::Show(show) => Some(show.columns()),
+            Self::Show(show) => Some(show.columns().to_vec()),
             Self::Courtesy(courtesy) => courtesy.columns(),
             Self::Reload
             | Self::Reconnect(_)

@@ -73,7 +73,7 @@ impl<'a> Console<'a> {
                     Ok(Said::Describe(bound)) => {
                         match Command::only(&bound.text).and_then(|command| command.columns()) {
                             Some(columns) => {
-                                build::row_description(columns, |at| bound.format(at), &mut out);
+                                build::row_description(&columns, |at| bound.format(at), &mut out);
                             }
                             None => out.extend_from_slice(build::NO_DATA),
                         }
@@ -141,13 +141,13 @@ impl<'a> Console<'a> {
                 show.write(self.shared, |at| bound.format(at), &mut rows)
                     .ok_or_else(|| Problem::new("3D000", "no such tenant"))?;
                 if let Some(columns) = columns {
-                    build::row_description(columns, |_| Format::Text, out);
+                    build::row_description(&columns, |_| Format::Text, out);
                 }
                 out.extend_from_slice(&rows);
             }
             Command::Courtesy(courtesy) => {
                 if let Some(columns) = columns {
-                    build::row_description(columns, |_| Format::Text, out);
+                    build::row_description(&columns, |_| Format::Text, out);
                 }
                 match courtesy {
                     Courtesy::Begin => self.status = TransactionStatus::InBlock,

@@ -26,6 +26,10 @@ const SETTINGS: [&str; 14] = [
     "timezone",
 ];
 
+/// Drivers look for PostgreSQL's number in it: it says which one's words are understood.
+const VERSION: &str =
+    concat!("Tenantry ", env!("CARGO_PKG_VERSION"), " console, spoken to as PostgreSQL 14.0");
+
 /// What was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Courtesy {
@@ -37,8 +41,8 @@ pub(super) enum Courtesy {
     End(&'static str),
     /// `SELECT 1`.
     One,
-    /// `SELECT version()`.
-    Version,
+    /// `SELECT version()`, `SHOW standard_conforming_strings`: a column and its value.
+    Text(&'static str, &'static str),
     /// A question about types: there are none but PostgreSQL's own.
     Types,
 }
@@ -60,7 +64,16 @@ impl Courtesy {
             ("rollback" | "abort", None) => Some(Self::End("ROLLBACK")),
             ("select", Some("1")) if rest.len() == 1 => Some(Self::One),
             ("select", Some("version()" | "pg_catalog.version()")) if rest.len() == 1 => {
-                Some(Self::Version)
+                Some(Self::Text("version", VERSION))
+            }
+            ("select", Some("current_schema()")) if rest.len() == 1 => {
+                Some(Self::Text("current_schema", "public"))
+            }
+            ("show", Some("standard_conforming_strings")) => {
+                Some(Self::Text("standard_conforming_strings", "on"))
+            }
+            ("show", Some("transaction")) => {
+                Some(Self::Text("transaction_isolation", "read committed"))
             }
             ("select", Some("pg_advisory_unlock_all()")) => Some(Self::Types),
             ("select", _) if rest.iter().any(is_about_types) => Some(Self::Types),
@@ -68,12 +81,12 @@ impl Courtesy {
         }
     }
 
-    pub(super) const fn columns(self) -> Option<&'static [Column]> {
+    pub(super) fn columns(self) -> Option<Vec<Column>> {
         match self {
             Self::Done(_) | Self::Begin | Self::End(_) => None,
-            Self::One => Some(&[("?column?", ColumnType::Bigint)]),
-            Self::Version => Some(&[("version", ColumnType::Text)]),
-            Self::Types => Some(&[]),
+            Self::One => Some(vec![("?column?", ColumnType::Bigint)]),
+            Self::Text(name, _) => Some(vec![(name, ColumnType::Text)]),
+            Self::Types => Some(Vec::new()),
         }
     }
 
@@ -87,9 +100,7 @@ impl Courtesy {
             (Self::Begin, _) => build::command_complete("BEGIN", out),
             (Self::One, Format::Text) => row(b"1", out),
             (Self::One, Format::Binary) => row(&1_i64.to_be_bytes(), out),
-            (Self::Version, _) => {
-                row(concat!("Tenantry ", env!("CARGO_PKG_VERSION")).as_bytes(), out);
-            }
+            (Self::Text(_, value), _) => row(value.as_bytes(), out),
             (Self::Types, _) => build::command_complete("SELECT 0", out),
         }
     }

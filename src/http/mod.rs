@@ -58,7 +58,10 @@ impl Http {
     /// # Errors
     /// The address that cannot be listened on, and the system's word for it.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, (SocketAddr, io::Error)> {
-        let bind = |at: &SocketAddr| Listener::bind_tcp(*at).map_err(|error| (*at, error));
+        let bind = |at: &SocketAddr| {
+            let beside_v4 = addresses.iter().any(|it| it.is_ipv4() && it.port() == at.port());
+            Listener::bind_tcp(*at, beside_v4).map_err(|error| (*at, error))
+        };
         Ok(Self { listeners: addresses.iter().map(bind).collect::<Result<_, _>>()? })
     }
 

@@ -72,13 +72,17 @@ pub(super) fn tune(socket: &SockRef<'_>) -> io::Result<()> {
 }
 
 impl Listener {
-    /// Binds an address. A socket file that nobody listens on any more is replaced.
+    /// Binds an address. A socket file that nobody listens on any more is replaced. `beside`: what is bound, too;
+    /// `[::]` beside `0.0.0.0` leaves that its own.
     ///
     /// # Errors
     /// The system's own, such as an address in use.
-    pub fn bind(address: &ListenAddress) -> io::Result<Self> {
+    pub fn bind(address: &ListenAddress, beside: &[&ListenAddress]) -> io::Result<Self> {
         match address {
-            ListenAddress::Tcp(address) => Self::bind_tcp(*address).map(Self::Tcp),
+            ListenAddress::Tcp(address) => {
+                let is_v4 = |other: &&ListenAddress| matches!(other, ListenAddress::Tcp(v4) if v4.is_ipv4() && v4.port() == address.port());
+                Self::bind_tcp(*address, beside.iter().any(is_v4)).map(Self::Tcp)
+            }
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
                 let listener = UnixListener::bind(path)?;
@@ -87,14 +91,17 @@ impl Listener {
         }
     }
 
-    /// Binds a TCP address.
+    /// Binds a TCP address; `only_v6`: of `[::]` not what is IPv4's.
     ///
     /// # Errors
     /// The system's own, such as an address in use.
-    pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    pub fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        if address.is_ipv6() && only_v6 {
+            socket.set_only_v6(true)?;
+        }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())

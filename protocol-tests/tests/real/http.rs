@@ -46,6 +46,7 @@ on_both! {
         }
         acme.batch_execute("begin; select pg_sleep(0.03); commit").await.unwrap();
         umbra.batch_execute("listen news").await.unwrap();
+        pooler.until_message(1, "session pinned to its server").await;
         let wrong = format!("postgres://app.nobody:wrong@127.0.0.1:{}/", pooler.port);
         protocol_tests::database::connect(&wrong).await.err().unwrap();
         let seen = metrics(&pooler).await;

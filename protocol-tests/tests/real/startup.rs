@@ -1,7 +1,8 @@
 //! Connecting: every protocol version, every listener, settings in the start-up packet.
 
+use protocol_tests::pooler::BY_SCHEMA;
 use protocol_tests::wire::{V3_0, startup};
-use protocol_tests::{Database, Wire, on_both};
+use protocol_tests::{Database, Pooler, Wire, on_both};
 
 use crate::{raw, trusting, two_tenants};
 
@@ -19,6 +20,17 @@ on_both! {
             let client = protocol_tests::database::connect(&url).await.unwrap_or_else(|e| panic!("{url}: {e}"));
             let name: String = client.query_one("select name from who", &[]).await.unwrap().get(0);
             assert_eq!(name, "acme", "{url}");
+        }
+    }
+
+    async fn both_wildcards_may_be_listened_on_with_one_port(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("listen = [\"127.0.0.1:0\", \"0.0.0.0:{port}\", \"[::]:{port}\"]\n");
+        let _pooler = Pooler::start_with(&listen, &format!("{}{BY_SCHEMA}", db.toml(1))).await;
+        for host in ["127.0.0.1", "[::1]"] {
+            let url = format!("postgres://app.acme:secret@{host}:{port}/");
+            protocol_tests::database::connect(&url).await.unwrap_or_else(|e| panic!("{url}: {e}"));
         }
     }
 
