@@ -17,6 +17,7 @@ impl Config {
             ("tls.client", shown(&self.client_tls), shown(&other.client_tls)),
             ("auth", shown(&self.users.method), shown(&other.users.method)),
             ("admin", shown(&self.admin), shown(&other.admin)),
+            ("http", shown(&self.http), shown(&other.http)),
             ("registry", shown(&self.registry), shown(&other.registry)),
         ];
         let whole = whole.into_iter().filter(|(_, mine, theirs)| mine != theirs);

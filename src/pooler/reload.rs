@@ -131,6 +131,9 @@ fn apply(access: Access, shared: &Shared) {
     if format!("{:?}", shared.general) != format!("{:?}", new.config.general) {
         warn!("changes of [general] need a restart");
     }
+    if differences.iter().any(|path| path == "http") {
+        warn!("changes of [http] need a restart");
+    }
     shared.everywhere.forget(|id| is_paused(id, &new));
     shared.everywhere.pause(paused);
 }
