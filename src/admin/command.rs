@@ -29,6 +29,8 @@ pub(super) enum Command {
     },
     /// `KILL TENANT x`: its clients are disconnected now.
     KillTenant(String),
+    /// `RECONNECT TENANT x`: servers of the database it lives in are closed when their clients let go.
+    ReconnectTenant(String),
     /// `KILL_CLIENT id`: that client is.
     KillClient(i32),
     /// `PAUSE TENANT x` and the like, `SET TENANT x key = value`.
@@ -51,7 +53,7 @@ pub(super) const KNOWN: &[&str] = &[
     "RELOAD",
     "PAUSE | RESUME | KILL | RECONNECT | WAIT_CLOSE [database]",
     "SUSPEND | DRAIN | DISABLE | ENABLE database",
-    "PAUSE | RESUME | SUSPEND | DRAIN | KILL | RESET TENANT x",
+    "PAUSE | RESUME | SUSPEND | DRAIN | KILL | RECONNECT | RESET TENANT x",
     "SET TENANT x key = value",
     "KILL_CLIENT id",
     "SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]",
@@ -77,7 +79,6 @@ impl Command {
         let [first, rest @ ..] = words else { return None };
         match (keyword(first)?.as_str(), rest) {
             ("reload", []) => Some(Self::Reload),
-            ("reconnect", rest) => Some(Self::Reconnect(optional(rest).ok()?)),
             ("wait_close", rest) => Some(Self::WaitClose(optional(rest).ok()?)),
             ("kill_client", [Token::Word(id)]) => Some(Self::KillClient(id.parse().ok()?)),
             ("shutdown", rest) => Leave::parse(rest).map(Self::Shutdown),
@@ -88,11 +89,13 @@ impl Command {
             (verb, [tenant, whom, rest @ ..]) if keyword(tenant).as_deref() == Some("tenant") => {
                 match (verb, rest) {
                     ("kill", []) => Some(Self::KillTenant(name(whom)?)),
+                    ("reconnect", []) => Some(Self::ReconnectTenant(name(whom)?)),
                     _ => Some(Self::Tenant { name: name(whom)?, change: change(verb, rest)? }),
                 }
             }
             // Not a database of that name, but a tenant that was forgotten.
             (_, [tenant]) if keyword(tenant).as_deref() == Some("tenant") => None,
+            ("reconnect", rest) => Some(Self::Reconnect(optional(rest).ok()?)),
             ("pause", rest) => Some(Self::Pause(optional(rest).ok()?)),
             ("kill", rest) => Some(Self::Kill(optional(rest).ok()?)),
             ("resume", rest) => {
@@ -117,6 +120,7 @@ impl Command {
             | Self::Kill(_)
             | Self::Database { .. }
             | Self::KillTenant(_)
+            | Self::ReconnectTenant(_)
             | Self::KillClient(_)
             | Self::Tenant { .. }
             | Self::Shutdown(_) => Right::All,
@@ -135,6 +139,7 @@ impl Command {
             | Self::Kill(_)
             | Self::Database { .. }
             | Self::KillTenant(_)
+            | Self::ReconnectTenant(_)
             | Self::KillClient(_)
             | Self::Tenant { .. }
             | Self::Shutdown(_) => None,
@@ -260,6 +265,7 @@ mod tests {
             ("show Tenants", Some(Command::Show(Show::Tenants))),
             ("kill tenant acme", Some(Command::KillTenant("acme".to_owned()))),
             ("KILL_CLIENT 17", Some(Command::KillClient(17))),
+            ("reconnect tenant acme", Some(Command::ReconnectTenant("acme".to_owned()))),
             ("kill_client acme", None),
             ("kill acme", Some(Command::Kill(Some("acme".to_owned())))),
             ("pause", Some(Command::Pause(None))),

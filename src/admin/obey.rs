@@ -25,6 +25,13 @@ impl Console<'_> {
         match command {
             Command::Reload => self.reload().await,
             Command::Reconnect(name) => self.reconnect(name.as_deref()),
+            Command::ReconnectTenant(name) => {
+                let access = self.shared.access();
+                let id = access.config.tenancy.name_pattern.parse(&name).ok();
+                let tenant =
+                    id.and_then(|id| access.tenant(&id)).ok_or_else(|| no_tenant(&name))?;
+                self.reconnect(Some(&tenant.database))
+            }
             Command::WaitClose(name) => {
                 self.until_none(name.as_deref(), |server| server.facts.is_outdated()).await?;
                 Ok("WAIT_CLOSE")
@@ -120,7 +127,7 @@ impl Console<'_> {
         let access = self.shared.access();
         let parsed = access.config.tenancy.name_pattern.parse(name).ok();
         let Some(id) = parsed.filter(|id| access.tenant(id).is_some()) else {
-            return Err(Problem::new("3D000", format!("tenant \"{name}\" does not exist")));
+            return Err(no_tenant(name));
         };
         let word = match &change {
             Change::Set { .. } => "SET",
@@ -187,6 +194,10 @@ impl Console<'_> {
             }
         }
     }
+}
+
+fn no_tenant(name: &str) -> Problem {
+    Problem::new("3D000", format!("tenant \"{name}\" does not exist"))
 }
 
 fn stops() -> Problem {

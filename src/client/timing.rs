@@ -28,14 +28,16 @@ impl Timing {
     /// PostgreSQL is ready for the next query: one has ended, and perhaps the transaction.
     pub(super) fn ready(&mut self, status: TransactionStatus, tally: &Tally) {
         let now = now();
-        let took = now.saturating_duration_since(self.asked);
+        let took = micros(self.asked, now);
         tally.queries.add(1);
-        tally.query_micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        self.asked = now;
+        tally.query_micros.add(took);
         if status == TransactionStatus::Idle {
-            tally.transactions.add(now.saturating_duration_since(self.began));
+            // Most transactions are one query.
+            let alone = self.began == self.asked;
+            tally.transactions.add(if alone { took } else { micros(self.began, now) });
             self.began = now;
         }
+        self.asked = now;
     }
 }
 
@@ -43,6 +45,13 @@ impl Default for Timing {
     fn default() -> Self {
         Self::new(now())
     }
+}
+
+/// From then until now, in microseconds.
+#[inline]
+fn micros(then: Instant, now: Instant) -> u64 {
+    let took = now.saturating_duration_since(then);
+    took.as_secs() * 1_000_000 + u64::from(took.subsec_micros())
 }
 
 impl Session {
@@ -60,7 +69,7 @@ impl Session {
 
     /// It waits no longer, with or without one.
     pub(super) fn end_wait(&self) {
-        self.tally.waits.add(now().saturating_duration_since(self.link.timing.asked));
+        self.tally.waits.add(micros(self.link.timing.asked, now()));
     }
 
     /// More of the client's may be there, while it holds a server.
@@ -77,6 +86,6 @@ impl Session {
 
     /// PostgreSQL has confirmed the switch that went in front of the transaction.
     pub(super) fn note_switch(&self) {
-        self.tally.switches.add(now().saturating_duration_since(self.link.timing.began));
+        self.tally.switches.add(micros(self.link.timing.began, now()));
     }
 }

@@ -160,6 +160,10 @@ on_both! {
         db.until(&format!("pid = {kept}"), 0).await;
         assert!(![kept, closed].contains(&pid(&busy).await));
         ops.batch_execute("reconnect").await.unwrap();
+        let before = pid(&idle).await;
+        assert_eq!(refused(&ops, "reconnect tenant nobody").await.0, "3D000");
+        ops.batch_execute("reconnect tenant umbra").await.unwrap();
+        assert_ne!(pid(&idle).await, before);
     }
 
     async fn show_has_pgbouncers_columns_and_says_what_is(db: &Database) {
