@@ -88,6 +88,8 @@ pub(super) struct Link {
     pub(super) ended: bool,
     /// The client broke the protocol; what it sent before is answered first.
     pub(super) broken: Option<Box<str>>,
+    /// The message by which it did that was sent in part and gets no end: it is never answered.
+    pub(super) is_cut_off: bool,
     pub(super) outbound: Buffer,
     /// Bytes at the front of `outbound` that go to the client.
     pub(super) passed: usize,
@@ -291,7 +293,8 @@ impl Session {
         if self.link.broken.is_none() {
             return Ok(());
         }
-        let answered = !self.exchange.is_busy() || !self.exchange.can_drain();
+        let answered =
+            self.link.is_cut_off || !self.exchange.is_busy() || !self.exchange.can_drain();
         if !answered || !self.link.outbound.is_empty() {
             return Ok(());
         }
@@ -318,6 +321,7 @@ impl Session {
             && !link.held_back
             && link.sent == self.units.scanned
             && !self.units.is_inside_forwarded()
+            && !link.is_cut_off
             && !link.flush_server
             && link.write_error.is_none();
         match end {

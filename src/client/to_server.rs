@@ -42,6 +42,10 @@ impl Session {
                 return Err(LinkEnd::ClientLeft);
             }
             self.last_word_if_due()?;
+            // What it sends is not read any more; that it leaves is noticed.
+            if self.link.broken.is_some() && self.client.poll_closed(cx).is_ready() {
+                return Err(LinkEnd::ClientLeft);
+            }
             let full = self.inbound.is_full() || !self.exchange.has_room();
             if self.link.ended || self.link.broken.is_some() || full {
                 return Ok(moved);
@@ -62,6 +66,7 @@ impl Session {
             if self.changes.is_some() && self.is_below_home() || self.is_held() {
                 return;
             }
+            let inside = self.units.is_inside_forwarded();
             let step = self.scan(true);
             if let Some(linked) = &mut self.link.linked {
                 linked.taint(self.taint);
@@ -70,7 +75,11 @@ impl Session {
                 Step::Progress | Step::UnitEnds => {}
                 Step::NeedsMore | Step::Stop => return,
                 Step::Terminate => return self.link.leaving = true,
-                Step::Broken(problem) => return self.link.broken = Some(problem.into()),
+                Step::Broken(problem) => {
+                    self.link.broken = Some(problem.into());
+                    self.link.is_cut_off = inside;
+                    return;
+                }
             }
         }
     }

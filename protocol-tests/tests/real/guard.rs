@@ -169,6 +169,26 @@ on_both! {
         assert_eq!(refused(&mut own, &query("listen news")).await.0, "0A000");
     }
 
+    async fn a_statement_too_long_to_be_looked_into_ends_the_session_and_frees_its_server(db: &Database) {
+        let pooler = with(db, 1, "guard = \"reject\"\non_session_state = \"reject\"\n").await;
+        for sql in ["set search_path = umbra", "listen news"] {
+            // In one piece, behind another statement, and by somebody who does not wait for the answer.
+            for before in ["", "select 1; "] {
+                let mut wire = raw(&pooler, "acme").await;
+                wire.send(&query(&format!("{before}{sql} /* {} */", "x".repeat(20_000)))).await;
+                let last = wire.receive().await;
+                assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "08P01"), "{sql}");
+                assert_eq!(wire.next().await, None);
+            }
+            let mut wire = raw(&pooler, "acme").await;
+            let mut pipeline = query("select pg_sleep(0.05)");
+            pipeline.extend(query(&format!("{sql} /* {} */", "x".repeat(50_000))));
+            wire.send(&pipeline).await;
+            drop(wire);
+            assert_eq!(raw(&pooler, "acme").await.run("select name from who").await.unwrap(), ["acme"]);
+        }
+    }
+
     async fn a_session_keeps_its_server_no_longer_than_it_may(db: &Database) {
         let pooler = with(db, 1, "max_pin_time = \"300ms\"\n").await;
         for sql in ["listen news", "create temp table mine (a int)", "load 'auto_explain'"] {
