@@ -39,6 +39,8 @@ pub(super) enum Command {
         name: String,
         /// What is to hold for it.
         change: Change,
+        /// The word that was said, for the answer.
+        word: &'static str,
     },
     /// `SHUTDOWN`, `SHUTDOWN WAIT_FOR_SERVERS`, `SHUTDOWN WAIT_FOR_CLIENTS`.
     Shutdown(Leave),
@@ -90,7 +92,10 @@ impl Command {
                 match (verb, rest) {
                     ("kill", []) => Some(Self::KillTenant(name(whom)?)),
                     ("reconnect", []) => Some(Self::ReconnectTenant(name(whom)?)),
-                    _ => Some(Self::Tenant { name: name(whom)?, change: change(verb, rest)? }),
+                    _ => {
+                        let (word, change) = change(verb, rest)?;
+                        Some(Self::Tenant { name: name(whom)?, change, word })
+                    }
                 }
             }
             // Not a database of that name, but a tenant that was forgotten.
@@ -182,16 +187,16 @@ fn optional(rest: &[Token]) -> Result<Option<String>, ()> {
     }
 }
 
-fn change(verb: &str, rest: &[Token]) -> Option<Change> {
+fn change(verb: &str, rest: &[Token]) -> Option<(&'static str, Change)> {
     let state = |state: &str| Change::Set { key: "state".to_owned(), value: state.into() };
     match (verb, rest) {
-        ("pause", []) => Some(state("paused")),
-        ("suspend", []) => Some(state("suspended")),
-        ("drain", []) => Some(state("draining")),
-        ("resume", []) => Some(Change::Resume),
-        ("reset", []) => Some(Change::Reset),
+        ("pause", []) => Some(("PAUSE", state("paused"))),
+        ("suspend", []) => Some(("SUSPEND", state("suspended"))),
+        ("drain", []) => Some(("DRAIN", state("draining"))),
+        ("resume", []) => Some(("RESUME", Change::Resume)),
+        ("reset", []) => Some(("RESET", Change::Reset)),
         ("set", [key, Token::Equals, value]) => {
-            Some(Change::Set { key: name(key)?, value: self::value(value)? })
+            Some(("SET", Change::Set { key: name(key)?, value: self::value(value)? }))
         }
         _ => None,
     }
@@ -252,7 +257,9 @@ mod tests {
         let database = |name: Option<&str>, change| {
             Some(Command::Database { name: name.map(str::to_owned), change })
         };
-        let tenant = |name: &str, change| Some(Command::Tenant { name: name.to_owned(), change });
+        let tenant = |name: &str, word, change| {
+            Some(Command::Tenant { name: name.to_owned(), change, word })
+        };
         let set = |key: &str, value: toml::Value| Change::Set { key: key.to_owned(), value };
         for (text, command) in [
             ("Reload", Some(Command::Reload)),
@@ -283,15 +290,15 @@ mod tests {
             ("select 1 from x", None),
             ("set search_path = x", None),
             ("= =", None),
-            ("pause tenant Acme", tenant("acme", set("state", "paused".into()))),
+            ("pause tenant Acme", tenant("acme", "PAUSE", set("state", "paused".into()))),
             ("pause tenant", None),
             ("pause tenant acme now", None),
-            ("resume tenant \"b;c\"", tenant("b;c", Change::Resume)),
-            ("reset tenant acme", tenant("acme", Change::Reset)),
-            ("set tenant acme weight=5", tenant("acme", set("weight", 5.into()))),
+            ("resume tenant \"b;c\"", tenant("b;c", "RESUME", Change::Resume)),
+            ("reset tenant acme", tenant("acme", "RESET", Change::Reset)),
+            ("set tenant acme weight=5", tenant("acme", "SET", set("weight", 5.into()))),
             (
                 "set tenant acme message = 'it''s; late'",
-                tenant("acme", set("message", "it's; late".into())),
+                tenant("acme", "SET", set("message", "it's; late".into())),
             ),
             ("set tenant acme weight", None),
             ("set tenant acme weight = 5 6", None),

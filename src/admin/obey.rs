@@ -72,7 +72,10 @@ impl Console<'_> {
             Command::KillClient(id) => {
                 self.kill_some(|pid, _| pid == id, format!("no client has the id {id}"))
             }
-            Command::Tenant { name, change } => self.change_tenant(&name, change).await,
+            Command::Tenant { name, change, word } => {
+                self.change_tenant(&name, change).await?;
+                Ok(word)
+            }
             Command::Shutdown(leave) => self.shutdown(leave).await,
             Command::Show(_) | Command::Courtesy(_) => Ok(""),
         }
@@ -123,21 +126,15 @@ impl Console<'_> {
         }
     }
 
-    async fn change_tenant(&self, name: &str, change: Change) -> Outcome {
+    async fn change_tenant(&self, name: &str, change: Change) -> Result<(), Problem> {
         let access = self.shared.access();
         let parsed = access.config.tenancy.name_pattern.parse(name).ok();
         let Some(id) = parsed.filter(|id| access.tenant(id).is_some()) else {
             return Err(no_tenant(name));
         };
-        let word = match &change {
-            Change::Set { .. } => "SET",
-            Change::Reset => "RESET",
-            Change::Resume => "RESUME",
-        };
         let (reply, answer) = oneshot::channel();
         let changed = self.order(Order::Tenant { id, change, reply }, answer).await?;
-        changed.map_err(|problem| Problem::new("22023", problem))?;
-        Ok(word)
+        changed.map_err(|problem| Problem::new("22023", problem))
     }
 
     async fn change_database(

@@ -184,7 +184,8 @@ fn table(now: &Look, before: &Look) -> Vec<String> {
             .then(a.name.cmp(b.name))
     });
     let waiting: u64 = now.pools.iter().map(|pool| pool.waiting).sum();
-    let all: f64 = lines.iter().map(|line| line.transactions).sum();
+    // Not a sum: that of nothing is -0.
+    let all = lines.iter().fold(0.0, |all, line| all + line.transactions);
     let mut out = vec![format!(
         "{}: {} clients, {waiting} wait, {all:.0} transactions/s, {} tenants",
         now.version,
@@ -212,6 +213,9 @@ fn table(now: &Look, before: &Look) -> Vec<String> {
         "PINS",
         "REFUSED"
     ));
+    if lines.is_empty() {
+        out.push("no tenant has clients".to_owned());
+    }
     out.extend(lines.iter().map(row));
     out
 }

@@ -238,3 +238,53 @@ fn the_unit_is_valid_where_systemd_is() {
     std::fs::write(&path, unit.replace("NoNewPrivileges=", "NoNewPriviliges=")).unwrap();
     assert!(!about(&verify(&path).unwrap()).is_empty(), "a mistake is noticed");
 }
+
+/// Pages and what they link to, as it is written.
+fn links(page: &str) -> Vec<String> {
+    page.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_page_is_in_the_index_and_every_link_leads_somewhere() {
+    let docs = root().join("docs");
+    let pages = |directory: &Path| -> BTreeSet<PathBuf> {
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|ext| ext == "md")).collect()
+    };
+    let index = read(docs.join("index.md"));
+    for page in pages(&docs).iter().filter(|page| !page.ends_with("index.md")) {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(index.contains(&format!("({name})")), "{name} is missing from docs/index.md");
+    }
+    let mut all: Vec<PathBuf> =
+        pages(&docs).into_iter().chain(pages(&docs.join("runbooks"))).collect();
+    all.push(root().join("README.md"));
+    for page in all {
+        let text = read(&page);
+        for link in links(&text).iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !anchor.is_empty() {
+                let headings = read(&target);
+                let slug = |line: &str| {
+                    let words = line.trim_start_matches('#').trim().to_lowercase();
+                    words
+                        .chars()
+                        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+                        .collect::<String>()
+                        .replace(' ', "-")
+                };
+                assert!(
+                    headings
+                        .lines()
+                        .filter(|line| line.starts_with('#'))
+                        .any(|line| slug(line) == anchor),
+                    "{}: {link}",
+                    page.display()
+                );
+            }
+        }
+    }
+}
