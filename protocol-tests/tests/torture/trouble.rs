@@ -1,6 +1,7 @@
 //! What the operator and the machine do to all clients at once: servers are killed or reconnected, and the
 //! configuration is written anew: quotas, weights, guarantees, time limits; tenants that are suspended, drained, paused, made
-//! known again; tenants that move to another database or to another cluster and back.
+//! known again; tenants that move to another database or to another cluster and back. And what an operator says on the
+//! console: all of it, in any order.
 
 use std::time::Duration;
 
@@ -108,15 +109,62 @@ impl<'a> Trouble<'a> {
                 let text = self.unquiet();
                 self.write(pooler, &text).await;
             }
-            if self.rng.random_bool(0.2) {
-                let url = format!("postgres://ops@127.0.0.1:{}/tenantry", pooler.port);
-                let command = ["RECONNECT", "RELOAD"][usize::from(self.rng.random_bool(0.3))];
-                connect(&url).await.unwrap().batch_execute(command).await.unwrap();
+            if self.rng.random_bool(0.6) {
+                let commands = self.orders();
+                self.order(pooler, &commands).await;
             }
         }
+        let mut back = vec!["RESUME".to_owned()];
+        back.extend([&self.db.name, &self.other].map(|database| format!("ENABLE {database}")));
+        back.extend(self.tenants.iter().map(|tenant| format!("RESET TENANT {tenant}")));
+        self.order(pooler, &back).await;
         let text = self.quiet();
         self.write(pooler, &text).await;
         pooler.messages("configuration reloaded")
+    }
+
+    /// What an operator may say, one after the other; what rests goes on a little later.
+    fn orders(&mut self) -> Vec<String> {
+        let tenant = &self.tenants[self.rng.random_range(0..self.tenants.len())];
+        let database = if self.rng.random_bool(0.5) { &self.db.name } else { &self.other };
+        let servers = self.rng.random_range(1..=SERVERS);
+        match self.rng.random_range(0..16) {
+            0 => vec!["RECONNECT".to_owned()],
+            1 => vec!["RELOAD".to_owned()],
+            2 => vec![format!("RECONNECT {database}"), "WAIT_CLOSE".to_owned()],
+            3 => vec![format!("RECONNECT TENANT {tenant}")],
+            4 => vec![format!("KILL TENANT {tenant}")],
+            5 => vec![format!("PAUSE TENANT {tenant}"), format!("RESUME TENANT {tenant}")],
+            6 => vec![format!("SUSPEND TENANT {tenant}"), format!("RESET TENANT {tenant}")],
+            7 => vec![format!("DRAIN TENANT {tenant}"), format!("RESUME TENANT {tenant}")],
+            8 => vec![format!("SET TENANT {tenant} max_server_connections = {servers}")],
+            9 => vec![format!("SET TENANT {tenant} database = '{}'", self.other)],
+            10 => vec![format!("SET TENANT {tenant} cluster = 'second'")],
+            11 => vec![format!("RESET TENANT {tenant}")],
+            12 => vec![format!("PAUSE {database}"), format!("RESUME {database}")],
+            13 => vec!["PAUSE".to_owned(), format!("RESUME TENANT {tenant}"), "RESUME".to_owned()],
+            14 => vec![format!("KILL {database}"), "RESUME".to_owned()],
+            _ => vec![
+                format!("DISABLE {database}"),
+                format!("DRAIN {database}"),
+                format!("ENABLE {database}"),
+                format!("RESUME {database}"),
+            ],
+        }
+    }
+
+    /// Says it. Whoever waits for servers to close loses patience: sessions may keep theirs.
+    async fn order(&self, pooler: &Pooler, commands: &[String]) {
+        let url = format!("postgres://ops@127.0.0.1:{}/tenantry", pooler.port);
+        for command in commands {
+            let console = connect(&url).await.unwrap();
+            let answer =
+                tokio::time::timeout(Duration::from_millis(300), console.batch_execute(command));
+            if let Ok(Err(error)) = answer.await {
+                // Nobody to kill, no server of that database.
+                assert!(error.as_db_error().is_some(), "{command}: {error}");
+            }
+        }
     }
 
     async fn write(&self, pooler: &Pooler, text: &str) {
