@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use tenantry::config::{Availability, Config, Shown, Tenant};
+use tenantry::config::{Config, Shown, Tenant};
 
 use super::{Failure, load};
 
@@ -44,13 +44,7 @@ fn effective(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn summary(tenant: &Tenant) -> String {
-    let state = match &tenant.availability {
-        Availability::Active => "active",
-        Availability::ReadOnly => "read-only",
-        Availability::Paused => "paused",
-        Availability::Draining => "draining",
-        Availability::Suspended { .. } => "suspended",
-    };
+    let state = tenant.availability.name();
     let hosts: Vec<String> = tenant.cluster.hosts.iter().map(ToString::to_string).collect();
     format!(
         "Tenant {} is {state}. Its servers are logged in as {} to {} on {}; every session begins with:",

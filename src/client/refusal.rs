@@ -372,36 +372,3 @@ impl Refusal {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    /// SQLSTATEs that stand in a source as texts of their own.
-    fn codes(source: &str) -> BTreeSet<&str> {
-        let is_code = |word: &&str| {
-            word.len() == 5
-                && word.starts_with(|c: char| c.is_ascii_digit())
-                && word.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
-        };
-        source.split('"').filter(is_code).collect()
-    }
-
-    #[test]
-    fn every_sqlstate_is_on_the_page_for_troubleshooting() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let page = std::fs::read_to_string(root.join("docs/troubleshooting.md")).unwrap();
-        let mut all = 0;
-        for file in ["client/refusal.rs", "client/texts.rs", "admin/obey.rs", "admin/console.rs"] {
-            let source = std::fs::read_to_string(root.join("src").join(file)).unwrap();
-            for code in codes(&source) {
-                all += 1;
-                assert!(
-                    page.contains(code),
-                    "{code} of {file} is missing from docs/troubleshooting.md"
-                );
-            }
-        }
-        assert!(all > 25, "{all}");
-    }
-}

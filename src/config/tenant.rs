@@ -35,6 +35,18 @@ pub struct Tenant {
 }
 
 impl Availability {
+    /// The word for it, as it is written.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::ReadOnly => "read_only",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+            Self::Suspended { .. } => "suspended",
+        }
+    }
+
     /// Whether its clients may come, and stay.
     #[must_use]
     pub const fn lets_in(&self) -> bool {

@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::looked::{ClusterLook, Looked};
-use crate::config::Availability;
 use crate::pool::{Activity, ClientReport, PoolReport, TenantReport};
 use crate::stats::Totals;
 use crate::tenant::TenantId;
@@ -81,13 +80,7 @@ fn tenant(
     pins: &HashMap<TenantId, usize>,
 ) -> Value {
     let known = looked.access.tenant(&it.id);
-    let state = known.as_ref().map_or("gone", |tenant| match tenant.availability {
-        Availability::Active => "active",
-        Availability::ReadOnly => "read_only",
-        Availability::Paused => "paused",
-        Availability::Draining => "draining",
-        Availability::Suspended { .. } => "suspended",
-    });
+    let state = known.as_ref().map_or("gone", |tenant| tenant.availability.name());
     let nothing = Totals::default();
     let done = done.unwrap_or(&nothing);
     json!({

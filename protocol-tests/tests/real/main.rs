@@ -16,6 +16,7 @@ mod cancel;
 mod channel_binding;
 mod command_line;
 mod console;
+mod console_databases;
 mod console_drivers;
 mod copy;
 mod dashboard;

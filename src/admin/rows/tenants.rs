@@ -5,18 +5,8 @@ use std::collections::BTreeMap;
 use super::{Rows, reports};
 use crate::admin::cell::Cell;
 use crate::client::{Access, Shared};
-use crate::config::{Availability, Explained};
+use crate::config::Explained;
 use crate::stats::Totals;
-
-const fn state(availability: &Availability) -> &'static str {
-    match availability {
-        Availability::Active => "active",
-        Availability::ReadOnly => "read_only",
-        Availability::Paused => "paused",
-        Availability::Draining => "draining",
-        Availability::Suspended { .. } => "suspended",
-    }
-}
 
 pub(in crate::admin) fn tenants(access: &Access, shared: &Shared) -> Rows {
     let (done, _) = shared.stats.tallies.sums().by_tenant();
@@ -32,7 +22,7 @@ pub(in crate::admin) fn tenants(access: &Access, shared: &Shared) -> Rows {
             let pins = pinned.iter().filter(|client| client.slot.facts().tenant == tenant.id);
             let row = vec![
                 tenant.id.as_str().into(),
-                known.as_ref().map_or("gone", |tenant| state(&tenant.availability)).into(),
+                known.as_ref().map_or("gone", |tenant| tenant.availability.name()).into(),
                 (&cluster).into(),
                 (&pool.database).into(),
                 (&pool.user).into(),
