@@ -226,6 +226,11 @@ fn value(token: &Token) -> Option<toml::Value> {
             (_, Ok(truth)) => truth.into(),
             _ => word.as_str().into(),
         }),
+        // A list or a table, as TOML writes it.
+        Token::Text(text) if text.starts_with(['[', '{']) => {
+            let table: toml::Table = format!("value = {text}").parse().ok()?;
+            table.get("value").cloned()
+        }
         Token::Text(text) => Some(text.as_str().into()),
         Token::Name(_) | Token::Equals => None,
     }
@@ -300,6 +305,11 @@ mod tests {
                 "set tenant acme message = 'it''s; late'",
                 tenant("acme", "SET", set("message", "it's; late".into())),
             ),
+            (
+                "set tenant acme search_path = '[\"acme\", \"public\"]'",
+                tenant("acme", "SET", set("search_path", vec!["acme", "public"].into())),
+            ),
+            ("set tenant acme search_path = '[open'", None),
             ("set tenant acme weight", None),
             ("set tenant acme weight = 5 6", None),
             ("set acme weight = 5", None),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
-use super::Order;
 use super::command::{Command, KNOWN};
 use super::courtesy::Courtesy;
 use super::portal::{Bound, Portals, Said};
 use super::tokens::commands;
-use crate::client::Shared;
+use super::{Operator, Order};
+use crate::client::{ConsoleSeat, Shared};
 use crate::net::Conversation;
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build::{self, Format};
@@ -18,7 +18,8 @@ use crate::wire::frontend::tag;
 
 pub(super) struct Console<'a> {
     pub(super) talk: Conversation,
-    user: String,
+    pub(super) who: Operator,
+    pub(super) seat: ConsoleSeat,
     portals: Portals,
     status: TransactionStatus,
     pub(super) shared: &'a Arc<Shared>,
@@ -50,12 +51,13 @@ impl Problem {
 impl<'a> Console<'a> {
     pub(super) fn new(
         talk: Conversation,
-        user: String,
+        who: Operator,
+        seat: ConsoleSeat,
         shared: &'a Arc<Shared>,
         orders: &'a mpsc::Sender<Order>,
     ) -> Self {
         let (portals, status) = (Portals::default(), TransactionStatus::Idle);
-        Self { talk, user, portals, status, shared, orders }
+        Self { talk, who, seat, portals, status, shared, orders }
     }
 
     pub(super) async fn run(&mut self) -> std::io::Result<()> {
@@ -70,6 +72,11 @@ impl<'a> Console<'a> {
                 }
                 _ => match self.portals.take(tag, &body, self.status, &mut out) {
                     Ok(Said::Nothing) => {}
+                    Ok(Said::Several) => {
+                        let problem = "cannot insert multiple commands into a prepared statement";
+                        Problem::new("42601", problem).write(&mut out);
+                        self.portals.fail();
+                    }
                     Ok(Said::Describe(bound)) => {
                         match Command::only(&bound.text).and_then(|command| command.columns()) {
                             Some(columns) => {
@@ -114,8 +121,8 @@ impl<'a> Console<'a> {
                 return false;
             };
             // A reload may have changed that.
-            if self.shared.access().config.admin.right_of(&self.user) < Some(command.right()) {
-                let problem = format!("user \"{}\" may not do that", self.user);
+            if self.shared.access().config.admin.right_of(&self.who.user) < Some(command.right()) {
+                let problem = format!("user \"{}\" may not do that", self.who.user);
                 Problem::new("42501", problem).write(out);
                 return false;
             }

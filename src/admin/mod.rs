@@ -22,7 +22,7 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::client::{Access, Hello, Refusal, Shared, prove, tell};
+use crate::client::{Access, ConsoleSeat, Hello, Peer, Refusal, Shared, prove, tell};
 use crate::config::State;
 use crate::net::{Conversation, Phase};
 use crate::tenant::TenantId;
@@ -43,6 +43,8 @@ pub enum Order {
         id: TenantId,
         /// What.
         change: Change,
+        /// Who wants it.
+        by: Operator,
         /// What is wrong with it.
         reply: oneshot::Sender<Result<(), String>>,
     },
@@ -52,11 +54,22 @@ pub enum Order {
         name: Option<String>,
         /// What.
         change: DatabaseChange,
+        /// Who wants it.
+        by: Operator,
         /// What is wrong with it.
         reply: oneshot::Sender<Result<(), String>>,
     },
     /// The pooler is to end.
     Shutdown(Leave),
+}
+
+/// Whose session it is, for the log.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// The user.
+    pub user: String,
+    /// His address.
+    pub client: String,
 }
 
 /// What is to hold for a tenant from now on, before all that is written; until it is taken back.
@@ -138,14 +151,19 @@ pub async fn serve(
     shared: &Arc<Shared>,
     orders: &mpsc::Sender<Order>,
 ) -> Result<(), Refusal> {
-    if let Err(refusal) = enter(&mut talk, &hello, access, shared).await {
-        shared.count_refusal(&refusal, None);
-        // A client that is gone cannot be told.
-        let _ = tell(talk, &refusal).await;
-        return Err(refusal);
-    }
-    info!(user = hello.user, "console opened");
-    let mut console = Console::new(talk, hello.user, shared, orders);
+    let entered = enter(&mut talk, &hello, access, shared).await;
+    let seat = match entered {
+        Ok(seat) => seat,
+        Err(refusal) => {
+            shared.count_refusal(&refusal, None);
+            // A client that is gone cannot be told.
+            let _ = tell(talk, &refusal).await;
+            return Err(refusal);
+        }
+    };
+    let who = Operator { user: hello.user, client: Peer(talk.stream.peer_addr()).to_string() };
+    info!(user = who.user, client = who.client, "console opened");
+    let mut console = Console::new(talk, who, seat, shared, orders);
     tokio::select! {
         // What was asked for is answered first.
         biased;
@@ -163,11 +181,12 @@ async fn enter(
     hello: &Hello,
     access: &Access,
     shared: &Shared,
-) -> Result<(), Refusal> {
+) -> Result<ConsoleSeat, Refusal> {
     let proof = prove(talk, hello, access, shared).await?;
     if access.config.admin.right_of(proof.user()).is_none() {
         return Err(Refusal::NotAdmin { user: hello.user.clone() });
     }
+    let seat = shared.consoles.enter().ok_or(Refusal::TooManyConsoles)?;
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
     for (name, value) in [
@@ -180,9 +199,8 @@ async fn enter(
     ] {
         build::parameter_status(name, value.as_bytes(), &mut out);
     }
-    // Drivers want one. Nothing that runs here can be cancelled.
-    build::backend_key_data(0, &[0; 4], &mut out);
+    build::backend_key_data(seat.pid, &seat.key, &mut out);
     build::ready_for_query(TransactionStatus::Idle, &mut out);
     let _ = talk.send(&out).await;
-    Ok(())
+    Ok(seat)
 }

@@ -1,5 +1,6 @@
 //! Commands that change something.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -8,7 +9,7 @@ use tracing::info;
 
 use super::command::Command;
 use super::console::{Console, Problem};
-use super::{Change, DatabaseChange, Leave, Order, Unread};
+use super::{Change, DatabaseChange, Leave, Operator, Order, Unread};
 use crate::client::Shared;
 use crate::config::State;
 use crate::pool::{ClientFacts, Pools, ServerReport};
@@ -33,12 +34,13 @@ impl Console<'_> {
                 self.reconnect(Some(&tenant.database))
             }
             Command::WaitClose(name) => {
-                self.until_none(name.as_deref(), |server| server.facts.is_outdated()).await?;
+                self.until_none(name.as_deref(), |server| server.facts.is_outdated(), || true)
+                    .await?;
                 Ok("WAIT_CLOSE")
             }
             Command::Pause(name) => {
                 self.change_database(name.clone(), DatabaseChange::State(State::Paused)).await?;
-                self.until_closed(name.as_deref()).await?;
+                self.until_paused(name.as_deref()).await?;
                 Ok("PAUSE")
             }
             Command::Kill(name) => {
@@ -51,8 +53,9 @@ impl Console<'_> {
                     }
                 };
                 let clients = self.kill(|_, facts| lives_there(facts));
-                info!(database = name, clients, "KILL: clients disconnected");
-                self.until_closed(name.as_deref()).await?;
+                let Operator { user, client } = &self.who;
+                info!(user, client, database = name, clients, "KILL: clients disconnected");
+                self.until_paused(name.as_deref()).await?;
                 Ok("KILL")
             }
             Command::Database { name, change } => {
@@ -106,7 +109,13 @@ impl Console<'_> {
             let problem = format!("no server connection to database \"{name}\"");
             return Err(Problem::new("3D000", problem));
         }
-        info!(database = name, "RECONNECT: servers are closed when their clients let go");
+        let Operator { user, client } = &self.who;
+        info!(
+            user,
+            client,
+            database = name,
+            "RECONNECT: servers are closed when their clients let go"
+        );
         Ok("RECONNECT")
     }
 
@@ -120,7 +129,8 @@ impl Console<'_> {
         match self.kill(whom) {
             0 => Err(Problem::new("02000", nobody)),
             clients => {
-                info!(clients, "clients disconnected from the console");
+                let Operator { user, client } = &self.who;
+                info!(user, client, clients, "clients disconnected from the console");
                 Ok("KILL")
             }
         }
@@ -133,7 +143,8 @@ impl Console<'_> {
             return Err(no_tenant(name));
         };
         let (reply, answer) = oneshot::channel();
-        let changed = self.order(Order::Tenant { id, change, reply }, answer).await?;
+        let by = self.who.clone();
+        let changed = self.order(Order::Tenant { id, change, by, reply }, answer).await?;
         changed.map_err(|problem| Problem::new("22023", problem))
     }
 
@@ -146,12 +157,14 @@ impl Console<'_> {
             return Err(Problem::new("3D000", format!("database \"{name}\" does not exist")));
         }
         let (reply, answer) = oneshot::channel();
-        let changed = self.order(Order::Database { name, change, reply }, answer).await?;
+        let by = self.who.clone();
+        let changed = self.order(Order::Database { name, change, by, reply }, answer).await?;
         changed.map_err(|problem| Problem::new("22023", problem))
     }
 
     async fn shutdown(&self, leave: Leave) -> Outcome {
-        info!(?leave, "SHUTDOWN on the console");
+        let Operator { user, client } = &self.who;
+        info!(user, client, ?leave, "SHUTDOWN on the console");
         self.orders.send(Order::Shutdown(leave)).await.map_err(|_| stops())?;
         Ok("SHUTDOWN")
     }
@@ -162,21 +175,32 @@ impl Console<'_> {
         answer.await.map_err(|_| stops())
     }
 
-    /// Its servers are closed when their clients let go; waits until they are.
-    async fn until_closed(&mut self, name: Option<&str>) -> Result<(), Problem> {
+    /// Its servers are closed when their clients let go; waits until they are, as long as it is paused.
+    async fn until_paused(&mut self, name: Option<&str>) -> Result<(), Problem> {
         for (_, pools) in self.shared.access().clusters.values() {
             pools.reconnect(name);
         }
-        self.until_none(name, |_| true).await
+        let shared = Arc::clone(self.shared);
+        let is_paused = || {
+            let said = &shared.access().config.overrides;
+            let state = name.map_or(said.everywhere, |name| said.state_of(name));
+            state == Some(State::Paused)
+        };
+        self.until_none(name, |_| true, is_paused).await
     }
 
-    /// Waits until no server of a database, or of all, is such a one; the operator may lose patience.
+    /// Waits until no server of a database, or of all, is such a one. It ends when what it waits for holds no
+    /// more, and when the operator cancels it or leaves.
     async fn until_none(
         &mut self,
         name: Option<&str>,
         such: impl Fn(&ServerReport) -> bool,
+        holds: impl Fn() -> bool,
     ) -> Result<(), Problem> {
+        let cancelled = Arc::clone(&self.seat.cancelled);
         loop {
+            // Before the look: a cancel that comes meanwhile is not missed.
+            let cancelled = cancelled.notified();
             let access = self.shared.access();
             let mut servers = access.clusters.values().flat_map(|(_, pools)| pools.servers());
             let is_there = |server: &ServerReport| {
@@ -185,8 +209,15 @@ impl Console<'_> {
             if !servers.any(|server| is_there(&server)) {
                 return Ok(());
             }
+            if !holds() {
+                return Err(Problem::new("57014", "it was resumed before all servers were closed"));
+            }
             tokio::select! {
                 () = sleep(LOOK) => {}
+                () = cancelled => {
+                    let problem = "canceling the wait due to user request: what was changed holds";
+                    return Err(Problem::new("57014", problem));
+                }
                 () = self.talk.closed() => return Err(Problem::new("57014", "nobody waits any more")),
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::tokens::commands;
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build::Format;
 use crate::wire::frontend::tag;
@@ -52,6 +53,8 @@ pub(super) struct Portals {
 pub(super) enum Said {
     /// Nothing more: it was answered.
     Nothing,
+    /// Several commands are in one statement: which of them it is, nobody can tell.
+    Several,
     /// What these commands give.
     Describe(Bound),
     /// These commands.
@@ -92,6 +95,9 @@ impl Portals {
                 let (name, rest) = split_cstr(body).ok_or_else(malformed)?;
                 let (text, _) = split_cstr(rest).ok_or_else(malformed)?;
                 let text = std::str::from_utf8(text).map_err(|_| malformed())?;
+                if commands(text).is_some_and(|commands| commands.len() > 1) {
+                    return Ok(Said::Several);
+                }
                 keep(&mut self.statements, name, text.into()).ok_or_else(malformed)?;
                 out.extend_from_slice(build::PARSE_COMPLETE);
             }

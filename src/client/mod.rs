@@ -12,6 +12,7 @@ mod answers;
 mod by_path;
 mod changes;
 mod clock;
+mod consoles;
 mod departure;
 mod events;
 mod greet;
@@ -46,6 +47,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Clusters};
+pub use consoles::{ConsoleSeat, Consoles};
 pub use greet::{GreetError, Greeting, Peer, greet, tell};
 pub use hello::Hello;
 pub use login::{DRAIN_GRACE, login, prove};
@@ -88,6 +90,8 @@ pub struct Shared {
     pub shutdown: Arc<Shutdown>,
     /// How fast tenants' clients come.
     rates: Rates,
+    /// Operators' sessions.
+    pub consoles: Arc<Consoles>,
     /// Nobody is let in any more.
     closed: AtomicBool,
     /// Counters.
@@ -120,6 +124,7 @@ impl Shared {
             room,
             rates: Rates::default(),
             shutdown,
+            consoles: Arc::default(),
             closed: AtomicBool::new(false),
             stats,
             everywhere,

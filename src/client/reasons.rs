@@ -25,6 +25,7 @@ impl Refusal {
             Self::Draining { .. } => "draining",
             Self::Disabled { .. } => "disabled",
             Self::TooManyClients { .. } => "max_client_conn",
+            Self::TooManyConsoles => "consoles",
             Self::TooManyTenantClients { .. } => "max_client_connections",
             Self::TooFast { .. } => "max_connection_rate",
             Self::Checkout { error, .. } => match error {
@@ -82,6 +83,7 @@ impl Refusal {
             | Self::Claim(_)
             | Self::NotAdmin { .. }
             | Self::TooManyClients { .. }
+            | Self::TooManyConsoles
             | Self::Server(_)
             | Self::ServerLost { .. }
             | Self::Auth(_)

@@ -8,9 +8,9 @@ use bytes::BytesMut;
 
 use super::clock::Overdue;
 use super::texts::{
-    Text, auth, certificate, checkout, claim, detail, draining, guarded, hint, left_behind,
-    not_admin, not_there, overdue, paused, pinned_too_long, setting, state, state_gone, suspended,
-    text, ties, too_fast, too_many,
+    Text, auth, certificate, checkout, claim, detail, draining, guarded, left_behind,
+    may_not_claim, no_tenant, not_admin, not_there, overdue, paused, pinned_too_long, setting,
+    state, state_gone, suspended, text, ties, too_fast, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -93,6 +93,8 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// There are too many operators.
+    TooManyConsoles,
     /// The tenant's `max_client_connections`.
     TooManyTenantClients {
         /// The tenant.
@@ -301,15 +303,9 @@ impl Refusal {
 
     fn text(&self) -> Text {
         match self {
-            Self::NoTenant { accepted } => hint(
-                text("28000", "no tenant identifier in startup parameters"),
-                format!("Name the tenant by one of: {}.", accepted.join(", ")),
-            ),
+            Self::NoTenant { accepted } => no_tenant(accepted),
             Self::Claim(error) => claim(error),
-            Self::MayNotClaim { user, tenant } => hint(
-                text("28000", format!("user \"{user}\" may not connect as tenant \"{tenant}\"")),
-                "The operator allows tenants by the setting users.<name>.tenants.",
-            ),
+            Self::MayNotClaim { user, tenant } => may_not_claim(user, tenant),
             Self::NotAdmin { user } => not_admin(user),
             Self::UnknownTenant { tenant } => {
                 text("3D000", format!("tenant \"{tenant}\" does not exist"))
@@ -330,6 +326,9 @@ impl Refusal {
                 format!("{limit} clients are connected."),
                 "The limit is the setting general.max_client_conn.",
             ),
+            Self::TooManyConsoles => {
+                text("53300", "sorry, too many sessions of the console already")
+            }
             Self::TooManyTenantClients { tenant, limit } => too_many(
                 format!("too many connections for tenant \"{tenant}\""),
                 format!("{limit} clients of the tenant are connected."),

@@ -207,3 +207,17 @@ pub(super) fn setting(name: &str) -> Text {
         "The operator's configuration sets it for the tenant.",
     )
 }
+
+pub(super) fn no_tenant(accepted: &[String]) -> Text {
+    hint(
+        text("28000", "no tenant identifier in startup parameters"),
+        format!("Name the tenant by one of: {}.", accepted.join(", ")),
+    )
+}
+
+pub(super) fn may_not_claim(user: &str, tenant: &str) -> Text {
+    hint(
+        text("28000", format!("user \"{user}\" may not connect as tenant \"{tenant}\"")),
+        "The operator allows tenants by the setting users.<name>.tenants.",
+    )
+}

@@ -186,7 +186,7 @@ mod tests {
         let mut page = "# Configuration\n\n\
             One TOML file, checked as a whole: `tenantry check tenantry.toml`. An unknown key is a fault. With its defaults and\n\
             examples: [`deploy/tenantry.toml`](../deploy/tenantry.toml). Durations are `\"500ms\"`, `\"30s\"`, `\"10m\"`, `\"1h\"`, `\"1d\"` or a number of\n\
-            seconds; `${VAR}` in a string is the environment variable; relative paths start at the file's directory. Quotas of\n\
+            seconds; `${VAR}` in a string is the environment variable, `$${` is `${` itself; relative paths start at the file's directory. Quotas of\n\
             `[classes.<name>]` may also stand in `[tenants.<name>]` and in `[tenancy]`. SIGHUP and `RELOAD` read it again; `[general]` and\n\
             `[http]` need a restart.\n\n\
             This page is made from `src/config/keys.rs`.\n"

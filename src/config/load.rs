@@ -147,6 +147,11 @@ fn admin(section: Section<'_>, users: &Users) -> Admin {
             // A user that only auth.query knows has to be listed all the same.
             if users.get(name).is_none() {
                 section.fault(key, format!("there is no section [users.{name}]"));
+            } else if users.asks_for_secrets() && users.secret(name).is_none() {
+                let problem = format!(
+                    "{name} has no password here or in auth.file: whoever may write what auth.query reads could become an operator"
+                );
+                section.fault(key, problem);
             }
         }
         names

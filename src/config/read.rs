@@ -169,11 +169,17 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// `${VAR}` becomes the environment variable's value.
+    /// `${VAR}` becomes the environment variable's value; `$${` is `${` itself.
     fn substitute(&self, key: &str, text: &str) -> Option<String> {
         let mut result = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
+            if let Some(before) = before.strip_suffix('$') {
+                result.push_str(before);
+                result.push_str("${");
+                rest = after;
+                continue;
+            }
             let Some((name, tail)) = after.split_once('}') else {
                 self.fault(key, "\"${\" without \"}\"");
                 return None;

@@ -283,6 +283,8 @@ fn a_secret_is_never_shown() {
 fn variables_come_from_the_environment_or_are_faults() {
     let config = with_base("[tenants.acme]\ndatabase = \"x${CARGO_PKG_NAME}y\"");
     assert_eq!(config.tenant(&id(&config, "acme")).unwrap().database, "xtenantryy");
+    let config = with_base("[tenants.acme]\ndatabase = \"x$${HOME}$$y\"");
+    assert_eq!(config.tenant(&id(&config, "acme")).unwrap().database, "x${HOME}$$y");
     let got = faults(&format!("{BASE}\n[tenants.acme]\ndatabase = \"${{NO_SUCH_VARIABLE}}\""));
     assert_eq!(got, ["tenants.acme.database: environment variable NO_SUCH_VARIABLE is not set"]);
 }

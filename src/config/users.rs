@@ -92,6 +92,11 @@ impl Users {
         self.secrets.get(name)
     }
 
+    /// Whether who logs in has to know a secret.
+    pub(super) const fn asks_for_secrets(&self) -> bool {
+        matches!(self.method, AuthMethod::Scram | AuthMethod::Md5)
+    }
+
     /// All names and secrets.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.secrets.iter().map(|(name, secret)| (name.as_str(), secret))

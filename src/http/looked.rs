@@ -5,20 +5,25 @@ use std::time::{Duration, SystemTime};
 
 use super::table::Labelled;
 use crate::client::{Access, Shared};
-use crate::pool::{ClientReport, Report, TenantReport};
+use crate::pool::{ClientReport, LastLogin, Report, TenantReport};
 
 /// A cluster at that moment.
 pub(super) struct ClusterLook {
     pub(super) name: String,
     pub(super) max_servers: usize,
     pub(super) report: Report,
+    pub(super) last_login: Option<LastLogin>,
 }
 
 impl ClusterLook {
-    /// Its last logins have failed, and no server is open.
+    /// Servers are open.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.report.pools.iter().any(|pool| pool.active + pool.idle > 0)
+    }
+
+    /// The last login found nobody, and no server is open.
     pub(super) fn is_down(&self) -> bool {
-        let pools = &self.report.pools;
-        pools.iter().any(|pool| pool.down) && pools.iter().all(|pool| pool.active + pool.idle == 0)
+        self.last_login.is_some_and(|login| !login.answered) && !self.is_in_use()
     }
 }
 
@@ -41,7 +46,8 @@ impl<'a> Looked<'a> {
         for (name, (_, pools)) in &access.clusters {
             let (cluster, report) = pools.report();
             let max_servers = cluster.max_server_connections;
-            clusters.push(ClusterLook { name: name.clone(), max_servers, report });
+            let last_login = pools.last_login();
+            clusters.push(ClusterLook { name: name.clone(), max_servers, report, last_login });
         }
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         let sessions = shared.cancels.clients();

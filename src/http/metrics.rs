@@ -16,7 +16,7 @@ use super::looked::Looked;
 use super::table::{Kind, METRICS, Metric, Source};
 use crate::client::Shared;
 use crate::pool::TenantReport;
-use crate::stats::{BOUNDS, Ranking, Shares, Spread};
+use crate::stats::{BOUNDS, Ranking, Shares, Spread, Totals};
 
 /// The tenants that are not named.
 const OTHER: &str = "other";
@@ -58,6 +58,10 @@ impl Collector for All {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let looked = Looked::now(&self.shared, self.since);
         let (tenants, rest) = self.shared.stats.tallies.sums().by_tenant();
+        let mut all = rest.clone();
+        for totals in tenants.values() {
+            all.add(totals);
+        }
         let shares = self.ranking.lock().share(Instant::now(), &tenants, &rest);
         let there = there(&looked, &shares);
         for metric in METRICS {
@@ -70,7 +74,7 @@ impl Collector for All {
             };
             let family = encoder.encode_descriptor(name, metric.help, None, kind)?;
             let mut family = Family { metric, encoder: family };
-            family.give(&looked, &shares, &there)?;
+            family.give(&looked, &shares, &there, &all)?;
         }
         Ok(())
     }
@@ -104,7 +108,13 @@ struct Family<'a> {
 }
 
 impl Family<'_> {
-    fn give(&mut self, looked: &Looked<'_>, shares: &Shares, there: &There) -> fmt::Result {
+    fn give(
+        &mut self,
+        looked: &Looked<'_>,
+        shares: &Shares,
+        there: &There,
+        all: &Totals,
+    ) -> fmt::Result {
         let stats = &looked.shared.stats;
         let done = || {
             let named = shares.named.iter().map(|(id, totals)| (id.as_str(), totals));
@@ -117,6 +127,7 @@ impl Family<'_> {
                 let shown = there.iter().filter(|(name, _)| !(*is_limit && *name == OTHER));
                 shown.into_iter().try_for_each(|(name, it)| self.gauge(&[name], value(it)))
             }
+            Source::All(of) => self.encoder.encode_counter::<NoLabelSet, _, u64>(&of(all), None),
             Source::Count(of) => {
                 self.encoder.encode_counter::<NoLabelSet, _, u64>(&of(stats), None)
             }

@@ -1,7 +1,7 @@
 //! Metrics, probes and the dashboard, over HTTP/1.1.
 //!
-//! Promises: nothing is changed by a request; a slow or a rude peer holds one of [`CONNECTIONS_MAX`] connections for a
-//! few seconds and nothing else; names of tenants are shown to whom `http.dashboard` allows, and in metrics; no
+//! Promises: nothing is changed by a request; of [`CONNECTIONS_MAX`] connections the oldest makes room for a new one, so
+//! that nobody keeps a probe out by being there; names of tenants are shown to whom `http.dashboard` allows, and in metrics; no
 //! secret is shown to anybody.
 //!
 //! Runs in the tokio runtime of the pooler, beside its workers. Uses `client` for what there is, `stats`, `pool`.
@@ -15,6 +15,7 @@ mod readyz;
 mod state;
 mod table;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -25,8 +26,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -36,7 +36,7 @@ use crate::client::Shared;
 use crate::net::{Listener, Phase};
 use pages::Pages;
 
-/// Connections at once; one more waits.
+/// Connections at once; for one more, the oldest is closed.
 const CONNECTIONS_MAX: usize = 64;
 /// Longest a peer may take to send a request's head.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
@@ -76,31 +76,34 @@ impl Http {
         let config = &shared.access().config.http;
         let (labels, dashboard) = (config.tenant_labels, config.dashboard);
         let pages = Pages::new(Arc::clone(&shared), labels, dashboard, SystemTime::now());
-        let (pages, room) = (Arc::new(pages), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        let pages = Arc::new(pages);
         // Dropped with this, they end.
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
-            let (pages, room) = (Arc::clone(&pages), Arc::clone(&room));
-            tasks.spawn(async move { accept(&listener, pages, room).await });
+            let pages = Arc::clone(&pages);
+            tasks.spawn(async move { accept(&listener, pages).await });
         }
         shared.shutdown.reached(Phase::Stopping).await;
     }
 }
 
-async fn accept(listener: &TcpListener, pages: Arc<Pages>, room: Arc<Semaphore>) {
+async fn accept(listener: &TcpListener, pages: Arc<Pages>) {
     // Dropped with this, all connections end.
     let mut connections = JoinSet::new();
+    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        // Never closed.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
+                while connections.try_join_next().is_some() {}
+                by_age.retain(|connection| !connection.is_finished());
+                if by_age.len() >= CONNECTIONS_MAX
+                    && let Some(oldest) = by_age.pop_front()
+                {
+                    oldest.abort();
+                }
                 let pages = Arc::clone(&pages);
-                connections.spawn(async move {
-                    answer(stream, peer, &pages).await;
-                    drop(permit);
-                });
+                let life = async move { answer(stream, peer, &pages).await };
+                by_age.push_back(connections.spawn(life));
             }
             Err(error) => {
                 warn!(%error, "could not accept an HTTP connection");

@@ -99,11 +99,15 @@ impl Pages {
     /// Whether the peer gets the dashboard. A page of another origin that has its own name lead here is no browser
     /// of this host's: the name it was asked for says so.
     fn may_look(&self, request: &Request<Incoming>, peer: SocketAddr) -> bool {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let named = request.headers().get_all(header::HOST).iter();
+        let mut hosts = named.map(|host| host.to_str().unwrap_or_default());
+        let in_line = request.uri().authority().map(hyper::http::uri::Authority::as_str);
         match self.dashboard {
             Dashboard::Off => false,
             Dashboard::Loopback => {
-                peer.ip().to_canonical().is_loopback() && host.is_none_or(is_loopback)
+                peer.ip().to_canonical().is_loopback()
+                    && hosts.all(is_loopback)
+                    && in_line.is_none_or(is_loopback)
             }
             Dashboard::Any => true,
         }

@@ -2,18 +2,24 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::looked::{ClusterLook, Looked};
 use crate::config::{Cluster, Host};
+use crate::pool::LastLogin;
+use crate::wire::build::SSL_REQUEST;
 
-/// How long an answer of PostgreSQL's port is good: probes may come from many sides.
-const AGE_MAX: Duration = Duration::from_secs(5);
+/// How long an answer of PostgreSQL's is good: probes may come from many sides.
+const AGE_MAX: Duration = Duration::from_secs(2);
+/// How long a login that found nobody counts. Clients that wait have it tried again sooner.
+const FAILURE_AGE_MAX: Duration = Duration::from_secs(30);
 /// Longest it may take to answer.
 const DIAL_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -40,10 +46,11 @@ pub(super) async fn readiness(looked: &Looked<'_>, knocks: &Knocks) -> (bool, St
 }
 
 async fn state(look: &ClusterLook, cluster: &Arc<Cluster>, knocks: &Knocks) -> &'static str {
-    if look.report.pools.iter().any(|pool| pool.active + pool.idle > 0) {
+    if look.is_in_use() {
         return "in use";
     }
-    if look.is_down() {
+    let is_late = |login: &LastLogin| login.at.elapsed() < FAILURE_AGE_MAX;
+    if look.is_down() && look.last_login.as_ref().is_some_and(is_late) {
         return "logins fail";
     }
     let known = knocks.0.lock().get(&look.name).copied();
@@ -58,7 +65,7 @@ async fn state(look: &ClusterLook, cluster: &Arc<Cluster>, knocks: &Knocks) -> &
     if answers { "reachable" } else { "not reachable" }
 }
 
-/// Whether somebody listens at one of its hosts.
+/// Whether a PostgreSQL answers at one of its hosts.
 async fn answers(cluster: &Cluster) -> bool {
     for host in &cluster.hosts {
         if matches!(timeout(DIAL_TIME_MAX, knock(host)).await, Ok(Ok(()))) {
@@ -68,11 +75,17 @@ async fn answers(cluster: &Cluster) -> bool {
     false
 }
 
-async fn knock(host: &Host) -> std::io::Result<()> {
+/// Asks for TLS, as every client may, and hears yes or no. A connection alone says little: the kernel takes it for a
+/// PostgreSQL that hangs, too.
+async fn knock(host: &Host) -> io::Result<()> {
     if host.name.starts_with('/') {
-        return UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port))
-            .await
-            .map(drop);
+        let path = format!("{}/.s.PGSQL.{}", host.name, host.port);
+        return ask(UnixStream::connect(path).await?).await;
     }
-    TcpStream::connect((host.name.as_str(), host.port)).await.map(drop)
+    ask(TcpStream::connect((host.name.as_str(), host.port)).await?).await
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.write_all(SSL_REQUEST).await?;
+    stream.read_u8().await.map(drop)
 }

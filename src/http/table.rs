@@ -28,6 +28,8 @@ pub(super) enum Source {
     Spread(fn(&Totals) -> &Spread),
     /// Tenants that have clients. What is a limit of many is no limit: only with a name.
     There { value: fn(&TenantReport) -> f64, is_limit: bool },
+    /// What all tenants did together.
+    All(fn(&Totals) -> u64),
     /// What the pooler did.
     Count(fn(&Stats) -> u64),
     /// What it did, by reasons: values of the labels, and how often.
@@ -49,7 +51,9 @@ pub(super) enum Kind {
 impl Metric {
     pub(super) const fn kind(&self) -> Kind {
         match self.source {
-            Source::Done(_) | Source::Count(_) | Source::Counts(_) => Kind::Counter,
+            Source::Done(_) | Source::All(_) | Source::Count(_) | Source::Counts(_) => {
+                Kind::Counter
+            }
             Source::Spread(_) => Kind::Histogram,
             Source::There { .. } | Source::Gauge(_) | Source::Gauges(_) => Kind::Gauge,
         }
@@ -85,6 +89,10 @@ const fn count(name: &'static str, help: &'static str, of: fn(&Stats) -> u64) ->
     metric(name, "", help, Source::Count(of))
 }
 
+const fn all(name: &'static str, help: &'static str, of: fn(&Totals) -> u64) -> Metric {
+    metric(name, "", help, Source::All(of))
+}
+
 const fn gauge(name: &'static str, help: &'static str, of: fn(&Looked<'_>) -> f64) -> Metric {
     metric(name, "", help, Source::Gauge(of))
 }
@@ -108,6 +116,12 @@ pub(super) const METRICS: &[Metric] = &[
     done("tenantry_tenant_refusals_total", "Logins, statements and sessions that were refused", |it| it.refusals),
     done("tenantry_received_bytes_total", "Bytes from clients", |it| it.received),
     done("tenantry_sent_bytes_total", "Bytes to clients", |it| it.sent),
+    all("tenantry_all_transactions_total", "Transactions of all tenants, whoever has a name", |it| it.transactions.count()),
+    all("tenantry_all_queries_total", "Queries of all tenants", |it| it.queries),
+    all("tenantry_all_switches_total", "Switches of all tenants", |it| it.switches.count()),
+    all("tenantry_all_logins_total", "Logins of all tenants", |it| it.logins),
+    all("tenantry_all_received_bytes_total", "Bytes from clients of all tenants", |it| it.received),
+    all("tenantry_all_sent_bytes_total", "Bytes to clients of all tenants", |it| it.sent),
     there("tenantry_clients", "Clients that are connected", |it| float(it.clients)),
     limit("tenantry_clients_max", "max_client_connections", |it| float(it.max_clients)),
     there("tenantry_clients_waiting", "Clients that wait for a server", |it| float(it.waiting)),
@@ -122,7 +136,7 @@ pub(super) const METRICS: &[Metric] = &[
         Source::Counts(|it| it.pins.get().into_iter().map(|(reason, n)| one(reason, n)).collect())),
     gauge("tenantry_pinned_sessions", "Sessions that keep their server now", |it| float(it.pinned)),
     count("tenantry_scrubs_total", "Scrubs: DISCARD and the like, in front of a switch or behind a session that left something", |it| it.scrubs.get()),
-    metric("tenantry_affinity_total", "touch", "Switches to a tenant that the server had served before (warm), or not (cold)",
+    metric("tenantry_affinity_total", "touch", "Switches to another tenant, for questions of the pooler's own too: one that the server had served before (warm), or not (cold)",
         Source::Counts(|it| vec![one("warm", it.warm.get()), one("cold", it.cold.get())])),
     count("tenantry_switch_round_trips_total", "Switches that cost a round trip: the client's first message did not fit into the buffer", |it| it.switch_round_trips.get()),
     count("tenantry_absorbed_total", "SETs that were answered without a server", |it| it.absorbed.get()),
@@ -161,7 +175,9 @@ mod tests {
         let mut page = "# Metrics\n\n\
             `http.listen = \"127.0.0.1:9127\"` gives `/metrics` in the [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/) text format. Times are seconds. The label\n\
             `tenant` names the busiest tenants, `http.tenant_labels` of them, by the time their transactions held servers; all others are\n\
-            `other`. Who is named is looked at once a minute, and no series falls or jumps because a tenant changes places.\n\n\
+            `other`. Who is named is looked at once a minute; who has a name keeps it while it is among twice as many. No series falls or jumps\n\
+            because a tenant changes places; but the series of one that loses its name ends, and with it what it counted: the sum over tenants is\n\
+            for rates. Counts of all tenants, from the start, are `tenantry_all_...`.\n\n\
             `/livez`: 200 as long as every worker answers. `/readyz`: 200 while clients are let in and PostgreSQL can be reached, in at least one\n\
             cluster; its body says which. `tenantry health` and `tenantry health --ready` ask them.\n\n\
             Alerts: [`deploy/prometheus/rules.yaml`](../deploy/prometheus/rules.yaml), each with its page in [`runbooks/`](runbooks/). A dashboard for Grafana:\n\

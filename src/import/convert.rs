@@ -49,7 +49,7 @@ pub(super) fn convert(ini: &Ini, cwd: &Path) -> Converted {
     sections.extend(clusters.sections(ini));
     sections.push(auth(ini, cwd, &clusters, &secrets, &mut notes));
     sections.extend(users(ini, &secrets, &mut notes));
-    sections.push(admin(ini));
+    sections.push(admin(ini, &secrets, &mut notes));
     sections.extend(tenants);
     rest(ini, &mut notes);
     Converted { sections, notes }
@@ -185,29 +185,26 @@ fn auth(
         auth.set("file", text(&absolute(file, cwd).display().to_string()));
     }
     let Some(user) = ini.text("auth_user") else { return auth };
+    let database = ini.text("auth_dbname");
+    if database.is_none() && !clusters.is_one_database() {
+        // Who is known in one database must not get into another.
+        auth.comment("query = ...  # see DECIDE, above");
+        notes.decide("auth_query: PgBouncer asks in the database that the client wants, so that a user is known in one and not in another; Tenantry asks in one for all. It is left out, and users that only it knows cannot log in: set auth.query, auth.cluster, auth.database and auth.user where one database knows all of them, and users.<name>.tenants");
+        return auth;
+    }
     let query = ini.text("auth_query").unwrap_or(
         "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin",
     );
-    let database = ini.text("auth_dbname");
     let (cluster, place) = clusters.where_is(database);
     auth.set("query", text(query));
     auth.set("cluster", text(&cluster));
-    auth.set_why(
-        "database",
-        text(&place),
-        "PgBouncer asks in the client's database, unless auth_dbname is set",
-    );
+    auth.set("database", text(&place));
     auth.set("user", text(user));
     match secrets.iter().find(|(name, _)| name == user) {
         Some((_, secret)) if is_plain(secret) => auth.set("password", text(secret)),
         _ => notes.decide(format!(
             "auth_user {user} has no plain password in auth_file: set auth.password"
         )),
-    }
-    if clusters.len() > 1 {
-        notes.decide(
-            "auth.query asks one cluster, for all tenants: choose the one that has all users",
-        );
     }
     notes.decide("auth.query runs with search_path = pg_catalog: qualify the names of your own functions and tables in it");
     auth
@@ -216,7 +213,7 @@ fn auth(
 /// Neither a hash nor a verifier.
 pub(super) fn is_plain(secret: &str) -> bool {
     let is_md5 = secret.strip_prefix("md5").is_some_and(|rest| rest.len() == 32);
-    !secret.is_empty() && !is_md5 && !secret.starts_with("SCRAM-SHA-256$") && !secret.contains("${")
+    !secret.is_empty() && !is_md5 && !secret.starts_with("SCRAM-SHA-256$")
 }
 
 /// `auth.type`: the same, or the strictest.
@@ -280,6 +277,10 @@ fn known_method(word: &str) -> Option<&'static str> {
 
 /// Everybody whose secret is known may be every tenant, as in PgBouncer.
 fn users(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Vec<Section> {
+    let by_rules = is_by_rules(ini);
+    if by_rules {
+        notes.decide("auth_type = hba: its rules say who may come into which database; here nobody may be any tenant until users.<name>.tenants says so");
+    }
     let trusts = ini.text("auth_type").is_some_and(|method| method.eq_ignore_ascii_case("trust"));
     let mut names: Vec<&str> = if trusts {
         // Nobody is asked: only those that are listed exist.
@@ -292,8 +293,18 @@ fn users(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Vec<Section> {
     names.dedup();
     let mut sections = Vec::new();
     for name in names {
+        if name.contains('*') && (trusts || name != "*") {
+            notes.decide(format!(
+                "the user {name}: a name with * is a pattern here; it is left out"
+            ));
+            continue;
+        }
         let mut section = Section::named("users", name);
-        section.set("tenants", texts(["*"]));
+        if by_rules {
+            section.set_why("tenants", "[]", "as which tenants? see DECIDE, above");
+        } else {
+            section.set("tenants", texts(["*"]));
+        }
         let pairs = ini.users.iter().find(|(user, _)| user == name).map(|(_, pairs)| pairs);
         for (key, value) in pairs.into_iter().flatten() {
             match OF_USERS.iter().find(|(known, _)| known == key) {
@@ -309,12 +320,24 @@ fn users(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Vec<Section> {
     sections
 }
 
-fn admin(ini: &Ini) -> Section {
+/// `auth_hba_file` says who may come.
+fn is_by_rules(ini: &Ini) -> bool {
+    ini.text("auth_type").is_some_and(|method| method.eq_ignore_ascii_case("hba"))
+}
+
+/// Only those whose secrets are in the file: as in PgBouncer, nobody becomes an operator by a table.
+fn admin(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Section {
     let mut admin = Section::new("admin");
     for (ours, theirs) in [("users", "admin_users"), ("stats_users", "stats_users")] {
-        let names = ini.list(theirs);
-        if !names.is_empty() {
-            admin.set(ours, texts(names));
+        let has_secret =
+            |name: &&str| secrets.iter().any(|(known, it)| known == name && !it.is_empty());
+        let (known, others): (Vec<&str>, Vec<&str>) =
+            ini.list(theirs).into_iter().partition(has_secret);
+        for name in others {
+            notes.decide(format!("{theirs}: {name} has no secret in auth_file, and is left out: give him one, in [users.{name}]"));
+        }
+        if !known.is_empty() {
+            admin.set(ours, texts(known));
         }
     }
     admin

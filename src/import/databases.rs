@@ -44,6 +44,13 @@ impl Clusters {
         self.places.len()
     }
 
+    /// Whether all entries lead to one database.
+    pub(super) fn is_one_database(&self) -> bool {
+        let [(_, cluster)] = self.places.as_slice() else { return false };
+        cluster.databases.iter().all(|name| *name == cluster.databases[0])
+            && cluster.databases.iter().all(|name| name != "{tenant}")
+    }
+
     /// The cluster and the name of a database; without one, of the first.
     pub(super) fn where_is(&self, database: Option<&str>) -> (String, String) {
         let has = |cluster: &&Cluster| {
@@ -123,8 +130,10 @@ pub(super) fn databases(
     notes: &mut Notes,
 ) -> (Clusters, Vec<Section>) {
     let mut clusters = Clusters { places: Vec::new(), max_clients: max_clients(ini) };
-    let entries: Vec<Entry<'_>> =
-        ini.databases.iter().map(|entry| Entry::new(entry, ini, secrets, notes)).collect();
+    let entries = ini.databases.iter().filter(|entry| can_be_written(entry, notes));
+    let entries: Vec<&(String, Pairs)> = entries.collect();
+    let entries = entries.into_iter().map(|entry| Entry::new(entry, ini, secrets, notes));
+    let entries: Vec<Entry<'_>> = entries.collect();
     for entry in &entries {
         let cluster = clusters.at(&entry.place);
         cluster.servers += entry.servers;
@@ -147,6 +156,29 @@ pub(super) fn databases(
         sections.push(entry.section(&cluster, any, notes));
     }
     (clusters, sections)
+}
+
+/// Whether an entry means the same here. What does not is left out: it would lead clients elsewhere.
+fn can_be_written((name, pairs): &(String, Pairs), notes: &mut Notes) -> bool {
+    let is_filled_in = |key: &str| get(pairs, key).is_some_and(|value| value.contains("{tenant}"));
+    if name.contains('*') && name != "*" {
+        notes
+            .decide(format!("[databases] {name}: a name with * is a pattern here; it is left out"));
+        return false;
+    }
+    if is_filled_in("dbname") || is_filled_in("user") {
+        notes.decide(format!(
+            "[databases] {name}: \"{{tenant}}\" stands for the tenant's name here; it is left out"
+        ));
+        return false;
+    }
+    if matches!(name.as_str(), "tenantry" | "template1") {
+        notes.decide(format!("[databases] {name}: no client gets there by this name: \"tenantry\" is the console's, \"template1\" is taken for the clusters' own"));
+    }
+    if name == "*" {
+        notes.decide("[databases] *: postgres, template0, template1, public and names that begin with pg_ are no tenants by a pattern: list those that are used");
+    }
+    true
 }
 
 fn tenancy(ini: &Ini, entries: &[Entry<'_>], clusters: &mut Clusters) -> Section {
@@ -245,7 +277,15 @@ impl<'a> Entry<'a> {
         let mut section = Section::named("tenants", self.name);
         section.set("cluster", text(cluster));
         section.set("database", text(&self.database));
+        let query = get(self.pairs, "connect_query");
+        if let Some(query) = query.filter(|_| self.role.is_some()) {
+            // It may be what kept clients from something.
+            notes.decide(format!("[databases] {}: connect_query = {query}: no statement is run on a new connection; it is suspended until you have put that into tenants.<name>.settings, or ALTER ROLE ... IN DATABASE ... SET, and taken state away", self.name));
+            section.set("user", text(self.role.as_deref().unwrap_or_default()));
+            suspend(&mut section, "the pooler's operator has to put connect_query elsewhere");
+        }
         match &self.role {
+            Some(_) if query.is_some() => {}
             Some(role) => {
                 section.set("user", text(role));
                 if any.is_some_and(|any| any.role.is_none()) {
@@ -254,10 +294,9 @@ impl<'a> Entry<'a> {
             }
             None => {
                 section.comment("user = \"...\"  # who is it? Until then:");
-                section.set("state", text("suspended"));
-                section.set(
-                    "message",
-                    text("the pooler's operator has to name the role of this database"),
+                suspend(
+                    &mut section,
+                    "the pooler's operator has to name the role of this database",
                 );
             }
         }
@@ -286,6 +325,12 @@ impl<'a> Entry<'a> {
         }
         section
     }
+}
+
+/// Nobody comes until the operator has decided.
+fn suspend(section: &mut Section, why: &str) {
+    section.set("state", text("suspended"));
+    section.set("message", text(why));
 }
 
 /// Of one entry: what PgBouncer would open for it under load.
@@ -329,10 +374,6 @@ fn login(
     let own = get(pairs, "password");
     let listed = secrets.iter().find(|(user, _)| user == role).map(|(_, secret)| secret.as_str());
     let password = match (own, listed) {
-        (Some(password), _) if password.contains("${") => {
-            notes.decide(format!("[databases] {name}: its password holds \"${{\", which stands for a variable here: put it in a file, password_file"));
-            Password::None
-        }
         (Some(password), _) => Password::Plain(password.to_owned()),
         (None, Some(secret)) if is_plain(secret) => Password::Plain(secret.to_owned()),
         (None, Some(secret)) if secret.starts_with("SCRAM-SHA-256$") => {

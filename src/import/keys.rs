@@ -103,7 +103,7 @@ pub(super) const OF_DATABASES: &[(&str, Fate)] = &[
     ("query_wait_timeout", Taken), ("server_lifetime", Taken), ("pool_mode", Taken), ("target_session_attrs", Taken),
     ("auth_user", Taken), ("auth_query", Taken), ("auth_dbname", Taken), ("load_balance_hosts", Taken),
     ("min_pool_size", Unless(&["0"], "servers are opened when they are needed: raise server_idle_timeout; guaranteed_server_connections keeps room for a tenant")),
-    ("connect_query", Dropped("no statement is run on a new connection: tenants.<name>.settings, or ALTER ROLE ... IN DATABASE ... SET")),
+    ("connect_query", Taken),
     ("client_encoding", Dropped("settings of a tenant refuse clients that start with another value: ALTER DATABASE ... SET client_encoding")),
     ("datestyle", Dropped("settings of a tenant refuse clients that start with another value: ALTER DATABASE ... SET datestyle")),
     ("timezone", Dropped("settings of a tenant refuse clients that start with another value: ALTER DATABASE ... SET timezone")),

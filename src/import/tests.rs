@@ -116,6 +116,70 @@ fn what_the_fallback_says_holds_for_no_database_with_an_entry_of_its_own() {
     assert!(lets_in("shop") && !lets_in("another"));
 }
 
+#[test]
+fn who_is_known_in_one_database_gets_into_no_other() {
+    let two = "[databases]\na = host=h dbname=a user=u\nb = host=h dbname=b user=u\n[pgbouncer]\n\
+        auth_user = asks\nauth_query = select u, p from public.logins where u = $1\n";
+    let imported = of_text(two).unwrap();
+    assert!(config(&imported).users.query.is_none(), "{}", imported.toml);
+    assert!(imported.decide.iter().any(|note| note.starts_with("auth_query:")));
+    let one = of_text(&two.replace("auth_user", "auth_dbname = a\nauth_user")).unwrap();
+    assert_eq!(config(&one).users.query.unwrap().database.as_deref(), Some("a"));
+}
+
+#[test]
+fn nobody_becomes_an_operator_by_a_table_nor_a_user_by_a_pattern() {
+    let directory = tempfile_in_target();
+    std::fs::write(directory.join("users.txt"), "\"ops\" \"x\"\n\"*\" \"y\"\n\"a*\" \"z\"\n")
+        .unwrap();
+    let path = directory.join("pgbouncer.ini");
+    let ini = "[databases]\na = host=h user=u\n[pgbouncer]\nauth_type = trust\nauth_file = users.txt\nadmin_users = ops, ops2\n";
+    std::fs::write(&path, ini).unwrap();
+    let imported = import(&path, &directory).unwrap();
+    let config = config(&imported);
+    assert_eq!(config.admin.users, ["ops"]);
+    assert!(
+        config.users.get("nobody").is_none()
+            && config.users.get("abc").is_none()
+            && config.users.get("ops").is_some()
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn what_means_something_else_here_is_left_out_or_taken_as_it_is() {
+    let imported = of_text(
+        "[databases]\na* = host=h user=u dbname=moved\nbrace = host=h user=u dbname='{tenant}'\n\
+         home = host=h user=u dbname='${HOME}' password='${PATH}'\n* = host=h user=u dbname=umbra\n[pgbouncer]\n",
+    );
+    let imported = imported.unwrap();
+    let config = config(&imported);
+    let database = |name: &str| {
+        let id = config.tenancy.name_pattern.parse(name).unwrap();
+        config.tenant(&id).unwrap().database
+    };
+    assert_eq!(
+        [database("abc"), database("brace"), database("home")],
+        ["umbra", "umbra", "${HOME}"]
+    );
+    assert_eq!(imported.decide.iter().filter(|note| note.contains("left out")).count(), 2);
+}
+
+#[test]
+fn what_kept_clients_from_something_is_decided_before_they_come() {
+    let imported = of_text("[databases]\na = host=h user=u connect_query='set default_transaction_read_only = on'\n[pgbouncer]\n").unwrap();
+    let tenant =
+        |config: &Config| config.tenant(&config.tenancy.name_pattern.parse("a").unwrap()).unwrap();
+    assert!(!tenant(&config(&imported)).availability.lets_in());
+    let imported = of_text(
+        "[databases]\na = host=h user=u\n[pgbouncer]\nauth_type = hba\nauth_hba_file = none\n",
+    )
+    .unwrap();
+    let config = config(&imported);
+    let id = config.tenancy.name_pattern.parse("a").unwrap();
+    assert!(!config.users.get("anybody").unwrap().may_claim(&id), "{}", imported.toml);
+}
+
 /// Each of them runs in the real PgBouncer; what is written of it is right but for what has to be decided.
 #[test]
 fn samples_come_out_as_they_are_kept() {

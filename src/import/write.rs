@@ -48,9 +48,9 @@ impl Section {
     }
 }
 
-/// A text in TOML.
+/// A text in TOML, taken as it is: what would stand for a variable does not.
 pub(super) fn text(value: &str) -> String {
-    toml::Value::String(value.to_owned()).to_string()
+    toml::Value::String(value.replace("${", "$${")).to_string()
 }
 
 /// A list of texts in TOML.

@@ -46,7 +46,8 @@ impl Everywhere {
         let all: Vec<_> = self.clusters.lock().iter().filter_map(Weak::upgrade).collect();
         let is_quiet = all.iter().all(|pools| pools.desk.0.lock().is_quiet(tenant));
         if is_quiet && self.awaited.lock().remove(tenant) {
-            info!(%tenant, "the tenant is paused, and none of its transactions is under way");
+            let tenant = tenant.as_str();
+            info!(tenant, "the tenant is paused, and none of its transactions is under way");
         }
     }
 }

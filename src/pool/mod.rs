@@ -43,7 +43,7 @@ pub use cancel::{
 pub use error::{CheckoutError, SeatError};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
-pub use report::{PoolReport, Report, ServerReport, TenantReport};
+pub use report::{LastLogin, PoolReport, Report, ServerReport, TenantReport};
 pub use seat::{Acquired, Seat, Waiting};
 pub use turns::TooManyClients;
 
@@ -72,6 +72,8 @@ pub struct Pools {
     alarm: Notify,
     stats: Arc<Stats>,
     everywhere: Arc<Everywhere>,
+    /// How the last login went.
+    last_login: Mutex<Option<LastLogin>>,
     /// Those that have logged in; some may be closed by now.
     servers: Mutex<Vec<Weak<ServerFacts>>>,
 }
@@ -96,6 +98,7 @@ impl Pools {
             alarm: Notify::new(),
             stats,
             everywhere: Arc::clone(&everywhere),
+            last_login: Mutex::new(None),
             servers: Mutex::new(Vec::new()),
         });
         everywhere.add(&pools);
@@ -129,6 +132,8 @@ impl Pools {
     /// there now is lent again.
     pub fn renew(self: &Arc<Self>, cluster: Arc<Cluster>) {
         let mut effects = Effects::default();
+        // It may be another PostgreSQL.
+        *self.last_login.lock() = None;
         self.desk.0.lock().renew(cluster, &mut effects);
         self.carry_out(effects);
     }
@@ -284,6 +289,7 @@ impl Pools {
             Some(Ok(server)) => {
                 debug!(?endpoint, pid = server.cancel_key.pid(), "server connection established");
                 self.note_server(&server.facts);
+                self.note_login(true);
                 let recovered = self.desk.0.lock().dialled(pool, server, now, &mut effects);
                 if recovered {
                     info!(?endpoint, "login to the server works again");
@@ -292,6 +298,7 @@ impl Pools {
             Some(Err(error)) => {
                 warn!(?endpoint, %error, "login to the server failed");
                 self.stats.login_failures.add_one();
+                self.note_login(error.is_answer());
                 self.desk.0.lock().dial_failed(pool, error, now, &mut effects);
             }
             None => self.desk.0.lock().dial_given_up(pool),

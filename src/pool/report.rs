@@ -127,6 +127,15 @@ impl<S: Pooled> Sched<S> {
     }
 }
 
+/// How the last login to a cluster went, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct LastLogin {
+    /// When it ended.
+    pub at: Instant,
+    /// PostgreSQL has answered, if only to refuse it.
+    pub answered: bool,
+}
+
 /// A server at one moment.
 pub struct ServerReport {
     /// What is known of it.
@@ -156,6 +165,17 @@ impl Pools {
                 server.outdated.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    /// How the last login went, if there was one.
+    #[must_use]
+    pub fn last_login(&self) -> Option<LastLogin> {
+        *self.last_login.lock()
+    }
+
+    /// A login has ended.
+    pub(super) fn note_login(&self, answered: bool) {
+        *self.last_login.lock() = Some(LastLogin { at: Instant::now(), answered });
     }
 
     /// A server has logged in.

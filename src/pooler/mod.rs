@@ -371,7 +371,9 @@ async fn enter(
             }
         }
         Ok(Ok(Greeting::Cancel { pid, key, talk })) => {
-            if let Some(cancel) = shared.cancels.request(pid, &key) {
+            if shared.consoles.cancel(pid, &key) {
+                tracing::debug!(client = %peer, "an operator waits no longer");
+            } else if let Some(cancel) = shared.cancels.request(pid, &key) {
                 shared.stats.cancels.add_one();
                 if let Err(error) = cancel.send().await {
                     warn!(%error, "could not cancel");

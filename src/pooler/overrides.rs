@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::Pooler;
-use crate::admin::{Change, DatabaseChange};
+use super::reload::Why;
+use crate::admin::{Change, DatabaseChange, Operator};
 use crate::config::{Config, Overrides, State};
 use crate::tenant::TenantId;
 
@@ -14,11 +15,17 @@ impl Pooler {
     ///
     /// # Errors
     /// What is wrong with it; everything stays as it is.
-    pub(super) fn change_tenant(&self, id: &TenantId, change: Change) -> Result<(), String> {
+    pub(super) fn change_tenant(
+        &self,
+        id: &TenantId,
+        change: Change,
+        by: &Operator,
+    ) -> Result<(), String> {
         let old = &self.shared.access().config;
         let said = format!("{change:?}");
         self.override_by(changed(old, id, change)?)?;
-        info!(tenant = %id, change = said, "tenant changed on the console");
+        let Operator { user, client } = by;
+        info!(user, client, tenant = id.as_str(), change = said, "tenant changed on the console");
         Ok(())
     }
 
@@ -30,6 +37,7 @@ impl Pooler {
         &self,
         name: Option<&str>,
         change: DatabaseChange,
+        by: &Operator,
     ) -> Result<(), String> {
         let mut overrides = (*self.shared.access().config.overrides).clone();
         match (name, change) {
@@ -51,7 +59,8 @@ impl Pooler {
         }
         overrides.databases.retain(|_, it| it.disabled || it.state.is_some());
         self.override_by(overrides)?;
-        info!(database = name, ?change, "database changed on the console");
+        let Operator { user, client } = by;
+        info!(user, client, database = name, ?change, "database changed on the console");
         Ok(())
     }
 
@@ -67,7 +76,7 @@ impl Pooler {
             return Err(said.join("; "));
         }
         let known = old.credentials.renew(&config.users);
-        self.install(Arc::new(config), old.acceptor.clone(), known)
+        self.install(Arc::new(config), old.acceptor.clone(), known, Why::Console)
     }
 }
 

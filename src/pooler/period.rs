@@ -22,7 +22,7 @@ pub(super) async fn count(shared: Arc<Shared>) {
 }
 
 async fn count_on(shared: &Shared) {
-    let (mut then, mut before) = (Instant::now(), Totals::default());
+    let (mut then, mut before, mut refused_before) = (Instant::now(), Totals::default(), 0);
     loop {
         sleep(PERIOD).await;
         let (now, databases) = (Instant::now(), shared.stats.tallies.sums().by_database());
@@ -30,16 +30,19 @@ async fn count_on(shared: &Shared) {
         for totals in databases.values() {
             all.add(totals);
         }
-        report(&all.since(&before), now.saturating_duration_since(then));
+        // Also of who had no tenant yet.
+        let refused: u64 = shared.stats.refusals.get().values().sum();
+        let length = now.saturating_duration_since(then);
+        report(&all.since(&before), refused - refused_before, length);
         shared.stats.period.end(now, databases);
-        (then, before) = (now, all);
+        (then, before, refused_before) = (now, all, refused);
     }
 }
 
 /// A minute in which nothing happened is not worth a line.
-fn report(came: &Totals, length: Duration) {
+fn report(came: &Totals, refused: u64, length: Duration) {
     let (transactions, queries) = (came.transactions.count(), came.queries);
-    if transactions + queries + came.logins + came.refusals == 0 {
+    if transactions + queries + came.logins + refused == 0 {
         return;
     }
     let each = |micros: u64, count: u64| micros.checked_div(count).unwrap_or(0);
@@ -49,7 +52,7 @@ fn report(came: &Totals, length: Duration) {
         transactions,
         queries,
         waited = came.waited,
-        refused = came.refusals,
+        refused,
         received_bytes = came.received,
         sent_bytes = came.sent,
         transaction_us = each(came.transactions.micros, transactions),

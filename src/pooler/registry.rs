@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::reload::Why;
 use super::{Pooler, endpoint_of};
 use crate::config::Registered;
 use crate::server::{Endpoint, login};
@@ -110,7 +111,7 @@ impl Pooler {
         *self.registered.lock() = rows;
         let known = old.credentials.renew(&old.config.users);
         // What is wrong was logged.
-        let _ = self.install(Arc::new(config), old.acceptor.clone(), known);
+        let _ = self.install(Arc::new(config), old.acceptor.clone(), known, Why::Files);
         self.opened.cancel();
     }
 }

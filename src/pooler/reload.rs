@@ -17,6 +17,15 @@ use crate::config::{Availability, Config};
 use crate::net::Acceptor;
 use crate::tenant::TenantId;
 
+/// Why something else holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Files were read again, or the registry was asked.
+    Files,
+    /// An operator said so on the console.
+    Console,
+}
+
 impl Pooler {
     /// Takes what `load` gives.
     ///
@@ -49,7 +58,7 @@ impl Pooler {
             Ok::<_, String>((Arc::new(config), acceptor, known))
         });
         match read.await.map_err(|error| error.to_string()).flatten() {
-            Ok((config, acceptor, known)) => self.install(config, acceptor, known),
+            Ok((config, acceptor, known)) => self.install(config, acceptor, known, Why::Files),
             Err(error) => {
                 error!(error, "configuration not reloaded: the old one stays");
                 Err(error)
@@ -66,6 +75,7 @@ impl Pooler {
         config: Arc<Config>,
         acceptor: Acceptor,
         known: Credentials,
+        why: Why,
     ) -> Result<(), String> {
         let old = self.shared.access();
         let (tasks, stats, everywhere) =
@@ -82,7 +92,8 @@ impl Pooler {
         let known = bound(known, &acceptor);
         let credentials = credentials(known, &config, &clusters, &keychain);
         let number = old.number + 1;
-        apply(Access::new(config, credentials, acceptor, clusters, number, keychain), &self.shared);
+        let access = Access::new(config, credentials, acceptor, clusters, number, keychain);
+        apply(access, &self.shared, why);
         for worker in self.workers.all() {
             // Who is idle may have to go.
             worker.wake_all();
@@ -91,7 +102,7 @@ impl Pooler {
     }
 }
 
-fn apply(access: Access, shared: &Shared) {
+fn apply(access: Access, shared: &Shared, why: Why) {
     let (old, new) = (shared.access(), Arc::new(access));
     let differences = old.config.differences(&new.config);
     let secret = |access: &Access, user: &str| access.config.users.secret(user).cloned();
@@ -127,7 +138,11 @@ fn apply(access: Access, shared: &Shared) {
         }
     }
     let users = new.config.users.secrets().count();
-    info!(users, changed = differences.join(", "), "configuration reloaded");
+    match why {
+        Why::Files => info!(users, changed = differences.join(", "), "configuration reloaded"),
+        // Who changed what is logged by who was told to.
+        Why::Console => {}
+    }
     if format!("{:?}", shared.general) != format!("{:?}", new.config.general) {
         warn!("changes of [general] need a restart");
     }

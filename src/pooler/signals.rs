@@ -94,13 +94,13 @@ async fn take_orders<E: Display + Send + 'static>(
                     info!("RELOAD: reading the configuration again");
                     reply = Some(whom);
                 }
-                Order::Tenant { id, change, reply } => {
+                Order::Tenant { id, change, by, reply } => {
                     // Who gave the order may be gone.
-                    let _ = reply.send(pooler.change_tenant(&id, change));
+                    let _ = reply.send(pooler.change_tenant(&id, change, &by));
                     continue;
                 }
-                Order::Database { name, change, reply } => {
-                    let _ = reply.send(pooler.change_database(name.as_deref(), change));
+                Order::Database { name, change, by, reply } => {
+                    let _ = reply.send(pooler.change_database(name.as_deref(), change, &by));
                     continue;
                 }
                 Order::Shutdown(leave) => return leave,

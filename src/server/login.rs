@@ -152,6 +152,22 @@ pub enum LoginError {
 }
 
 impl LoginError {
+    /// Whether PostgreSQL has answered, if only to refuse: then it is there. A standby is not what was looked for, and
+    /// who says that it starts up or shuts down is not there yet, or no more.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Refused(error) => !error.sqlstate().starts_with("57P"),
+            Self::NoPassword { .. } | Self::Cleartext | Self::Method | Self::Scram(_) => true,
+            Self::Dial(_)
+            | Self::Io(_)
+            | Self::Standby
+            | Self::TimedOut { .. }
+            | Self::Unexpected { .. }
+            | Self::Malformed(_) => false,
+        }
+    }
+
     /// Whether the same login may succeed later, without anybody changing anything.
     ///
     /// Classes: 53 (too many connections), 57P (starting up or shutting down), network.

@@ -46,7 +46,15 @@ struct Tenant {
 
 fn text(row: &Row, at: usize) -> String {
     let bytes = row.get(at).and_then(Option::as_ref);
-    bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+    let text = bytes.map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+    // A name may hold anything; a terminal obeys some of it.
+    text.chars().map(|c| if is_shown(c) { c } else { '?' }).collect()
+}
+
+/// Neither a control character nor one that turns the direction of what follows.
+fn is_shown(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn number(row: &Row, at: usize) -> u64 {

@@ -83,6 +83,10 @@ on_both! {
             wire.send(&[malformed, sync()].concat()).await;
             assert_eq!(wire.tags().await, "EZI");
         }
+        // Which of two a portal is, nobody can tell.
+        wire.send(&[parse("", "show version; show state"), sync()].concat()).await;
+        assert_eq!(wire.receive().await.field('C'), "42601");
+        assert_eq!(wire.tags().await, "ZI");
         let help = wire.run("show help").await.unwrap();
         assert!(help[0].contains("RELOAD"), "{help:?}");
         // A message of an absurd length ends it, and nothing else.
@@ -236,6 +240,8 @@ on_both! {
             ops.batch_execute("SET TENANT acme max_server_connections = 2; SET TENANT acme message = 'it''s late'").await.unwrap();
         };
         tokio::join!(waits, widen);
+        ops.batch_execute("SET TENANT umbra search_path = '[\"umbra\", \"public\"]'").await.unwrap();
+        ops.batch_execute("RESET TENANT umbra").await.unwrap();
         for (command, sqlstate, problem) in [
             ("set tenant acme wieght = 3", "22023", "console.acme.wieght: unknown key; did you mean \"weight\"?"),
             ("set tenant acme weight = many", "22023", "console.acme.weight: expected"),

@@ -98,4 +98,32 @@ on_both! {
         let late: i64 = db.admin.query_one("select count(*) from acme.who where name = 'late'", &[]).await.unwrap().get(0);
         assert_eq!(late, 2, "what was cut off is rolled back");
     }
+
+    async fn who_waits_for_a_pause_is_answered_when_it_is_resumed_or_cancelled(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
+        let (ops, other) = (console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap(), console(&pooler, "ops", "opspw", "tenantry").await.unwrap());
+        // A session that keeps its server.
+        let acme = pooler.connect_as("app.acme", "secret").await;
+        acme.batch_execute("create temporary table mine (n int)").await.unwrap();
+        pooler.until_message(1, "session pinned to its server").await;
+        let pause = format!("PAUSE {}", db.name);
+        let cancel = async {
+            pooler.until_message(1, "database changed on the console").await;
+            ops.cancel_token().cancel_query(tokio_postgres::NoTls).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(refused(&ops, &pause), cancel);
+        assert_eq!(answer.0, "57014");
+        assert_eq!(ops.query("show databases", &[]).await.unwrap()[0].get::<_, i64>("paused"), 1, "what was changed holds");
+        let resume = async {
+            pooler.until_message(2, "database changed on the console").await;
+            other.batch_execute("RESUME").await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(refused(&ops, &pause), resume);
+        assert_eq!(answer.0, "57014");
+        acme.batch_execute("insert into mine values (1)").await.unwrap();
+        let line = pooler.until_message(3, "database changed on the console").await;
+        assert!(line["user"] == "ops" && line["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        assert_eq!(pooler.messages("configuration reloaded"), 0, "nothing was read again");
+    }
 }

@@ -80,6 +80,7 @@ on_both! {
         third.batch_execute("select 1").await.unwrap();
         let seen = metrics(&pooler).await;
         assert_eq!((count(&seen, "tenantry_transactions_total{tenant=\"umbra\"}"), count(&seen, "tenantry_transactions_total{tenant=\"other\"}")), (1, 2));
+        assert_eq!((count(&seen, "tenantry_all_transactions_total"), count(&seen, "tenantry_all_logins_total")), (3, 3));
         assert_eq!((count(&seen, "tenantry_clients{tenant=\"other\"}"), count(&seen, "tenantry_clients{tenant=\"umbra\"}")), (2, 1));
         assert!(!seen.keys().any(|name| name.contains("acme") || name.contains("third")), "{seen:#?}");
         assert!(!seen.contains_key("tenantry_servers_max{tenant=\"other\"}"), "a limit of many is no limit");
@@ -170,6 +171,30 @@ on_both! {
         drop(login);
     }
 
+    async fn a_postgresql_that_hangs_is_not_ready(db: &Database) {
+        // It lets the kernel take connections, and says nothing.
+        let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let toml = db.toml(1);
+        let port = toml.lines().find(|line| line.starts_with("port")).unwrap();
+        let toml = toml.replace(port, &format!("port = {}\nserver_connect_timeout = \"500ms\"", hangs.local_addr().unwrap().port()));
+        let pooler = Pooler::start(&format!("{toml}{TOML}{HTTP}")).await;
+        let ready = pooler.page("/readyz").await;
+        assert_eq!((ready.status, ready.body.lines().nth(1).unwrap()), (503, "cluster main: not reachable"));
+        let url = format!("postgres://app.acme:secret@127.0.0.1:{}/", pooler.port);
+        let mut login = Box::pin(protocol_tests::database::connect(&url));
+        let failed = pooler.until_message(2, "login to the server failed");
+        tokio::select! {
+            _ = &mut login => {}
+            _ = failed => {}
+        }
+        drop(login);
+        // Nobody tries any more: it stays as it was found.
+        for _ in 0..20 {
+            assert_eq!(pooler.page("/readyz").await.body.lines().nth(1).unwrap(), "cluster main: logins fail");
+            assert_eq!(count(&metrics(&pooler).await, "tenantry_cluster_up{cluster=\"main\"}"), 0);
+        }
+    }
+
     async fn the_dashboard_is_for_this_host_unless_it_is_said(db: &Database) {
         let ask = async |pooler: &Pooler, host: &str| {
             send(pooler.http.unwrap(), &format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
@@ -180,7 +205,13 @@ on_both! {
         assert!(page.head.contains("content-security-policy: default-src 'none'") && page.head.contains("x-content-type-options: nosniff"), "{}", page.head);
         let refused = ask(&pooler, "rebound.example:9127").await;
         assert!(refused.status == 403 && refused.body.contains("http.dashboard"), "a page elsewhere cannot read it by a name of its own");
-        assert_eq!(send(pooler.http.unwrap(), "GET /state.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.status, 403);
+        for request in [
+            "GET /state.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            "GET http://x/state.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            "GET /state.json HTTP/1.1\r\nHost: localhost\r\nHost: x\r\nConnection: close\r\n\r\n",
+        ] {
+            assert_eq!(send(pooler.http.unwrap(), request).await.status, 403, "{request}");
+        }
         for (setting, host, status) in [("off", "localhost", 403), ("any", "rebound.example", 200)] {
             let pooler = Pooler::start(&format!("{}{TOML}{HTTP}dashboard = \"{setting}\"\n", db.toml(2))).await;
             assert_eq!(ask(&pooler, host).await.status, status, "{setting}");
@@ -200,10 +231,17 @@ on_both! {
         ] {
             assert_eq!(send(at, &request).await.status, status, "{request:.40}");
         }
-        // More than are let in, that say nothing: clients are served, and they are cut off.
+        // More than are kept, that say nothing, or half of it: clients are served, and so is who asks.
         let mut silent = Vec::new();
-        for _ in 0..70 {
-            silent.push(TcpStream::connect(at).await.unwrap());
+        for number in 0..200 {
+            let mut stream = TcpStream::connect(at).await.unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: local").await.unwrap();
+            }
+            silent.push(stream);
+            if number % 20 == 0 {
+                assert_eq!(pooler.page("/livez").await.status, 200, "beside {number}");
+            }
         }
         let acme = pooler.connect("acme").await;
         acme.batch_execute("select 1").await.unwrap();

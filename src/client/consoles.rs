@@ -1,0 +1,70 @@
+//! Operators' sessions: how many there are, and how a cancel request reaches one that waits.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Notify;
+
+/// Sessions at once. They are beside `max_client_conn`: an operator gets in when clients do not.
+const CONSOLES_MAX: usize = 100;
+/// Bytes of a key, as in protocol 3.0.
+const KEY_LEN: usize = 4;
+
+/// One session, as long as it is there.
+pub struct ConsoleSeat {
+    all: Arc<Consoles>,
+    /// The process id that it is told: negative, as no client's is.
+    pub pid: i32,
+    /// The key that it is told.
+    pub key: [u8; KEY_LEN],
+    /// Rung by a cancel request.
+    pub cancelled: Arc<Notify>,
+}
+
+impl Drop for ConsoleSeat {
+    fn drop(&mut self) {
+        self.all.0.remove(&self.pid);
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Consoles(DashMap<i32, ([u8; KEY_LEN], Arc<Notify>)>);
+
+impl Consoles {
+    /// A place for one more; `None`: there are too many.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>) -> Option<ConsoleSeat> {
+        let random = SystemRandom::new();
+        loop {
+            if self.0.len() >= CONSOLES_MAX {
+                return None;
+            }
+            let (mut pid, mut key) = ([0; 4], [0; KEY_LEN]);
+            random.fill(&mut pid).and_then(|()| random.fill(&mut key)).ok()?;
+            let pid = i32::from_be_bytes(pid) | i32::MIN;
+            let cancelled = Arc::new(Notify::new());
+            if self.0.contains_key(&pid) {
+                continue;
+            }
+            self.0.insert(pid, (key, Arc::clone(&cancelled)));
+            return Some(ConsoleSeat { all: Arc::clone(self), pid, key, cancelled });
+        }
+    }
+
+    /// A cancel request came; `true`: it was for one of them.
+    #[must_use]
+    pub fn cancel(&self, pid: i32, key: &[u8]) -> bool {
+        let Some(entry) = self.0.get(&pid) else { return false };
+        #[expect(
+            deprecated,
+            reason = "constant time; the names of its successors differ by version"
+        )]
+        let same = ring::constant_time::verify_slices_are_equal(&entry.0, key).is_ok();
+        if same {
+            entry.1.notify_waiters();
+        }
+        same
+    }
+}
