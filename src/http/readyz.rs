@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::looked::{ClusterLook, Looked};
-use crate::config::{Cluster, Host};
+use crate::config::Host;
 use crate::pool::LastLogin;
 use crate::wire::build::SSL_REQUEST;
 
@@ -29,50 +29,57 @@ pub(super) struct Knocks(Mutex<HashMap<String, (Instant, bool)>>);
 
 /// Whether it is ready, and a line for each thing that was looked at.
 pub(super) async fn readiness(looked: &Looked<'_>, knocks: &Knocks) -> (bool, String) {
+    knock_where_nothing_is_known(looked, knocks).await;
     let mut said = String::new();
     let open = looked.shared.is_open();
     let _ = writeln!(said, "clients: {}", if open { "let in" } else { "refused, shutting down" });
     let mut reachable = false;
     for look in &looked.clusters {
-        let config = looked.access.config.clusters.get(&look.name);
-        let state = match config {
-            Some(cluster) => state(look, cluster, knocks).await,
-            None => "gone",
-        };
+        let state = known_of(look).unwrap_or_else(|| {
+            let answers = knocks.0.lock().get(&look.name).is_some_and(|(_, answers)| *answers);
+            if answers { "reachable" } else { "not reachable" }
+        });
         reachable |= matches!(state, "in use" | "reachable");
         let _ = writeln!(said, "cluster {}: {state}", look.name);
     }
     (open && reachable, said)
 }
 
-async fn state(look: &ClusterLook, cluster: &Arc<Cluster>, knocks: &Knocks) -> &'static str {
-    if look.is_in_use() {
-        return "in use";
-    }
+/// What servers and logins say of a cluster, if they say anything.
+fn known_of(look: &ClusterLook) -> Option<&'static str> {
     let is_late = |login: &LastLogin| login.at.elapsed() < FAILURE_AGE_MAX;
-    if look.is_down() && look.last_login.as_ref().is_some_and(is_late) {
-        return "logins fail";
+    match look.last_login {
+        _ if look.is_in_use() => Some("in use"),
+        Some(login) if !login.answered && is_late(&login) => Some("logins fail"),
+        Some(_) | None => None,
     }
-    let known = knocks.0.lock().get(&look.name).copied();
-    let answers = match known {
-        Some((at, answers)) if at.elapsed() < AGE_MAX => answers,
-        _ => {
-            let answers = answers(cluster).await;
-            knocks.0.lock().insert(look.name.clone(), (Instant::now(), answers));
-            answers
-        }
-    };
-    if answers { "reachable" } else { "not reachable" }
 }
 
-/// Whether a PostgreSQL answers at one of its hosts.
-async fn answers(cluster: &Cluster) -> bool {
-    for host in &cluster.hosts {
-        if matches!(timeout(DIAL_TIME_MAX, knock(host)).await, Ok(Ok(()))) {
-            return true;
+/// Asks at all hosts of the other clusters at once, unless that was done a moment ago.
+async fn knock_where_nothing_is_known(looked: &Looked<'_>, knocks: &Knocks) {
+    let mut asked = JoinSet::new();
+    for look in looked.clusters.iter().filter(|look| known_of(look).is_none()) {
+        let known = knocks.0.lock().get(&look.name).copied();
+        let Some(cluster) = looked.access.config.clusters.get(&look.name) else { continue };
+        if known.is_some_and(|(at, _)| at.elapsed() < AGE_MAX) {
+            continue;
+        }
+        for host in cluster.hosts.clone() {
+            let name = look.name.clone();
+            asked.spawn(async move {
+                let answer = timeout(DIAL_TIME_MAX, knock(&host)).await;
+                (name, matches!(answer, Ok(Ok(()))))
+            });
         }
     }
-    false
+    let mut answers: HashMap<String, bool> = HashMap::new();
+    while let Some(asked) = asked.join_next().await {
+        if let Ok((name, answered)) = asked {
+            *answers.entry(name).or_default() |= answered;
+        }
+    }
+    let now = Instant::now();
+    knocks.0.lock().extend(answers.into_iter().map(|(name, answered)| (name, (now, answered))));
 }
 
 /// Asks for TLS, as every client may, and hears yes or no. A connection alone says little: the kernel takes it for a
