@@ -14,6 +14,7 @@ use super::prepared::Deallocates;
 use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
 use super::welcome::may_be_clients_fault;
+use crate::config::PoolMode;
 use crate::engine::now;
 use crate::flow::Refusal as UnitRefusal;
 use crate::net::Phase;
@@ -237,7 +238,9 @@ impl Session {
         self.forget_unit();
         // Nothing of it has run: it ties the session to nothing.
         (self.pin, self.taint, self.changes) = (None, Taint::None, None);
-        self.registration.slot.pin(None);
+        if self.mode != PoolMode::Session {
+            self.registration.slot.pin(None);
+        }
         self.deallocates = Deallocates::No;
         self.pin_if_unreadable();
         if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {

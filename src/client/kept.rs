@@ -13,6 +13,9 @@ use super::refusal::Refusal;
 use super::session::Session;
 use crate::config::Availability;
 
+/// Why a session in that mode keeps its server.
+pub(super) const SESSION_MODE: &str = "pool_mode = \"session\"";
+
 /// It may begin no transaction: its tenant is paused.
 pub(super) struct Hold {
     /// When its client has waited for `query_wait_timeout`, if it waits.
@@ -59,7 +62,7 @@ impl Session {
             && self.seat.is_at(&access.clusters[&tenant.cluster.name].1)
             && self.of.baseline == tenant.baseline;
         if !stays {
-            let what = self.pin.map_or("pool_mode = \"session\"", |pin| pin.reason());
+            let what = self.pin.map_or(SESSION_MODE, |pin| pin.reason());
             let tenant = tenant.id.to_string();
             return self.end_kept(Refusal::LeftBehind { what, tenant });
         }

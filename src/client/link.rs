@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use super::departure;
+use super::kept::SESSION_MODE;
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::session::Session;
@@ -124,6 +125,9 @@ impl Session {
         let (mut linked, switch) = checkout.switch_to(&self.target);
         let now = now();
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key), now);
+        if self.mode == PoolMode::Session {
+            self.registration.slot.pin(Some(SESSION_MODE));
+        }
         linked.taint(self.taint);
         self.watch_link();
         let frames = match switch {

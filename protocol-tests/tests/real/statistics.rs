@@ -144,6 +144,11 @@ on_both! {
         ops.batch_execute("reconnect").await.unwrap();
         ops.batch_execute("wait_close").await.unwrap();
         assert!(ops.query("show servers", &[]).await.unwrap().is_empty());
+        // A session in that mode takes a server away as much as a pin does.
+        let tool = connect(&format!("postgres://app.umbra:secret@127.0.0.1:{}/{}?options=-c%20tenantry.pool_mode%3Dsession", pooler.port, db.name)).await.unwrap();
+        tool.batch_execute("select 1").await.unwrap();
+        let pins = ops.query("show pins", &[]).await.unwrap();
+        assert_eq!((pins.len(), pins[0].get::<_, &str>("reason")), (1, "pool_mode = \"session\""));
     }
 
     async fn pg_stat_activity_can_be_read_by_tenant(db: &Database) {
