@@ -227,10 +227,7 @@ fn value(token: &Token) -> Option<toml::Value> {
             _ => word.as_str().into(),
         }),
         // A list or a table, as TOML writes it.
-        Token::Text(text) if text.starts_with(['[', '{']) => {
-            let table: toml::Table = format!("value = {text}").parse().ok()?;
-            table.get("value").cloned()
-        }
+        Token::Text(text) if text.starts_with(['[', '{']) => text.parse().ok(),
         Token::Text(text) => Some(text.as_str().into()),
         Token::Name(_) | Token::Equals => None,
     }
@@ -310,6 +307,8 @@ mod tests {
                 tenant("acme", "SET", set("search_path", vec!["acme", "public"].into())),
             ),
             ("set tenant acme search_path = '[open'", None),
+            ("set tenant acme settings = '{a = 1}\n[tenants.umbra]\nstate = \"paused\"'", None),
+            ("set tenant acme search_path = '[\"a\"]\nuser = \"postgres\"'", None),
             ("set tenant acme weight", None),
             ("set tenant acme weight = 5 6", None),
             ("set acme weight = 5", None),

@@ -183,10 +183,9 @@ async fn enter(
     shared: &Shared,
 ) -> Result<ConsoleSeat, Refusal> {
     let proof = prove(talk, hello, access, shared).await?;
-    if access.config.admin.right_of(proof.user()).is_none() {
-        return Err(Refusal::NotAdmin { user: hello.user.clone() });
-    }
-    let seat = shared.consoles.enter().ok_or(Refusal::TooManyConsoles)?;
+    let right = access.config.admin.right_of(proof.user());
+    let right = right.ok_or_else(|| Refusal::NotAdmin { user: hello.user.clone() })?;
+    let seat = shared.consoles.enter(right).ok_or(Refusal::TooManyConsoles)?;
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
     for (name, value) in [

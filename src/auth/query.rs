@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::credentials::Challenge;
 use crate::config::Secret;
@@ -96,7 +96,7 @@ impl Query {
             match server.fetch(&self.sql, user).await {
                 Ok(rows) => {
                     *place = Some(server);
-                    return Ok(secret(rows));
+                    return Ok(secret(rows, user));
                 }
                 Err(error @ AskError::Refused(_)) => return Err(error.into()),
                 // It was lost while nobody looked; a new one can be asked.
@@ -108,12 +108,19 @@ impl Query {
         let rows = server.fetch(&self.sql, user).await?;
         *place = Some(server);
         drop(place);
-        Ok(secret(rows))
+        Ok(secret(rows, user))
     }
 }
 
-/// PgBouncer's shape: name and secret. NULL, or no row: there is no such user.
-fn secret(rows: Vec<Row>) -> Option<Secret> {
-    let secret = rows.into_iter().next()?.into_iter().nth(1)??;
+/// PgBouncer's shape: name and secret. NULL, or no row: there is no such user. Nor is there one if the answer is of
+/// another, or of several: whose secret that is nobody knows.
+fn secret(rows: Vec<Row>, user: &str) -> Option<Secret> {
+    let mut rows = rows.into_iter();
+    let (mut row, others) = (rows.next()?.into_iter(), rows.count());
+    let (name, secret) = (row.next()??, row.next()??);
+    if others > 0 || &name[..] != user.as_bytes() {
+        warn!(user, rows = others + 1, "auth.query answered for another user, or for several");
+        return None;
+    }
     std::str::from_utf8(&secret).ok().map(Secret::new)
 }

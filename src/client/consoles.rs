@@ -6,8 +6,12 @@ use dashmap::DashMap;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Notify;
 
+use crate::config::Right;
+
 /// Sessions at once. They are beside `max_client_conn`: an operator gets in when clients do not.
 const CONSOLES_MAX: usize = 100;
+/// Of these, for those who may change something: an exporter that leaks sessions shuts no operator out.
+const OPERATORS_ONLY: usize = 10;
 /// Bytes of a key, as in protocol 3.0.
 const KEY_LEN: usize = 4;
 
@@ -35,10 +39,14 @@ pub struct Consoles(DashMap<i32, ([u8; KEY_LEN], Arc<Notify>)>);
 impl Consoles {
     /// A place for one more; `None`: there are too many.
     #[must_use]
-    pub fn enter(self: &Arc<Self>) -> Option<ConsoleSeat> {
+    pub fn enter(self: &Arc<Self>, right: Right) -> Option<ConsoleSeat> {
+        let places = match right {
+            Right::All => CONSOLES_MAX,
+            Right::Show => CONSOLES_MAX - OPERATORS_ONLY,
+        };
         let random = SystemRandom::new();
         loop {
-            if self.0.len() >= CONSOLES_MAX {
+            if self.0.len() >= places {
                 return None;
             }
             let (mut pid, mut key) = ([0; 4], [0; KEY_LEN]);
@@ -66,5 +74,21 @@ impl Consoles {
             entry.1.notify_waiters();
         }
         same
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_only_look_shuts_no_operator_out() {
+        let all = Arc::new(Consoles::default());
+        let mut seats: Vec<ConsoleSeat> = std::iter::from_fn(|| all.enter(Right::Show)).collect();
+        assert_eq!(seats.len(), CONSOLES_MAX - OPERATORS_ONLY);
+        seats.extend(std::iter::from_fn(|| all.enter(Right::All)));
+        assert_eq!(seats.len(), CONSOLES_MAX);
+        drop(seats);
+        assert!(all.enter(Right::Show).is_some());
     }
 }

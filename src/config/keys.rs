@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = &[
     key("auth", "type", "scram-sha-256, md5, cert, trust", "scram-sha-256", "how clients prove who they are; trust: loopback and unix sockets only"),
     key("auth", "cert_map", "table of lists", "{}", "for cert: who the owner of a common name may be, besides its namesake"),
     key("auth", "file", "path", "", "users and secrets in PgBouncer's `userlist.txt` format"),
-    key("auth", "query", "SQL", "", "for users that are not listed: `$1` is the name, the second column the secret"),
+    key("auth", "query", "SQL", "", "for users that are not listed: `$1` is the name; its one row is that name and the secret"),
     key("auth", "cluster", "cluster", "the only one", "where auth.query runs"),
     key("auth", "database", "name", "the cluster's", "in which database"),
     key("auth", "user", "role", "the cluster's", "as whom"),

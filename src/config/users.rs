@@ -39,7 +39,7 @@ pub struct Users {
 /// A statement that reads a table of PostgreSQL's, and where it runs: `auth.query`, `registry.query`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableQuery {
-    /// The statement. `auth.query`: `$1` is the user's name, the second column his secret.
+    /// The statement. `auth.query`: `$1` is the user's name; its one row is that name and his secret.
     pub sql: String,
     /// The cluster's name, if there is more than one.
     pub cluster: Option<String>,

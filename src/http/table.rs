@@ -148,7 +148,7 @@ pub(super) const METRICS: &[Metric] = &[
         Source::Gauges(servers_by_state)),
     metric("tenantry_cluster_servers_max", "cluster", "max_server_connections of the cluster",
         Source::Gauges(|it| it.clusters.iter().map(|c| (vec![c.name.clone()], float(c.max_servers))).collect())),
-    metric("tenantry_cluster_up", "cluster", "0: its last logins have failed, and no server is open",
+    metric("tenantry_cluster_up", "cluster", "0: PostgreSQL did not answer the last login, and no server is open. A login that it refuses counts in tenantry_server_login_failures_total only",
         Source::Gauges(|it| it.clusters.iter().map(|c| (vec![c.name.clone()], f64::from(u8::from(!c.is_down())))).collect())),
     gauge("tenantry_client_connections", "Clients of all tenants", |it| float(it.clients())),
     gauge("tenantry_client_connections_max", "max_client_conn", |it| float(it.shared.general.max_client_conn)),

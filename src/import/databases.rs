@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::convert::{NEVER, Notes, Secrets, is_plain, max_clients, or_never};
+use super::access::is_plain;
+use super::convert::{NEVER, Notes, Secrets, max_clients, or_never};
 use super::ini::{Ini, Pairs};
 use super::settings::{seconds, whole};
 use super::write::{Section, text, texts};
@@ -35,7 +36,7 @@ pub(super) struct Clusters {
     max_clients: u64,
 }
 
-fn get<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
+pub(super) fn get<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
     pairs.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
 }
 

@@ -9,6 +9,7 @@
 //!
 //! <https://www.pgbouncer.org/config.html>
 
+mod access;
 mod convert;
 mod databases;
 mod ini;

@@ -15,7 +15,7 @@ impl Ini {
 
     /// A list, divided by commas.
     pub(super) fn list(&self, key: &str) -> Vec<&str> {
-        let items = self.text(key).into_iter().flat_map(|text| text.split(','));
+        let items = self.text(key).into_iter().flat_map(|text| text.split([',', ' ', '\t']));
         items.map(str::trim).filter(|item| !item.is_empty()).collect()
     }
 }

@@ -180,6 +180,64 @@ fn what_kept_clients_from_something_is_decided_before_they_come() {
     assert!(!config.users.get("anybody").unwrap().may_claim(&id), "{}", imported.toml);
 }
 
+#[test]
+fn who_is_known_without_a_secret_is_not_looked_up() {
+    let directory = tempfile_in_target();
+    std::fs::write(directory.join("users.txt"), "\"alice\" \"\"\n\"carl\" \"x\"\n").unwrap();
+    let path = directory.join("pgbouncer.ini");
+    let ini = "[databases]\na = host=h user=u\n[users]\nbob = pool_mode=session\ncarl = pool_mode=session\n[pgbouncer]\n\
+        auth_file = users.txt\nauth_user = asks\n";
+    let may = |ini: &str| {
+        std::fs::write(&path, ini).unwrap();
+        let config = config(&import(&path, &directory).unwrap());
+        let id = config.tenancy.name_pattern.parse("a").unwrap();
+        ["alice", "bob", "carl", "dave"].map(|name| config.users.get(name).unwrap().may_claim(&id))
+    };
+    assert_eq!(may(ini), [false, false, true, true]);
+    // A certificate is no secret: nobody is looked up.
+    std::fs::write(&path, format!("{ini}auth_type = cert\n")).unwrap();
+    assert!(!import(&path, &directory).unwrap().toml.contains("[users.alice]"));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn databases_that_ask_as_different_roles_ask_no_more() {
+    let asked = |a: &str, b: &str, all: &str| {
+        let ini = format!(
+            "[databases]\na = host=h dbname=x user=u {a}\nb = host=h dbname=x user=u {b}\n[pgbouncer]\n{all}\n"
+        );
+        let imported = of_text(&ini).unwrap();
+        let spoken = imported.decide.iter().any(|note| note.starts_with("auth_query:"));
+        (config(&imported).users.query.is_some(), spoken)
+    };
+    let own = "auth_user=one";
+    assert_eq!(asked("", "", ""), (false, false));
+    assert_eq!(asked("", "", own), (true, false));
+    assert_eq!(asked(own, own, ""), (true, false));
+    assert_eq!(asked(own, "", ""), (false, true));
+    assert_eq!(asked("", own, "auth_user = two"), (false, true));
+}
+
+#[test]
+fn rules_keep_operators_out_too() {
+    let directory = tempfile_in_target();
+    std::fs::write(directory.join("users.txt"), "\"ops\" \"x\"\n\"eye\" \"y\"\n").unwrap();
+    let path = directory.join("pgbouncer.ini");
+    let ini = "[databases]\na = host=h user=u\n[pgbouncer]\nauth_file = users.txt\nadmin_users = ops eye\nstats_users = eye\n";
+    std::fs::write(&path, ini).unwrap();
+    assert_eq!(config(&import(&path, &directory).unwrap()).admin.users, ["ops", "eye"]);
+    std::fs::write(&path, format!("{ini}auth_type = hba\nauth_hba_file = gone\n")).unwrap();
+    let imported = import(&path, &directory).unwrap();
+    let config = config(&imported);
+    assert!(
+        config.admin.users.is_empty() && config.admin.stats_users.is_empty(),
+        "{}",
+        imported.toml
+    );
+    assert!(imported.decide.iter().any(|note| note.starts_with("auth_hba_file:")));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 /// Each of them runs in the real PgBouncer; what is written of it is right but for what has to be decided.
 #[test]
 fn samples_come_out_as_they_are_kept() {

@@ -101,6 +101,18 @@ on_both! {
         assert_eq!(attempt(&pooler, "bob", "from postgres", &[]).await, None);
     }
 
+    async fn an_answer_that_is_of_another_or_of_several_lets_nobody_in(db: &Database) {
+        let query = "select case $1 when 'bob' then 'ann' else usename end, passwd from public.auth_users \
+             where usename = case $1 when 'zoe' then 'ann' else $1 end \
+             union all select $1, secret from (values ('second'), ('third')) as many (secret) where $1 = 'many'";
+        let pooler = looking_up(db, query).await;
+        for (user, password) in [("bob", "from postgres"), ("zoe", "plain"), ("many", "second"), ("many", "third")] {
+            assert_eq!(attempt(&pooler, user, password, &[]).await.as_deref(), Some("28P01"), "{user}");
+        }
+        assert_eq!(attempt(&pooler, "ann", "plain", &[]).await, None);
+        pooler.until_message(3, "auth.query answered for another user, or for several").await;
+    }
+
     async fn who_guesses_has_to_wait_and_is_told(db: &Database) {
         let pooler = looking_up(db, &QUERY.replace("auth_users", "public.auth_users")).await;
         let mut refused = 0;
