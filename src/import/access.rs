@@ -148,9 +148,9 @@ fn known_method(word: &str) -> Option<&'static str> {
 
 /// Everybody whose secret is known may be every tenant, as in PgBouncer.
 pub(super) fn users(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Vec<Section> {
-    let by_rules = is_by_rules(ini);
-    if by_rules {
-        notes.decide("auth_type = hba: its rules say who may come into which database; here nobody may be any tenant until users.<name>.tenants says so");
+    let elsewhere = decided_elsewhere(ini);
+    if let Some(method) = elsewhere {
+        notes.decide(format!("auth_type = {method}: it is said elsewhere who may come into which database; here nobody may be any tenant until users.<name>.tenants says so"));
     }
     let trusts = is_of_type(ini, "trust");
     let silent = without_secret(ini, secrets);
@@ -179,7 +179,7 @@ pub(super) fn users(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Vec<Sect
                 "[]",
                 "known without a secret: auth_query is not asked for it",
             );
-        } else if by_rules {
+        } else if elsewhere.is_some() {
             section.set_why("tenants", "[]", "as which tenants? see DECIDE, above");
         } else {
             section.set("tenants", texts(["*"]));
@@ -199,9 +199,9 @@ pub(super) fn users(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Vec<Sect
     sections
 }
 
-/// `auth_hba_file` says who may come.
-fn is_by_rules(ini: &Ini) -> bool {
-    is_of_type(ini, "hba")
+/// The method by which something else than the secrets here says who may come: rules, or another service.
+fn decided_elsewhere(ini: &Ini) -> Option<&'static str> {
+    ["hba", "pam", "ldap"].into_iter().find(|method| is_of_type(ini, method))
 }
 
 fn is_of_type(ini: &Ini, wanted: &str) -> bool {
@@ -223,10 +223,9 @@ fn without_secret<'a>(ini: &'a Ini, secrets: &'a Secrets) -> Vec<&'a str> {
 /// Only those whose secrets are in the file: as in PgBouncer, nobody becomes an operator by a table.
 pub(super) fn admin(ini: &Ini, secrets: &Secrets, notes: &mut Notes) -> Section {
     let mut admin = Section::new("admin");
-    if is_by_rules(ini) {
-        // They say from where an operator may come, too.
+    if let Some(method) = decided_elsewhere(ini) {
         admin.comment("users = ...  # see DECIDE, above");
-        notes.decide("auth_type = hba: its rules say who may come to the console, and from where; here nobody may until admin.users and admin.stats_users say who, wherever they come from");
+        notes.decide(format!("auth_type = {method}: it is said elsewhere who may come to the console; here nobody may until admin.users and admin.stats_users say so, with secrets of theirs in auth.file"));
         return admin;
     }
     for (ours, theirs) in [("users", "admin_users"), ("stats_users", "stats_users")] {

@@ -219,21 +219,21 @@ fn databases_that_ask_as_different_roles_ask_no_more() {
 }
 
 #[test]
-fn rules_keep_operators_out_too() {
+fn what_is_decided_elsewhere_lets_nobody_in_here() {
     let directory = tempfile_in_target();
     std::fs::write(directory.join("users.txt"), "\"ops\" \"x\"\n\"eye\" \"y\"\n").unwrap();
     let path = directory.join("pgbouncer.ini");
     let ini = "[databases]\na = host=h user=u\n[pgbouncer]\nauth_file = users.txt\nadmin_users = ops eye\nstats_users = eye\n";
     std::fs::write(&path, ini).unwrap();
     assert_eq!(config(&import(&path, &directory).unwrap()).admin.users, ["ops", "eye"]);
-    std::fs::write(&path, format!("{ini}auth_type = hba\nauth_hba_file = gone\n")).unwrap();
+    for more in ["auth_type = pam\n", "auth_type = hba\nauth_hba_file = gone\n"] {
+        std::fs::write(&path, format!("{ini}{more}")).unwrap();
+        let config = config(&import(&path, &directory).unwrap());
+        let id = config.tenancy.name_pattern.parse("a").unwrap();
+        assert!(!config.users.get("eye").unwrap().may_claim(&id), "{more}");
+        assert!(config.admin.users.is_empty() && config.admin.stats_users.is_empty(), "{more}");
+    }
     let imported = import(&path, &directory).unwrap();
-    let config = config(&imported);
-    assert!(
-        config.admin.users.is_empty() && config.admin.stats_users.is_empty(),
-        "{}",
-        imported.toml
-    );
     assert!(imported.decide.iter().any(|note| note.starts_with("auth_hba_file:")));
     std::fs::remove_dir_all(&directory).unwrap();
 }
