@@ -48,9 +48,9 @@ impl Console<'_> {
                 let access = self.shared.access();
                 let lives_there = |facts: &ClientFacts| match &name {
                     None => true,
-                    Some(name) => {
-                        access.tenant(&facts.tenant).is_some_and(|tenant| tenant.database == *name)
-                    }
+                    Some(name) => access
+                        .tenant(&facts.tenant())
+                        .is_some_and(|tenant| tenant.database == *name),
                 };
                 let clients = self.kill(|_, facts| lives_there(facts));
                 let Operator { user, client } = &self.who;
@@ -69,7 +69,7 @@ impl Console<'_> {
                 })
             }
             Command::KillTenant(name) => {
-                let whom = |_, facts: &ClientFacts| facts.tenant.as_str() == name;
+                let whom = |_, facts: &ClientFacts| facts.tenant().as_str() == name;
                 self.kill_some(whom, format!("tenant \"{name}\" has no clients"))
             }
             Command::KillClient(id) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::events::Next;
-use super::login::{may_enter, take_seat};
+use super::login::{may_enter, not_disabled, take_seat};
 use super::refusal::Refusal;
 use super::session::Session;
 use crate::config::{Config, Tenant};
@@ -70,6 +70,7 @@ impl Session {
         let tenant = &access
             .tenant(&tenant.id)
             .ok_or_else(|| Refusal::UnknownTenant { tenant: tenant.id.to_string() })?;
+        not_disabled(tenant, &access)?;
         let seat = take_seat(tenant, &access, &self.shared)?;
         let state = tenant.baseline.overlay(&own);
         let welcomes = &self.shared.welcomes;
@@ -86,6 +87,7 @@ impl Session {
         self.seat = seat;
         self.policy = access.policy(tenant, true);
         (self.of, self.version) = (Arc::clone(tenant), access.number);
+        *self.registration.slot.facts().tenant.lock() = tenant.id.clone();
         self.tally = self.shared.stats.tallies.of(&tenant.id, &tenant.database);
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::warn;
@@ -266,10 +267,7 @@ fn tenant(proof: &Authenticated, claim: &Claim, access: &Access) -> Result<Arc<T
         }
     };
     let tenant = may_enter(proof.user(), &id, access)?;
-    if access.config.overrides.is_disabled(&tenant.database) {
-        let database = tenant.database.clone();
-        return Err(Refusal::Disabled { database, tenant: id.to_string() });
-    }
+    not_disabled(&tenant, access)?;
     match &claim.database {
         Some(database)
             if *database != tenant.database && !tenancy.shared_databases.contains(database) =>
@@ -278,6 +276,15 @@ fn tenant(proof: &Authenticated, claim: &Claim, access: &Access) -> Result<Arc<T
         }
         _ => Ok(tenant),
     }
+}
+
+/// Nobody comes to a database that an operator has disabled; who is there may stay.
+pub(super) fn not_disabled(tenant: &Tenant, access: &Access) -> Result<(), Refusal> {
+    if !access.config.overrides.is_disabled(&tenant.database) {
+        return Ok(());
+    }
+    let (database, tenant) = (tenant.database.clone(), tenant.id.to_string());
+    Err(Refusal::Disabled { database, tenant })
 }
 
 /// The tenant of that name, if it is there for an authenticated user.
@@ -315,7 +322,7 @@ async fn begin(
     };
     let facts = ClientFacts {
         user: user.as_str().into(),
-        tenant: tenant.id.clone(),
+        tenant: Mutex::new(tenant.id.clone()),
         peer: talk.stream.peer_addr(),
         local: talk.stream.local_addr(),
         tls: talk.stream.is_tls(),

@@ -128,7 +128,7 @@ fn waits_for(look: &ClusterLook, it: &TenantReport) -> &'static str {
 fn pinned(looked: &Looked<'_>) -> HashMap<TenantId, usize> {
     let mut pins = HashMap::new();
     for session in looked.sessions.iter().filter(|session| session.pin.is_some()) {
-        *pins.entry(session.slot.facts().tenant.clone()).or_insert(0) += 1;
+        *pins.entry(session.slot.facts().tenant()).or_insert(0) += 1;
     }
     pins
 }
@@ -137,7 +137,7 @@ fn pin(session: &ClientReport) -> Option<Value> {
     let pin = session.pin?;
     let facts = session.slot.facts();
     Some(json!({
-        "tenant": facts.tenant.as_str(),
+        "tenant": facts.tenant().as_str(),
         "user": &*facts.user,
         "application": &*facts.application_name,
         "reason": pin.reason,
@@ -149,7 +149,7 @@ fn pin(session: &ClientReport) -> Option<Value> {
 fn servers(looked: &Looked<'_>) -> Vec<Value> {
     let holder = |session: &ClientReport| match session.activity {
         Activity::Linked { server, since, .. } => {
-            Some((server, (session.slot.facts().tenant.clone(), since)))
+            Some((server, (session.slot.facts().tenant(), since)))
         }
         Activity::Idle | Activity::Waiting(_) => None,
     };

@@ -45,13 +45,13 @@ pub struct Pin {
     pub since: Instant,
 }
 
-/// What is known of a client from its login on.
+/// What is known of a client from its login on; its tenant may be another later, by its search_path.
 #[derive(Debug)]
 pub struct ClientFacts {
     /// As whom it has logged in.
     pub user: Box<str>,
-    /// Its tenant then.
-    pub tenant: TenantId,
+    /// Its tenant now.
+    pub tenant: Mutex<TenantId>,
     /// Its address; a unix socket has none.
     pub peer: Option<SocketAddr>,
     /// The pooler's address that it came to.
@@ -92,6 +92,14 @@ pub enum Activity {
         /// Since when.
         since: Instant,
     },
+}
+
+impl ClientFacts {
+    /// Its tenant.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.tenant.lock().clone()
+    }
 }
 
 impl CancelSlot {

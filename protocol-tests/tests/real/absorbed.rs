@@ -1,5 +1,6 @@
 //! SETs that need no server, and `tenant_from = ["search_path"]`.
 
+use protocol_tests::database::connect;
 use protocol_tests::pooler::BY_SCHEMA;
 use protocol_tests::wire::{Message, batch, bind, describe, execute, parse, query, sync};
 use protocol_tests::{Database, Pooler, Wire, on_both};
@@ -24,6 +25,30 @@ async fn login(pooler: &Pooler, path: Option<&str>) -> Wire {
 }
 
 on_both! {
+    async fn an_operator_finds_a_session_at_the_tenant_that_it_has_become(db: &Database) {
+        let pooler = by_path(db, 2, "[users.ops]\npassword = \"opspw\"\n[admin]\nusers = [\"ops\"]\n").await;
+        let ops = connect(&format!("postgres://ops:opspw@127.0.0.1:{}/tenantry", pooler.port)).await.unwrap();
+        let mut moved = login(&pooler, None).await;
+        let mut stays = login(&pooler, None).await;
+        moved.run("set search_path to umbra").await.unwrap();
+        assert_eq!(moved.run("select name from who").await.unwrap(), ["umbra"]);
+        let seen = ops.query("show clients", &[]).await.unwrap();
+        let tenants: Vec<&str> = seen.iter().map(|row| row.get("tenant")).collect();
+        assert_eq!(tenants, ["umbra", "public"]);
+        // Nobody comes to a database that is disabled, on that way either; who is there stays.
+        ops.batch_execute(&format!("disable \"{}\"", db.name)).await.unwrap();
+        assert_eq!(moved.run("select name from who").await.unwrap(), ["umbra"]);
+        stays.run("set search_path to acme").await.unwrap();
+        assert!(stays.run("select name from who").await.is_err());
+        ops.batch_execute(&format!("enable \"{}\"", db.name)).await.unwrap();
+        assert_eq!(stays.run("select name from who").await.unwrap(), ["acme"]);
+        let nobody = ops.batch_execute("kill tenant public").await.unwrap_err();
+        assert_eq!(nobody.code().unwrap().code(), "02000");
+        ops.batch_execute("kill tenant umbra").await.unwrap();
+        assert_eq!(moved.receive().await.field('C'), "57P01");
+        assert_eq!(stays.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
     async fn a_lone_set_needs_no_server(db: &Database) {
         let pooler = trusting(db, 1).await;
         let mut a = raw(&pooler, "acme").await;

@@ -32,7 +32,7 @@ pub(in crate::admin) fn clients(access: &Access, shared: &Shared) -> Rows {
 
 fn row(client: &ClientReport, access: &Access) -> Vec<Cell> {
     let facts = client.slot.facts();
-    let tenant = access.tenant(&facts.tenant);
+    let tenant = access.tenant(&facts.tenant());
     let (state, since, pid, server) = match client.activity {
         Activity::Idle => ("idle", None, None, None),
         Activity::Waiting(since) => ("waiting", Some(since), None, None),
@@ -62,7 +62,7 @@ fn row(client: &ClientReport, access: &Access) -> Vec<Cell> {
         (&*facts.application_name).into(),
         Cell::Null,
         Cell::Number(client.pid.into()),
-        facts.tenant.as_str().into(),
+        facts.tenant().as_str().into(),
     ]
 }
 
@@ -111,7 +111,7 @@ pub(in crate::admin) fn servers(access: &Access, shared: &Shared) -> Rows {
                 client.map_or("", |client| &*client.application_name).into(),
                 Cell::Null,
                 facts.id.into(),
-                client.map_or(Cell::Null, |client| client.tenant.as_str().into()),
+                client.map_or(Cell::Null, |client| client.tenant().as_str().into()),
                 cluster.into(),
                 warm.len().into(),
                 Cell::Text(warm.join(",")),
@@ -131,7 +131,7 @@ pub(in crate::admin) fn pins(shared: &Shared) -> Rows {
             Activity::Idle | Activity::Waiting(_) => Cell::Null,
         };
         rows.push(vec![
-            facts.tenant.as_str().into(),
+            facts.tenant().as_str().into(),
             (&*facts.user).into(),
             pin.reason.into(),
             pin.since.elapsed().as_secs().into(),

@@ -19,7 +19,7 @@ pub(in crate::admin) fn tenants(access: &Access, shared: &Shared) -> Rows {
             let pool = &report.pools[tenant.pool];
             let known = access.tenant(&tenant.id);
             let done = done.get(&tenant.id).unwrap_or(&nothing);
-            let pins = pinned.iter().filter(|client| client.slot.facts().tenant == tenant.id);
+            let pins = pinned.iter().filter(|client| client.slot.facts().tenant() == tenant.id);
             let row = vec![
                 tenant.id.as_str().into(),
                 known.as_ref().map_or("gone", |tenant| tenant.availability.name()).into(),
