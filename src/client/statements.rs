@@ -1,6 +1,5 @@
 //! Messages about named statements in other words: what each becomes for the server it goes to.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -32,10 +31,12 @@ impl OwnName {
     const UNNAMED: Self = Self([0; NAME_LEN_MAX], 0);
 
     pub(super) fn new(number: u32) -> Self {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number).as_bytes();
+        let len = PREFIX.len() + digits.len();
         let mut bytes = [0; NAME_LEN_MAX];
-        let mut room = &mut bytes[..];
-        room.write_all(PREFIX).and_then(|()| write!(room, "{number}")).expect("it has that length");
-        let len = NAME_LEN_MAX - room.len();
+        bytes[..PREFIX.len()].copy_from_slice(PREFIX);
+        bytes[PREFIX.len()..len].copy_from_slice(digits);
         Self(bytes, len)
     }
 

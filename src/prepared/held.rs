@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 /// Which statement, parsed in which class of session states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -33,7 +35,8 @@ struct Entry {
 /// A server's statements; the least recently used one goes when there are too many.
 #[derive(Debug, Default)]
 pub struct Held {
-    entries: HashMap<Key, Entry>,
+    // Its keys are numbers of the pooler's own.
+    entries: HashMap<Key, Entry, RandomState>,
     /// Numbers that nobody can use any more, and that may still take memory there.
     dead: Vec<u32>,
     next_number: u32,

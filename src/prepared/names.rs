@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 use super::{Key, Statement, Statements};
 use crate::sql::Flags;
@@ -45,7 +46,8 @@ pub enum Op {
 /// What a client's names mean.
 #[derive(Debug, Default)]
 pub struct Names {
-    known: HashMap<Box<[u8]>, Arc<Statement>>,
+    // Whoever chooses names that collide slows nobody but himself: no need of SipHash.
+    known: HashMap<Box<[u8]>, Arc<Statement>, RandomState>,
     ops: VecDeque<Op>,
     /// A unit has ended whose ops are not all answered.
     sealed: bool,

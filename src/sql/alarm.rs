@@ -4,9 +4,11 @@
 //! many times cheaper than the lexer. Most statements hold no such word, and the lexer need not
 //! read them. It asks the lexer's own table of words; a property test holds the two together.
 //!
-//! Every byte of every statement passes here, so it looks at eight of them at once: the letters of
+//! Every byte of every statement passes here, so it looks at 16 of them at once: the letters of
 //! up to 64 bytes become the bits of one number, and a word is a run of ones. A digit or a `$` ends
 //! a run although it would not end a word: `temp1` alarms for nothing, and no word is missed.
+
+use wide::u8x16;
 
 use super::words::is_alarming;
 
@@ -15,6 +17,9 @@ const LONG_TAG_LEN: usize = 65;
 
 /// Bytes looked at together, a bit each.
 const BLOCK_LEN: usize = 64;
+
+/// Bytes of one vector.
+const GROUP_LEN: usize = 16;
 
 /// Whether a whole text is surely plain: no word in it could be flagged.
 #[must_use]
@@ -45,44 +50,35 @@ pub fn is_plain(text: &[u8]) -> bool {
     text.len() < LONG_TAG_LEN || memchr::memchr(b'$', text).is_none()
 }
 
-/// Which bytes of a block, which is not empty, are part of a word: letters, `_`, and all that is not
-/// ASCII.
+/// Which bytes of a block are part of a word: letters, `_`, and all that is not ASCII.
+#[inline]
 fn letters(block: &[u8]) -> u64 {
-    let (groups, tail) = block.as_chunks::<8>();
-    // Shifted in from the top, one behind the other: the compiler would make vectors of anything
-    // that could be done side by side, and multiply them in six steps.
     let mut ones = 0;
-    for group in groups {
-        ones = ones >> 8 | letters_of_eight(*group) << 56;
+    let (groups, tail) = block.as_chunks::<GROUP_LEN>();
+    for (at, group) in groups.iter().enumerate() {
+        ones |= letters_of_group(*group) << (at * GROUP_LEN);
     }
     if tail.is_empty() {
-        return ones >> (BLOCK_LEN - block.len());
+        return ones;
     }
-    // The last eight bytes: those of the last group come once more, and are shifted out.
-    let last = block.last_chunk::<8>().copied().unwrap_or_else(|| {
-        let mut last = [0; 8];
-        last[8 - tail.len()..].copy_from_slice(tail);
-        last
-    });
-    ones = ones >> tail.len() | letters_of_eight(last) >> (8 - tail.len()) << (64 - tail.len());
-    ones >> (BLOCK_LEN - block.len())
+    // The last bytes there are: what the groups have seen of them comes once more.
+    if let Some(last) = block.last_chunk::<GROUP_LEN>() {
+        return ones | letters_of_group(*last) << (block.len() - GROUP_LEN);
+    }
+    let mut short = [0; GROUP_LEN];
+    short[..tail.len()].copy_from_slice(tail);
+    letters_of_group(short)
 }
 
-/// The same for eight bytes, each in a lane of one number: whether a lane is at least `a` or
-/// beyond `z` shows in its top bit after an addition that cannot carry into the next lane.
+/// The same for bytes that are looked at in one vector.
 #[inline]
-fn letters_of_eight(group: [u8; 8]) -> u64 {
-    const fn lanes(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
-    let bytes = u64::from_le_bytes(group);
-    let ascii = bytes & lanes(0x7f);
-    let lower = ascii | lanes(0x20);
-    let letter = (lower + lanes(0x80 - b'a')) & !(lower + lanes(0x80 - b'z' - 1));
-    let underscore = !((ascii ^ lanes(b'_')) + lanes(0x7f));
-    let top_bits = (letter | underscore | bytes) & lanes(0x80);
-    // Moves the eight top bits side by side: no two of the products share a bit.
-    (top_bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+fn letters_of_group(group: [u8; GROUP_LEN]) -> u64 {
+    let all = u8x16::splat;
+    let bytes = u8x16::new(group);
+    let from_a = (bytes | all(0x20)) - all(b'a');
+    let is_letter = from_a.min(all(b'z' - b'a')).simd_eq(from_a);
+    // What is not ASCII has its top bit set already.
+    u64::from((is_letter | bytes.simd_eq(all(b'_')) | bytes).to_bitmask())
 }
 
 #[cfg(test)]
@@ -93,14 +89,31 @@ mod tests {
     fn a_bit_is_a_letter() {
         for byte in 0..=u8::MAX {
             let is_letter = byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80;
-            for at in 0..8 {
-                let mut group = [b' '; 8];
+            for at in 0..GROUP_LEN {
+                let mut group = [b' '; GROUP_LEN];
                 group[at] = byte;
-                assert_eq!(letters_of_eight(group), u64::from(is_letter) << at, "{byte} at {at}");
-                group = [b'x'; 8];
+                assert_eq!(letters_of_group(group), u64::from(is_letter) << at, "{byte} at {at}");
+                group = [b'x'; GROUP_LEN];
                 group[at] = byte;
-                let others = 0xff & !(1 << at);
-                assert_eq!(letters_of_eight(group), others | u64::from(is_letter) << at, "{byte}");
+                let others = 0xffff & !(1 << at);
+                assert_eq!(letters_of_group(group), others | u64::from(is_letter) << at, "{byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_any_length_is_seen_to_its_end() {
+        for len in 0..=BLOCK_LEN {
+            let block = vec![b'x'; len];
+            assert_eq!(letters(&block).count_ones() as usize, len);
+            for at in 0..len {
+                let mut block = block.clone();
+                block[at] = b'1';
+                assert_eq!(
+                    letters(&block),
+                    letters(&vec![b'x'; len]) & !(1 << at),
+                    "{at} of {len}"
+                );
             }
         }
     }
