@@ -237,6 +237,9 @@ impl Session {
         let mut sent_now = !std::mem::replace(&mut self.link.begun, true);
         if sent_now {
             self.feed_server(cx)?;
+            if self.is_unanswered(cx) {
+                return Ok(());
+            }
         }
         loop {
             let was_confirmed = self.link.confirmed;
@@ -254,6 +257,18 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// The unit has been sent and nothing has come: mostly so, and then there is nothing else to do.
+    fn is_unanswered(&mut self, cx: &mut Context<'_>) -> bool {
+        let waits = self.exchange.is_busy()
+            && !self.exchange.is_unsure()
+            && self.link.outbound.is_empty()
+            && !self.link.flush_client
+            && self.link.rewritten.is_empty()
+            && !self.shared.is_newer(self.looked);
+        let Some(linked) = self.link.linked.as_mut().filter(|_| waits) else { return false };
+        linked.server().stream().poll_news(cx).is_pending()
     }
 
     /// PostgreSQL has confirmed the switch: what was kept for a second try has run.

@@ -114,6 +114,14 @@ impl Session {
                 self.pass(skipped);
                 continue;
             }
+            let told_otherwise = self.is_told_otherwise(tag::COMMAND_COMPLETE);
+            let passed =
+                self.exchange.pass_run(bytes, told_otherwise.then_some(tag::COMMAND_COMPLETE));
+            if passed > 0 {
+                self.link.swallowing = false;
+                self.pass(passed);
+                continue;
+            }
             let message = match self.link.scan.next(bytes) {
                 Ok(Some(message)) => message,
                 Ok(None) => return Ok(()),

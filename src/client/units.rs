@@ -147,6 +147,8 @@ impl Session {
         self.scan_more(linked)
     }
 
+    // Not in line: mostly there is nothing more, and to see that is all that should cost.
+    #[inline(never)]
     fn scan_more(&mut self, linked: bool) -> Step {
         if !linked
             && self.units.scanned == 0

@@ -79,6 +79,7 @@ pub enum Refusal {
 
 /// One client's conversation with the server it is linked to.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq))]
 pub struct Exchange {
     /// Replies to the switch that are still to come, in front of all others.
     pub(super) switch: u32,

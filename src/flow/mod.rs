@@ -13,6 +13,7 @@ mod exchange;
 #[cfg(test)]
 mod model;
 mod replies;
+mod run;
 mod server_scan;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::{ClientVerdict, Exchange};
+use super::{ClientVerdict, Exchange, ServerVerdict};
 use crate::wire::backend::ready_for_query;
 use crate::wire::frontend::Names;
 
@@ -166,10 +166,18 @@ fn conversation() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
+/// Takes a reply, and sees that a run takes it with the same result or leaves it.
 fn receive(exchange: &mut Exchange, reply: (u8, u8)) {
+    let (mut in_a_run, before) = (exchange.clone(), exchange.clone());
+    let passed = in_a_run.pass_run(&[reply.0, 0, 0, 0, 4], None);
     let body = [reply.1];
     let result = exchange.on_server(reply.0, (reply.0 == b'Z').then_some(&body[..]));
     assert!(result.is_ok(), "{result:?}");
+    if passed > 0 {
+        assert_eq!((&in_a_run, result), (&*exchange, Ok(ServerVerdict::Forward)));
+    } else {
+        assert_eq!(in_a_run, before);
+    }
 }
 
 proptest! {

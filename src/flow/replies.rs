@@ -104,7 +104,8 @@ impl Exchange {
         }
     }
 
-    fn on_reply(&mut self, tag: u8) -> Result<ServerVerdict, Unexpected> {
+    #[inline]
+    pub(super) fn on_reply(&mut self, tag: u8) -> Result<ServerVerdict, Unexpected> {
         let Some(&head) = self.owed.front() else { return Err(Unexpected { tag }) };
         let forward = Ok(ServerVerdict::Forward);
         match head {

@@ -304,3 +304,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_run_ends_before_what_is_more_than_passed_on() {
+    fn frames(tags: &str) -> Vec<u8> {
+        tags.bytes().flat_map(|tag| [tag, 0, 0, 0, 5, b'I']).collect()
+    }
+    for (sent, replies, but, passed) in [
+        ("Q", "TDDCZ", None, 4),
+        ("Q", "TDDCZ", Some(b'C'), 3),
+        ("Q", "TDEZ", None, 2),
+        ("Q", "TNDCZ", None, 1),
+        ("Q", "ASZ", None, 0),
+        ("QQ", "TDCZTDCZ", None, 3),
+        ("PBDES", "12TDDCZ", None, 6),
+        // What cannot come is left for who complains about it.
+        ("PBDES", "12DZ", None, 2),
+        ("", "D", None, 0),
+    ] {
+        let mut exchange = Exchange::default();
+        client(&mut exchange, sent);
+        let bytes = frames(replies);
+        assert_eq!(exchange.pass_run(&bytes, but), passed * 6, "{sent} {replies}");
+    }
+    // Half a message, an impossible length, and replies to a switch.
+    let mut exchange = Exchange::default();
+    client(&mut exchange, "Q");
+    assert_eq!(exchange.pass_run(&frames("TD")[..11], None), 6);
+    assert_eq!(exchange.pass_run(b"D\0\0\0\x03", None), 0);
+    exchange.begin_switch(1);
+    assert_eq!(exchange.pass_run(&frames("C"), None), 0);
+}

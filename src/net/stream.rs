@@ -57,7 +57,7 @@ impl Stream {
 
     /// Waits until a read may find something. For TLS that is only known by reading.
     #[inline]
-    pub(super) fn poll_news(&self, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_news(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(tcp) => tcp.poll_news(cx),
             Self::Unix(unix) => unix.poll_news(cx),

@@ -34,6 +34,26 @@ impl Loan {
         self.server.as_mut().expect("a loan has its server until it ends")
     }
 
+    /// The server is about to be sent a switch, perhaps one that scrubs it: until that is confirmed,
+    /// nobody knows its state.
+    fn begin_switch(&mut self, target: &Arc<Target>, scrubs: bool) {
+        let stats = Arc::clone(&self.seat.pools.stats);
+        let server = self.server();
+        stats.switches.add_one();
+        if server.known.fit(target) == Fit::OtherTenant {
+            let first_touch = server.tenants.add(&target.tenant);
+            if first_touch {
+                server.facts.warm.lock().push(target.tenant.clone());
+            }
+            if first_touch { &stats.cold } else { &stats.warm }.add_one();
+        }
+        if scrubs {
+            stats.scrubs.add_one();
+            server.held.clear();
+        }
+        server.known = Known::Unsure;
+    }
+
     /// Hands the server to whoever is next, or lets it rest. A server past `server_lifetime` is
     /// closed instead.
     fn give_back(&mut self) {
@@ -93,24 +113,10 @@ impl Checkout {
     #[must_use]
     pub fn switch_to(mut self, target: &Arc<Target>) -> (Linked, Switch) {
         let mut loan = self.0.take().expect("a checkout has its loan until it ends");
-        let pools = &loan.seat.pools;
-        let (scrub, stats) = (pools.scrub, Arc::clone(&pools.stats));
-        let server = loan.server();
-        let switch = server.known.switch_to(target, scrub);
-        if let Switch::Frames { scrubs, .. } = &switch {
-            stats.switches.add_one();
-            if server.known.fit(target) == Fit::OtherTenant {
-                let first_touch = server.tenants.add(&target.tenant);
-                if first_touch {
-                    server.facts.warm.lock().push(target.tenant.clone());
-                }
-                if first_touch { &stats.cold } else { &stats.warm }.add_one();
-            }
-            if *scrubs {
-                stats.scrubs.add_one();
-                server.held.clear();
-            }
-            server.known = Known::Unsure;
+        let scrub = loan.seat.pools.scrub;
+        let switch = loan.server().known.switch_to(target, scrub);
+        if let Switch::Frames { scrubs, .. } = switch {
+            loan.begin_switch(target, scrubs);
         }
         (Linked { loan, target: Arc::clone(target), taint: Taint::None }, switch)
     }

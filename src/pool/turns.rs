@@ -29,6 +29,8 @@ const OPENING_MAX: usize = 32;
 /// The same as a part of the budget: databases that hang in login, however many, leave the rest to the others.
 const OPENING_PART: usize = 2;
 
+const HAS_ACCOUNT: &str = "a seat keeps its tenant's account";
+
 /// The tenant is at `max_waiting_clients`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueFull {
@@ -105,7 +107,7 @@ impl<T> Turns<T> {
     }
 
     fn account(&mut self, place: usize) -> &mut Account<T> {
-        self.accounts[place].as_mut().expect("a seat keeps its tenant's account")
+        self.accounts[place].as_mut().expect(HAS_ACCOUNT)
     }
 
     /// The pool a tenant lives in.
@@ -289,8 +291,8 @@ impl<T> Turns<T> {
     }
 
     fn count(&mut self, place: usize, now: impl FnOnce() -> Instant) {
-        let contention = self.contention;
-        self.account(place).count(&contention, now);
+        let account = self.accounts[place].as_mut().expect(HAS_ACCOUNT);
+        account.count(&self.contention, now);
     }
 
     /// A tenant may have begun or ceased to wait.
