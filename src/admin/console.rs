@@ -1,8 +1,10 @@
 //! An operator's session: messages in, answers out.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::mpsc;
 
 use super::command::{Command, KNOWN};
@@ -20,6 +22,8 @@ pub(super) struct Console<'a> {
     pub(super) talk: Conversation,
     pub(super) who: Operator,
     pub(super) seat: ConsoleSeat,
+    /// A cancel request has come since the command began.
+    pub(super) cancelled: Pin<Box<OwnedNotified>>,
     portals: Portals,
     status: TransactionStatus,
     pub(super) shared: &'a Arc<Shared>,
@@ -57,7 +61,8 @@ impl<'a> Console<'a> {
         orders: &'a mpsc::Sender<Order>,
     ) -> Self {
         let (portals, status) = (Portals::default(), TransactionStatus::Idle);
-        Self { talk, who, seat, portals, status, shared, orders }
+        let cancelled = Box::pin(Arc::clone(&seat.cancelled).notified_owned());
+        Self { talk, who, seat, cancelled, portals, status, shared, orders }
     }
 
     pub(super) async fn run(&mut self) -> std::io::Result<()> {

@@ -23,6 +23,8 @@ type Outcome = Result<&'static str, Problem>;
 impl Console<'_> {
     /// Does what is asked for.
     pub(super) async fn obey(&mut self, command: Command) -> Outcome {
+        // From here on: a cancel that comes before there is anything to wait for is not missed.
+        self.cancelled.set(Arc::clone(&self.seat.cancelled).notified_owned());
         match command {
             Command::Reload => self.reload().await,
             Command::Reconnect(name) => self.reconnect(name.as_deref()),
@@ -197,10 +199,7 @@ impl Console<'_> {
         such: impl Fn(&ServerReport) -> bool,
         holds: impl Fn() -> bool,
     ) -> Result<(), Problem> {
-        let cancelled = Arc::clone(&self.seat.cancelled);
         loop {
-            // Before the look: a cancel that comes meanwhile is not missed.
-            let cancelled = cancelled.notified();
             let access = self.shared.access();
             let mut servers = access.clusters.values().flat_map(|(_, pools)| pools.servers());
             let is_there = |server: &ServerReport| {
@@ -214,7 +213,7 @@ impl Console<'_> {
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                () = cancelled => {
+                () = &mut self.cancelled => {
                     let problem = "canceling the wait due to user request: what was changed holds";
                     return Err(Problem::new("57014", problem));
                 }
