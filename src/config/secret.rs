@@ -1,7 +1,7 @@
 //! A password, or what stands for one. Never shown.
 
 /// A secret as written: a password, a SCRAM verifier (`SCRAM-SHA-256$...`) or `md5` and 32 digits.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Box<str>);
 
 impl Secret {

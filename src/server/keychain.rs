@@ -8,6 +8,8 @@
 
 use dashmap::DashMap;
 
+use super::derived::Derived;
+
 /// A key of SCRAM-SHA-256.
 pub type Key = [u8; 32];
 
@@ -37,27 +39,31 @@ impl std::fmt::Debug for ScramKeys {
     }
 }
 
-/// Keys by the user they came from.
+/// Keys by the user they came from, and those of the passwords that the pooler knows.
 #[derive(Debug, Default)]
-pub struct Keychain(DashMap<String, ScramKeys>);
+pub struct Keychain {
+    proven: DashMap<String, ScramKeys>,
+    pub(super) derived: Derived,
+}
 
 impl Keychain {
     /// Keeps a user's keys; `true` if they are others than before.
     #[must_use]
     pub fn learn(&self, user: &str, keys: ScramKeys) -> bool {
-        if self.0.get(user).is_some_and(|known| *known == keys) {
+        if self.proven.get(user).is_some_and(|known| *known == keys) {
             return false;
         }
-        self.0.insert(user.to_owned(), keys);
+        self.proven.insert(user.to_owned(), keys);
         true
     }
 
-    /// Keeps only the keys of users that `keep`.
+    /// Keeps only the keys of users that `keep`; passwords may have changed.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        self.0.retain(|user, _| keep(user));
+        self.proven.retain(|user, _| keep(user));
+        self.derived.forget();
     }
 
     pub(super) fn get(&self, user: &str) -> Option<ScramKeys> {
-        self.0.get(user).map(|keys| keys.clone())
+        self.proven.get(user).map(|keys| keys.clone())
     }
 }

@@ -8,6 +8,7 @@
 
 mod ask;
 mod cancel;
+mod derived;
 mod facts;
 mod fetch;
 mod keychain;

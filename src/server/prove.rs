@@ -1,5 +1,7 @@
 //! The pooler proves to PostgreSQL who it is: SCRAM-SHA-256 and -PLUS, md5, cleartext inside TLS.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use tokio::task::spawn_blocking;
@@ -58,7 +60,7 @@ fn password(endpoint: &Endpoint) -> Result<&Secret, LoginError> {
 
 fn proof(endpoint: &Endpoint) -> Result<Proof, LoginError> {
     match &endpoint.password {
-        Some(password) => Ok(Proof::Password(password.clone())),
+        Some(password) => Ok(Proof::Password(password.clone(), Arc::clone(&endpoint.keychain))),
         None => {
             let keys = endpoint.keychain.get(&endpoint.user);
             keys.map(Proof::Keys).ok_or_else(|| missing(endpoint))

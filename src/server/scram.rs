@@ -4,12 +4,15 @@
 //!
 //! <https://www.rfc-editor.org/rfc/rfc5802>, <https://www.postgresql.org/docs/current/sasl-authentication.html>
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pgwire::api::auth::sasl::scram::{gen_salted_password, random_nonce};
+use pgwire::api::auth::sasl::scram::random_nonce;
 use ring::{digest, hmac};
 
-use super::keychain::{Key, ScramKeys};
+use super::derived::sign;
+use super::keychain::{Key, Keychain, ScramKeys};
 use crate::config::Secret;
 
 /// Most iterations of the hash that a server may ask for: it names the number before it has proved
@@ -43,20 +46,20 @@ pub enum ScramError {
 /// What the login role proves itself with.
 #[derive(Clone)]
 pub(super) enum Proof {
-    Password(Secret),
+    /// A password; its keys may be known already.
+    Password(Secret, Arc<Keychain>),
     Keys(ScramKeys),
 }
 
 impl Proof {
-    /// The client's and the server's key for a salt. Takes milliseconds for a password.
+    /// The client's and the server's key for a salt. Takes milliseconds for a password, the first time.
     fn keys(&self, salt: &[u8], iterations: u32) -> Result<(Key, Key), ScramError> {
         match self {
-            Self::Password(_) if iterations > ITERATIONS_MAX => {
+            Self::Password(..) if iterations > ITERATIONS_MAX => {
                 Err(ScramError::Iterations(iterations))
             }
-            Self::Password(password) => {
-                let salted = gen_salted_password(password.expose(), salt, iterations as usize);
-                Ok((sign(&salted, b"Client Key"), sign(&salted, b"Server Key")))
+            Self::Password(password, keychain) => {
+                Ok(keychain.derived.keys(password, salt, iterations))
             }
             Self::Keys(keys) if keys.fit(salt, iterations) => Ok((keys.client, keys.server)),
             Self::Keys(_) => Err(ScramError::OtherSecret),
@@ -167,11 +170,6 @@ fn server_first(text: &str) -> Option<(&str, Vec<u8>, u32)> {
     Some((nonce, STANDARD.decode(salt).ok()?, iterations))
 }
 
-fn sign(key: &[u8], data: &[u8]) -> Key {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
-    tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -183,8 +181,12 @@ mod tests {
     const SERVER_FIRST: &str =
         "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
+    fn by_password(password: &str) -> Proof {
+        Proof::Password(Secret::new(password), Arc::default())
+    }
+
     fn first(binding: Binding) -> First {
-        let proof = Proof::Password(Secret::new("pencil"));
+        let proof = by_password("pencil");
         First { proof, binding, nonce: NONCE.to_owned() }
     }
 
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn the_keys_are_those_of_the_rfc() {
         let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-        let (client, server) = Proof::Password(Secret::new("pencil")).keys(&salt, 4096).unwrap();
+        let (client, server) = by_password("pencil").keys(&salt, 4096).unwrap();
         let signed = format!(
             "n=user,r={NONCE},{SERVER_FIRST},c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
         );
