@@ -15,7 +15,7 @@ use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
 use super::welcome::may_be_clients_fault;
 use crate::config::PoolMode;
-use crate::engine::now;
+use crate::engine::tick;
 use crate::flow::Refusal as UnitRefusal;
 use crate::net::Phase;
 use crate::pool::{CheckoutError, Linked, Taint};
@@ -138,7 +138,7 @@ impl Session {
             | LinkEnd::Restore
             | LinkEnd::Outdated
             | LinkEnd::Unsure => Next::Over,
-            LinkEnd::Farewell(refusal) => Next::Farewell(refusal),
+            LinkEnd::Farewell(refusal) => Next::Farewell(*refusal),
             LinkEnd::SwitchFailed(error, server) => {
                 self.tally.switch_failures.add(1);
                 // The cancel met the switch. Nothing has run: the client gets what it asked for.
@@ -201,7 +201,7 @@ impl Session {
             }
         }
         self.told = Arc::new(linked.server().parameters.clone());
-        self.registration.slot.link(Arc::clone(&linked.server().cancel_key), now());
+        self.registration.slot.link(Arc::clone(&linked.server().cancel_key), tick());
         if self.link.outbound.append(&out) {
             // It goes out with whatever comes next: a client that does not read holds no server.
             self.link.passed += out.len();

@@ -196,7 +196,7 @@ impl Session {
         match (self.pin, self.policy.max_pin_time) {
             (Some(pin), Some(limit)) if !busy => {
                 let refusal = Refusal::PinnedTooLong { what: pin.reason(), limit };
-                let end = LinkEnd::Farewell(Refusal::ShuttingDown);
+                let end = LinkEnd::Farewell(Box::new(Refusal::ShuttingDown));
                 self.part_from_server(&end);
                 Next::Farewell(refusal)
             }

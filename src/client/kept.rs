@@ -76,7 +76,7 @@ impl Session {
 
     fn end_kept(&mut self, refusal: Refusal) -> Next {
         self.hold = None;
-        self.part_from_server(&LinkEnd::Farewell(Refusal::ShuttingDown));
+        self.part_from_server(&LinkEnd::Farewell(Box::new(Refusal::ShuttingDown)));
         Next::Farewell(refusal)
     }
 

@@ -22,7 +22,7 @@ use super::session::Session;
 use super::timing::Timing;
 use super::units::Step;
 use crate::config::PoolMode;
-use crate::engine::now;
+use crate::engine::tick;
 use crate::flow::ServerScan;
 use crate::net::{Buffer, Phase};
 use crate::pool::{Checkout, Linked, Taint};
@@ -32,18 +32,19 @@ use crate::wire::build::{FLUSH, SYNC};
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::tag;
 
-/// How a link ended, or why the relay stops for a moment.
+/// How a link ended, or why the relay stops for a moment. Small, because every transaction passes one
+/// up: what is rare is boxed.
 pub(super) enum LinkEnd {
     /// The server went back to its pool, and the client has all that it was sent.
     Released,
     /// The client left.
     ClientLeft,
     /// PostgreSQL refused the switch, on the server with this process id: the unit has not run.
-    SwitchFailed(ServerError, Option<i32>),
+    SwitchFailed(Box<ServerError>, Option<i32>),
     /// The server broke off before a byte was sent to it.
     NotSent(String),
     /// The client gets a last word.
-    Farewell(Refusal),
+    Farewell(Box<Refusal>),
     /// The client has heard the server's last word.
     Over,
     /// The client may have changed its session; the server is kept, and asked.
@@ -123,7 +124,7 @@ impl Session {
     /// Binds the session to a server; the switch goes in front of the unit that waits.
     pub(super) fn link_to(&mut self, checkout: Checkout) {
         let (mut linked, switch) = checkout.switch_to(&self.target);
-        let now = now();
+        let now = tick();
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key), now);
         if self.mode == PoolMode::Session {
             self.registration.slot.pin(Some(SESSION_MODE));
@@ -301,7 +302,7 @@ impl Session {
     /// a part of that.
     pub(super) fn last_word(&self, refusal: Refusal) -> LinkEnd {
         if self.link.passed == 0 && !self.link.inside {
-            LinkEnd::Farewell(refusal)
+            LinkEnd::Farewell(Box::new(refusal))
         } else {
             LinkEnd::Over
         }
@@ -343,8 +344,12 @@ impl Session {
             && !link.is_cut_off
             && !link.flush_server
             && link.write_error.is_none();
+        let leaves = match end {
+            LinkEnd::Farewell(refusal) => matches!(**refusal, Refusal::ShuttingDown),
+            _ => true,
+        };
         match end {
-            LinkEnd::ClientLeft | LinkEnd::Farewell(Refusal::ShuttingDown) if whole => {
+            LinkEnd::ClientLeft | LinkEnd::Farewell(_) if whole && leaves => {
                 let rest = link.outbound.bytes()[link.passed..].into();
                 let exchange = std::mem::take(&mut self.exchange);
                 let shutdown = Arc::clone(&self.shared.shutdown);

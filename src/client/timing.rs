@@ -4,10 +4,8 @@
 //! its server, from its first message; so the sum of them is how long the tenant kept servers busy. The
 //! clock is the worker's, read once a turn of its loop.
 
-use std::time::Instant;
-
 use super::session::Session;
-use crate::engine::now;
+use crate::engine::{Tick, tick};
 use crate::pool::Checkout;
 use crate::stats::Tally;
 use crate::wire::backend::TransactionStatus;
@@ -15,26 +13,26 @@ use crate::wire::backend::TransactionStatus;
 /// When what began.
 pub(super) struct Timing {
     /// The transaction.
-    pub(super) began: Instant,
+    pub(super) began: Tick,
     /// The query.
-    pub(super) asked: Instant,
+    pub(super) asked: Tick,
 }
 
 impl Timing {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(super) const fn new(now: Tick) -> Self {
         Self { began: now, asked: now }
     }
 
     /// PostgreSQL is ready for the next query: one has ended, and perhaps the transaction.
     pub(super) fn ready(&mut self, status: TransactionStatus, tally: &Tally) {
-        let now = now();
-        let took = micros(self.asked, now);
+        let now = tick();
+        let took = now.micros_since(self.asked);
         tally.queries.add(1);
         tally.query_micros.add(took);
         if status == TransactionStatus::Idle {
             // Most transactions are one query.
             let alone = self.began == self.asked;
-            tally.transactions.add(if alone { took } else { micros(self.began, now) });
+            tally.transactions.add(if alone { took } else { now.micros_since(self.began) });
             self.began = now;
         }
         self.asked = now;
@@ -43,21 +41,14 @@ impl Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self::new(now())
+        Self::new(tick())
     }
-}
-
-/// From then until now, in microseconds.
-#[inline]
-fn micros(then: Instant, now: Instant) -> u64 {
-    let took = now.saturating_duration_since(then);
-    took.as_secs() * 1_000_000 + u64::from(took.subsec_micros())
 }
 
 impl Session {
     /// It begins to wait for a server.
     pub(super) fn begin_wait(&mut self) {
-        self.link.timing = Timing::new(now());
+        self.link.timing = Timing::new(tick());
         self.tally.waited.add(1);
     }
 
@@ -69,7 +60,7 @@ impl Session {
 
     /// It waits no longer, with or without one.
     pub(super) fn end_wait(&self) {
-        self.tally.waits.add(micros(self.link.timing.asked, now()));
+        self.tally.waits.add(tick().micros_since(self.link.timing.asked));
     }
 
     /// More of the client's may be there, while it holds a server.
@@ -78,7 +69,7 @@ impl Session {
         if self.exchange.is_busy() || self.inbound.len() == self.units.scanned {
             return;
         }
-        self.link.timing.asked = now();
+        self.link.timing.asked = tick();
         if self.exchange.is_at_rest() {
             self.link.timing.began = self.link.timing.asked;
         }
@@ -86,6 +77,6 @@ impl Session {
 
     /// PostgreSQL has confirmed the switch that went in front of the transaction.
     pub(super) fn note_switch(&self) {
-        self.tally.switches.add(micros(self.link.timing.began, now()));
+        self.tally.switches.add(tick().micros_since(self.link.timing.began));
     }
 }

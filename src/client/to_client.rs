@@ -62,7 +62,7 @@ impl Session {
         if at_rest {
             self.observe_if_due()?;
             if self.shared.shutdown.phase() > Phase::Running {
-                return Err(LinkEnd::Farewell(Refusal::ShuttingDown));
+                return Err(LinkEnd::Farewell(Box::new(Refusal::ShuttingDown)));
             }
             if self.shared.is_newer(self.looked) {
                 return Err(LinkEnd::Outdated);
@@ -178,7 +178,7 @@ impl Session {
             // Its words may be too long to be looked into.
             ServerVerdict::SwitchFailed => {
                 let server = self.server_pid();
-                return Err(LinkEnd::SwitchFailed(error.unwrap_or_default(), server));
+                return Err(LinkEnd::SwitchFailed(Box::new(error.unwrap_or_default()), server));
             }
             ServerVerdict::Named(reply) => {
                 self.on_named(reply, count);

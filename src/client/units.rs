@@ -218,6 +218,13 @@ impl Session {
         count: usize,
         linked: bool,
     ) -> Step {
+        // Most of what most clients send: there is nothing to be done about it.
+        if tag == tag::QUERY && flags.is_empty() && !self.follows_statements() {
+            self.exchange.on_client(tag, names);
+            self.units.scanned += count;
+            self.seal_unit();
+            return Step::UnitEnds;
+        }
         let place = if linked { Place::Linked } else { Place::of(count) };
         let rewritten = self.is_rewritten(tag, names, flags);
         if rewritten {
@@ -246,6 +253,15 @@ impl Session {
         self.keep_if_unnamed(tag, names, count, flags);
         self.take(count);
         self.end_message(tag)
+    }
+
+    /// Whether a plain query may matter: to its statements, to settings that it has changed, or because
+    /// it is skipped.
+    fn follows_statements(&self) -> bool {
+        self.names.is_some()
+            || self.changes.is_some()
+            || self.units.discarding
+            || self.exchange.skips_to_sync()
     }
 
     /// What a message does to the unnamed statement.

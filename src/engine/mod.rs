@@ -16,6 +16,7 @@
 //!
 //! Knows nothing of PostgreSQL.
 
+mod listening;
 mod local;
 mod socket;
 mod source;
@@ -24,6 +25,6 @@ mod task;
 mod tests;
 mod worker;
 
-pub use local::now;
+pub use local::{Tick, tick};
 pub use socket::Socket;
 pub use worker::Worker;

@@ -24,7 +24,7 @@ use super::source::{Direction, Source};
 #[derive(Debug)]
 pub struct Socket<S> {
     // Closed before its place is given back: no event can come for it then.
-    io: S,
+    pub(super) io: S,
     place: Place,
 }
 
@@ -68,7 +68,7 @@ impl EndWrites for UnixStream {
 }
 
 impl<S: event::Source> Socket<S> {
-    fn register(mut io: S) -> io::Result<Self> {
+    pub(super) fn register(mut io: S) -> io::Result<Self> {
         let place = local::with(|local| -> io::Result<Place> {
             let mut sources = local.sources.borrow_mut();
             let entry = sources.vacant_entry();
@@ -85,6 +85,14 @@ impl<S: event::Source> Socket<S> {
 }
 
 impl Socket<TcpStream> {
+    /// Takes over a socket that [`Socket::accept`] has returned.
+    ///
+    /// # Errors
+    /// When it cannot be registered, or when this is not a worker's thread.
+    pub fn accepted_tcp(stream: TcpStream) -> io::Result<Self> {
+        Self::register(stream)
+    }
+
     /// Takes over a connected socket.
     ///
     /// # Errors
@@ -124,6 +132,14 @@ impl Socket<TcpStream> {
 }
 
 impl Socket<UnixStream> {
+    /// Takes over a socket that [`Socket::accept`] has returned.
+    ///
+    /// # Errors
+    /// When it cannot be registered, or when this is not a worker's thread.
+    pub fn accepted_unix(stream: UnixStream) -> io::Result<Self> {
+        Self::register(stream)
+    }
+
     /// Takes over a connected socket.
     ///
     /// # Errors
@@ -155,7 +171,7 @@ impl<S> Socket<S> {
 
     /// Tries until it succeeds, fails, or has to wait.
     #[inline]
-    fn attempt<T>(
+    pub(super) fn attempt<T>(
         &self,
         direction: Direction,
         cx: &Context<'_>,

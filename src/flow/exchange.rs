@@ -1,7 +1,6 @@
 //! The ring of owed replies, and what each message does to it.
 
-use std::collections::VecDeque;
-
+use super::queue::Queue;
 use crate::wire::backend::TransactionStatus;
 use crate::wire::frontend::{Names, tag as client};
 
@@ -83,7 +82,7 @@ pub enum Refusal {
 pub struct Exchange {
     /// Replies to the switch that are still to come, in front of all others.
     pub(super) switch: u32,
-    pub(super) owed: VecDeque<Owed>,
+    pub(super) owed: Queue<Owed>,
     /// Extended-protocol messages were sent and no `Sync` behind them: an implicit transaction.
     pub(super) unsynced: bool,
     /// After an error the server discards everything up to the next `Sync`.
@@ -289,7 +288,7 @@ impl Exchange {
             // A simple query drops the unnamed statement.
             self.unnamed_waits &= owed != Owed::Query;
             self.unnamed_parsed |= owed == Owed::ParseUnnamed;
-            self.owed.push_back(owed);
+            self.owed.push(owed);
         }
         ClientVerdict::Forward
     }
@@ -297,19 +296,21 @@ impl Exchange {
     /// A message about a named statement goes to the server, instead of the client's or before it.
     pub fn owe(&mut self, reply: Reply) {
         self.unsynced = true;
-        self.owed.push_back(Owed::Named(reply));
+        self.owed.push(Owed::Named(reply));
     }
 
     /// Messages of the pooler's own go to the server; what types their replies have.
     pub fn owe_unasked(&mut self, replies: &[u8]) {
         self.unsynced = true;
-        self.owed.extend(replies.iter().map(|tag| Owed::Unasked(*tag)));
+        for tag in replies {
+            self.owed.push(Owed::Unasked(*tag));
+        }
     }
 
     /// A `Sync` of the pooler's own goes to the server.
     pub fn owe_sync(&mut self) {
         self.unsynced = false;
-        self.owed.push_back(Owed::SyncUnasked);
+        self.owed.push(Owed::SyncUnasked);
     }
 
     /// A `Flush` with a body goes to the server: it will be answered by an error, and the server then
@@ -322,7 +323,7 @@ impl Exchange {
     pub fn owe_refused_query(&mut self) {
         self.unsynced = false;
         self.unnamed_waits = false;
-        self.owed.push_back(Owed::RefusedQuery);
+        self.owed.push(Owed::RefusedQuery);
     }
 
     /// The unnamed statement was parsed once more, for the client that is about to bind it.
@@ -358,7 +359,7 @@ impl Exchange {
             return ClientVerdict::Discard;
         }
         if tag != client::COPY_DATA && !self.skip_to_sync {
-            self.owed.push_back(Owed::CopyEnd);
+            self.owed.push(Owed::CopyEnd);
         }
         ClientVerdict::Forward
     }
@@ -379,9 +380,8 @@ impl Exchange {
     /// A server was given back: the next one starts clean.
     pub fn reset(&mut self) {
         let mut owed = std::mem::take(&mut self.owed);
-        owed.clear();
         // A client that once sent a long pipeline is not to stay large.
-        owed.shrink_to(OWED_KEPT);
+        owed.empty(OWED_KEPT);
         *self = Self { owed, ..Self::default() };
     }
 }

@@ -12,6 +12,7 @@ mod client_scan;
 mod exchange;
 #[cfg(test)]
 mod model;
+mod queue;
 mod replies;
 mod run;
 mod server_scan;

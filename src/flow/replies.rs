@@ -46,11 +46,11 @@ impl Exchange {
             server::NOTICE | server::NOTIFICATION => return Ok(ServerVerdict::Forward),
             server::ERROR => {
                 let refused = matches!(
-                    self.owed.front(),
+                    self.owed.first(),
                     Some(Owed::Named(Reply::Refused) | Owed::RefusedQuery)
                 );
                 self.on_error();
-                if self.owed.front() == Some(&Owed::SyncUnasked) {
+                if self.owed.first() == Some(&Owed::SyncUnasked) {
                     if let Some(query @ Owed::Query) = self.owed.get_mut(1) {
                         *query = Owed::RefusedQuery;
                     }
@@ -106,7 +106,7 @@ impl Exchange {
 
     #[inline]
     pub(super) fn on_reply(&mut self, tag: u8) -> Result<ServerVerdict, Unexpected> {
-        let Some(&head) = self.owed.front() else { return Err(Unexpected { tag }) };
+        let Some(&head) = self.owed.first() else { return Err(Unexpected { tag }) };
         let forward = Ok(ServerVerdict::Forward);
         match head {
             Owed::Query | Owed::Execute => return self.on_result(tag, head).and(forward),
@@ -184,7 +184,7 @@ impl Exchange {
 
     fn on_error(&mut self) {
         let copied = std::mem::take(&mut self.copy_in);
-        match self.owed.front() {
+        match self.owed.first() {
             // A `Flush` that was malformed: the server now discards everything up to a `Sync`.
             None => self.skip_to_sync = true,
             // ReadyForQuery follows.
@@ -192,7 +192,7 @@ impl Exchange {
                 if self.early_sync() {
                     // Its own ReadyForQuery comes in any case, before all that is in doubt.
                     self.unsure = true;
-                    self.owed.pop_front();
+                    self.owed.pop();
                 }
                 self.drop_copy();
             }
@@ -201,10 +201,10 @@ impl Exchange {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
                 let mut lost = false;
-                self.unasked_failed |= matches!(self.owed.front(), Some(Owed::Unasked(_)));
+                self.unasked_failed |= matches!(self.owed.first(), Some(Owed::Unasked(_)));
                 let ends = |owed: &Owed| matches!(owed, Owed::Sync | Owed::SyncUnasked);
-                while self.owed.front().is_some_and(|owed| !ends(owed)) {
-                    let skipped = self.owed.pop_front();
+                while self.owed.first().is_some_and(|owed| !ends(owed)) {
+                    let skipped = self.owed.pop();
                     // The client has bound its statement; that it failed is its own affair.
                     self.unnamed_waits &= skipped != Some(Owed::Bind);
                     lost |= skipped == Some(Owed::ParseUnnamed);
@@ -230,7 +230,7 @@ impl Exchange {
     }
 
     fn on_ready(&mut self, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
-        match self.owed.front() {
+        match self.owed.first() {
             Some(Owed::SyncUnasked) => {
                 self.pop();
                 return self.ready(body).map(|_| ServerVerdict::Swallow);
@@ -260,10 +260,10 @@ impl Exchange {
     }
 
     fn pop(&mut self) {
-        self.owed.pop_front();
+        self.owed.pop();
         // The end of a COPY that failed before it began: PostgreSQL ignores it.
-        while !self.copy_in && self.owed.front() == Some(&Owed::CopyEnd) {
-            self.owed.pop_front();
+        while !self.copy_in && self.owed.first() == Some(&Owed::CopyEnd) {
+            self.owed.pop();
         }
     }
 

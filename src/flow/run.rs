@@ -3,7 +3,7 @@
 use super::exchange::{Exchange, Owed};
 use super::replies::ServerVerdict;
 use crate::wire::backend::tag;
-use crate::wire::frame::Header;
+use crate::wire::frame::HEADER_LEN;
 
 const OF_QUERY: Tags =
     Tags::of(&[tag::DATA_ROW, tag::COPY_DATA, tag::ROW_DESCRIPTION, tag::COMMAND_COMPLETE]);
@@ -42,13 +42,15 @@ impl Exchange {
         }
         let mut passed = 0;
         let mut changes_nothing = self.changes_nothing();
-        while let Ok(Some(header)) = Header::read(&bytes[passed..]) {
-            let end = passed + header.frame_len();
-            if end > bytes.len() || but == Some(header.tag) {
+        while let Some(([tag, len @ ..], _)) = bytes[passed..].split_first_chunk::<HEADER_LEN>() {
+            // It counts itself. An impossible one ends the run, too.
+            let len = u32::from_be_bytes(*len) as usize;
+            let end = passed + 1 + len;
+            if len < 4 || end > bytes.len() || but == Some(*tag) {
                 break;
             }
-            if !changes_nothing.has(header.tag) {
-                if header.tag == tag::READY_FOR_QUERY || !self.is_passed_on(header.tag) {
+            if !changes_nothing.has(*tag) {
+                if *tag == tag::READY_FOR_QUERY || !self.is_passed_on(*tag) {
                     break;
                 }
                 changes_nothing = self.changes_nothing();
@@ -61,7 +63,7 @@ impl Exchange {
     /// Which replies to what is owed first leave everything as it is: all but the last one.
     #[inline]
     fn changes_nothing(&self) -> Tags {
-        match self.owed.front() {
+        match self.owed.first() {
             Some(Owed::Query) if !self.copy_in => OF_QUERY,
             Some(Owed::Execute) => OF_EXECUTE,
             _ => Tags(0),
@@ -71,7 +73,7 @@ impl Exchange {
     /// A message comes that may be owed; `false`: it is not, or more is to be done about it. Then
     /// nothing has changed.
     fn is_passed_on(&mut self, tag: u8) -> bool {
-        let is_ours = matches!(self.owed.front(), Some(Owed::Unasked(_) | Owed::Named(_)));
+        let is_ours = matches!(self.owed.first(), Some(Owed::Unasked(_) | Owed::Named(_)));
         !is_ours && self.on_reply(tag) == Ok(ServerVerdict::Forward)
     }
 }

@@ -33,7 +33,7 @@ use tracing::{debug, warn};
 pub use ask::{Asked, ask};
 
 use crate::client::Shared;
-use crate::net::{Listener, Phase};
+use crate::net::{Phase, bind_tcp};
 use pages::Pages;
 
 /// Connections at once; for one more, the oldest is closed.
@@ -60,7 +60,8 @@ impl Http {
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, (SocketAddr, io::Error)> {
         let bind = |at: &SocketAddr| {
             let beside_v4 = addresses.iter().any(|it| it.is_ipv4() && it.port() == at.port());
-            Listener::bind_tcp(*at, beside_v4).map_err(|error| (*at, error))
+            let bound = bind_tcp(*at, beside_v4).and_then(TcpListener::from_std);
+            bound.map_err(|error| (*at, error))
         };
         Ok(Self { listeners: addresses.iter().map(bind).collect::<Result<_, _>>()? })
     }

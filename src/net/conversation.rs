@@ -17,6 +17,8 @@ pub struct Conversation {
     /// The connection.
     pub stream: Stream,
     buffer: BytesMut,
+    /// Goes out with what is sent next.
+    held: BytesMut,
     message_len_max: usize,
 }
 
@@ -24,7 +26,7 @@ impl Conversation {
     /// Begins one.
     #[must_use]
     pub fn new(stream: Stream, message_len_max: usize) -> Self {
-        Self { stream, buffer: BytesMut::new(), message_len_max }
+        Self { stream, buffer: BytesMut::new(), held: BytesMut::new(), message_len_max }
     }
 
     /// What was read and not yet used.
@@ -33,13 +35,24 @@ impl Conversation {
         &self.buffer
     }
 
-    /// Writes everything.
+    /// Writes everything, what was held first.
     ///
     /// # Errors
     /// The stream's own.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await?;
+        if self.held.is_empty() {
+            self.stream.write_all(bytes).await?;
+        } else {
+            self.held.extend_from_slice(bytes);
+            let all = std::mem::take(&mut self.held);
+            self.stream.write_all(&all).await?;
+        }
         self.stream.flush().await
+    }
+
+    /// Keeps bytes until something else is sent: the peer does not answer them, and one write does for both.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
     }
 
     /// The next message: tag and body.

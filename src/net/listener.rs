@@ -6,8 +6,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::Stream;
 use crate::config::ListenAddress;
@@ -16,7 +16,7 @@ use crate::engine;
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// One listening socket.
+/// One socket that is bound and listens.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
@@ -40,23 +40,20 @@ impl Drop for SocketFile {
 #[derive(Debug)]
 pub enum Incoming {
     /// TCP.
-    Tcp(std::net::TcpStream),
+    Tcp(TcpStream),
     /// A unix socket.
-    Unix(std::os::unix::net::UnixStream),
+    Unix(UnixStream),
 }
 
 impl Incoming {
-    /// Makes it a stream of the current worker, with the options a client's socket has.
+    /// Makes it a stream of the current worker.
     ///
     /// # Errors
     /// When the socket cannot be registered; the connection is dropped.
     pub fn into_stream(self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(tcp) => {
-                tune(&SockRef::from(&tcp))?;
-                engine::Socket::tcp(tcp).map(Stream::Tcp)
-            }
-            Self::Unix(unix) => engine::Socket::unix(unix).map(Stream::Unix),
+            Self::Tcp(tcp) => engine::Socket::accepted_tcp(tcp).map(Stream::Tcp),
+            Self::Unix(unix) => engine::Socket::accepted_unix(unix).map(Stream::Unix),
         }
     }
 }
@@ -81,7 +78,10 @@ impl Listener {
         match address {
             ListenAddress::Tcp(address) => {
                 let is_v4 = |other: &&ListenAddress| matches!(other, ListenAddress::Tcp(v4) if v4.is_ipv4() && v4.port() == address.port());
-                Self::bind_tcp(*address, beside.iter().any(is_v4)).map(Self::Tcp)
+                let socket = bind_tcp(*address, beside.iter().any(is_v4))?;
+                // What is accepted has them too.
+                tune(&SockRef::from(&socket))?;
+                Ok(Self::Tcp(TcpListener::from_std(socket)))
             }
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
@@ -89,22 +89,6 @@ impl Listener {
                 Ok(Self::Unix(listener, SocketFile(path.clone())))
             }
         }
-    }
-
-    /// Binds a TCP address; `only_v6`: of `[::]` not what is IPv4's.
-    ///
-    /// # Errors
-    /// The system's own, such as an address in use.
-    pub fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        if address.is_ipv6() && only_v6 {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
     }
 
     /// Where it listens, with the port the system chose if it was 0.
@@ -118,6 +102,30 @@ impl Listener {
         }
     }
 
+    /// Makes it a socket of the current worker.
+    ///
+    /// # Errors
+    /// When it cannot be registered.
+    pub fn open(self) -> io::Result<Doors> {
+        match self {
+            Self::Tcp(tcp) => engine::Socket::listening(tcp).map(Doors::Tcp),
+            Self::Unix(unix, file) => {
+                engine::Socket::listening(unix).map(|unix| Doors::Unix(unix, file))
+            }
+        }
+    }
+}
+
+/// A listener that a worker waits for.
+#[derive(Debug)]
+pub enum Doors {
+    /// TCP.
+    Tcp(engine::Socket<TcpListener>),
+    /// A unix socket; its file is removed when the listener goes.
+    Unix(engine::Socket<UnixListener>, SocketFile),
+}
+
+impl Doors {
     /// The next connection.
     ///
     /// # Errors
@@ -127,10 +135,26 @@ impl Listener {
     /// Nothing is lost: a connection is accepted only when it is returned.
     pub async fn accept(&self) -> io::Result<Incoming> {
         match self {
-            Self::Tcp(tcp) => Ok(Incoming::Tcp(tcp.accept().await?.0.into_std()?)),
-            Self::Unix(unix, _) => Ok(Incoming::Unix(unix.accept().await?.0.into_std()?)),
+            Self::Tcp(tcp) => tcp.accept().await.map(Incoming::Tcp),
+            Self::Unix(unix, _) => unix.accept().await.map(Incoming::Unix),
         }
     }
+}
+
+/// Binds a TCP address; `only_v6`: of `[::]` not what is IPv4's. The socket does not block.
+///
+/// # Errors
+/// The system's own, such as an address in use.
+pub fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() && only_v6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

@@ -18,7 +18,7 @@ mod tls;
 pub use buffer::{BUFFER_LEN, Buffer};
 pub use conversation::Conversation;
 pub use dial::{Address, DialError, dial, resolve};
-pub use listener::{Incoming, Listener};
+pub use listener::{Doors, Incoming, Listener, bind_tcp};
 pub use shutdown::{Phase, Shutdown};
 pub use stream::Stream;
 pub use tasks::Tasks;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
-use crate::engine::now;
+use crate::engine::{Tick, tick};
 use crate::server::{CancelKey, PendingCancel};
 use crate::tenant::TenantId;
 use crate::wire::startup::ProtocolVersion;
@@ -118,15 +118,15 @@ impl CancelSlot {
 
     /// Whether and why it keeps its server from now on.
     pub fn pin(&self, reason: Option<&'static str>) {
-        *self.pin.lock() = reason.map(|reason| Pin { reason, since: now() });
+        *self.pin.lock() = reason.map(|reason| Pin { reason, since: tick().instant() });
     }
 
     fn activity(&self) -> Activity {
         match &*self.state.lock() {
             State::Idle => Activity::Idle,
-            State::Queued { since, .. } => Activity::Waiting(*since),
+            State::Queued { since, .. } => Activity::Waiting(since.instant()),
             State::Linked { key, since, .. } => {
-                Activity::Linked { pid: key.pid(), server: key.server(), since: *since }
+                Activity::Linked { pid: key.pid(), server: key.server(), since: since.instant() }
             }
         }
     }
@@ -138,15 +138,15 @@ enum State {
     #[default]
     Idle,
     /// It waits for a server.
-    Queued { cancelled: bool, waker: Option<Waker>, since: Instant },
+    Queued { cancelled: bool, waker: Option<Waker>, since: Tick },
     /// It holds this server.
-    Linked { key: Arc<CancelKey>, cancelled: bool, since: Instant },
+    Linked { key: Arc<CancelKey>, cancelled: bool, since: Tick },
 }
 
 impl CancelSlot {
     /// The client begins to wait.
     pub fn queue(&self) {
-        let since = now();
+        let since = tick();
         *self.state.lock() = State::Queued { cancelled: false, waker: None, since };
     }
 
@@ -164,7 +164,7 @@ impl CancelSlot {
     }
 
     /// The client holds a server, from then on.
-    pub fn link(&self, key: Arc<CancelKey>, since: Instant) {
+    pub fn link(&self, key: Arc<CancelKey>, since: Tick) {
         *self.state.lock() = State::Linked { key, cancelled: false, since };
     }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::serve_one;
 use crate::admin::Order;
 use crate::client::Shared;
 use crate::engine::Worker;
-use crate::net::{Listener, Phase, Tasks};
+use crate::net::{Doors, Listener, Phase, Tasks};
 
 /// Connections per listener that have not logged in yet; one more is closed at once.
 const GREETING_MAX: usize = 4096;
@@ -29,21 +29,26 @@ pub(super) struct Place {
     pub(super) orders: mpsc::Sender<Order>,
 }
 
-/// Accepts until the pooler stops. While it drains, clients are still answered: they are refused.
+/// Accepts until the pooler stops. While it drains, clients are still answered: they are refused. A task of a
+/// worker's.
 pub(super) async fn accept(listener: Listener, place: Place) {
+    let doors = match listener.open() {
+        Ok(doors) => doors,
+        Err(error) => return error!(%error, "nobody can be waited for at a listening socket"),
+    };
     let shutdown = Arc::clone(&place.shared.shutdown);
     tokio::select! {
         () = shutdown.reached(Phase::Stopping) => {}
-        () = accept_all(&listener, &place) => {}
+        () = accept_all(&doors, &place) => {}
     }
 }
 
-async fn accept_all(listener: &Listener, place: &Place) {
+async fn accept_all(doors: &Doors, place: &Place) {
     place.opened.cancelled().await;
     let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.general.max_client_conn));
     for worker in place.workers.iter().cycle() {
         let incoming = loop {
-            match listener.accept().await {
+            match doors.accept().await {
                 Ok(incoming) => break incoming,
                 Err(error) => {
                     warn!(%error, "could not accept a connection");

@@ -123,7 +123,8 @@ impl Pooler {
                 opened: opened.clone(),
                 orders: orders.clone(),
             };
-            acceptors.spawn(accept::accept(listener, place));
+            // By the first worker: with one, nobody is handed over.
+            acceptors.spawn_on(accept::accept(listener, place), &workers.all()[0]);
         }
         acceptors.spawn(period::count(Arc::clone(&shared)));
         let http_addresses = http.addresses();

@@ -23,6 +23,7 @@ const GROUP_LEN: usize = 16;
 
 /// Whether a whole text is surely plain: no word in it could be flagged.
 #[must_use]
+#[inline]
 pub fn is_plain(text: &[u8]) -> bool {
     let mut rest = text;
     while !rest.is_empty() {
