@@ -14,6 +14,8 @@
 
 mod account;
 mod cancel;
+#[cfg(feature = "counts")]
+mod counted;
 mod desk;
 #[cfg(test)]
 mod desk_model;
@@ -40,6 +42,8 @@ use tracing::{debug, info, warn};
 pub use cancel::{
     Activity, CancelRegistry, CancelSlot, ClientFacts, ClientReport, Pin, Registration,
 };
+#[cfg(feature = "counts")]
+pub use counted::CountedPool;
 pub use error::{CheckoutError, SeatError};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
