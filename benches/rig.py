@@ -1,11 +1,22 @@
 """A throw-away PostgreSQL, PgBouncer and Tenantry for the benches; all of it is gone at the end.
 
-Needs (Debian): postgresql postgresql-contrib pgbouncer, and a release build (`cargo build --release`).
+Needs (Debian): postgresql postgresql-contrib pgbouncer openssl, and a release build (`cargo build --release`), or
+another build of Tenantry in `TENANTRY_BENCH_BIN`.
 """
 
 import glob, os, pwd, shutil, signal, socket, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+TRUST = """[auth]
+type = "trust"
+[users.bench]
+tenants = ["*"]"""
+STOP_SECONDS = 20
+
+
+def tenantry_binary():
+    return os.path.abspath(os.environ.get("TENANTRY_BENCH_BIN") or os.path.join(ROOT, "target/release/tenantry"))
 
 
 def free_port():
@@ -50,14 +61,19 @@ class Rig:
         self.processes.append(process)
         return process
 
-    def postgres(self, databases=("acme",), scale=5, settings=()):
-        data, self.pg_port = os.path.join(self.dir, "data"), free_port()
+    def postgres(self, databases=("acme",), scale=5, settings=(), hba=(), port=None):
+        """`hba`: lines before those that trust everybody."""
+        data, self.pg_port = os.path.join(self.dir, "data"), port or free_port()
         os.mkdir(data, 0o700)
         owner = pwd.getpwnam(self.user)
         os.chown(data, owner.pw_uid, owner.pw_gid)
         user = self.user if os.getuid() == 0 else None
         subprocess.run([f"{self.bin}/initdb", "-D", data, "-U", "bench", "-A", "trust", "-N"],
                        check=True, stdout=subprocess.DEVNULL, user=user)
+        with open(os.path.join(data, "pg_hba.conf"), "r+") as f:
+            lines = [*hba, *f.read().splitlines()]
+            f.seek(0)
+            f.write("\n".join(lines) + "\n")
         self.spawn([f"{self.bin}/postgres", "-D", data, "-p", str(self.pg_port), "-k", "/tmp", "-c", "fsync=off",
                     "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100",
                     *(part for setting in settings for part in ("-c", setting))], user)
@@ -76,8 +92,20 @@ class Rig:
         subprocess.run(["psql", "-w", "-q", *self.target(self.pg_port), "-d", database, "-c", text], check=True,
                        stdin=subprocess.DEVNULL)
 
-    def pgbouncer(self, databases, settings, wrapper=()):
-        """PgBouncer in transaction mode; anybody may be anybody."""
+    def certificate(self):
+        """A self-signed certificate (P-256) and its key, readable for PostgreSQL and both poolers: two paths."""
+        paths = cert, key = os.path.join(self.dir, "server.crt"), os.path.join(self.dir, "server.key")
+        subprocess.run(["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                        "-subj", "/CN=localhost", "-days", "2", "-out", cert, "-keyout", key],
+                       check=True, stdin=subprocess.DEVNULL, capture_output=True)
+        owner = pwd.getpwnam(self.user)
+        for path in paths:
+            os.chmod(path, 0o600)
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+        return paths
+
+    def pgbouncer(self, databases, settings, wrapper=(), auth="auth_type = any"):
+        """PgBouncer in transaction mode; anybody may be anybody, unless `auth` says otherwise."""
         port = free_port()
         path = os.path.join(self.dir, f"pgbouncer-{port}.ini")
         lines = [f"{name} = host=127.0.0.1 port={self.pg_port} dbname={name} user=bench" for name in databases]
@@ -87,17 +115,17 @@ class Rig:
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = any
+{auth}
 pool_mode = transaction
 {settings}
 """)
         user = self.user if os.getuid() == 0 else None
-        process = self.spawn([*wrapper, shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", path], user)
+        process = self.spawn([*wrapper, PGBOUNCER, path], user)
         wait_for(port)
         return process, port
 
-    def tenantry(self, general, cluster, rest, wrapper=()):
-        """Tenantry with one cluster; user `bench` may be every tenant."""
+    def tenantry(self, general, cluster, rest, wrapper=(), auth=TRUST, binary=None):
+        """Tenantry with one cluster; user `bench` may be every tenant, unless `auth` says otherwise."""
         port = free_port()
         path = os.path.join(self.dir, f"tenantry-{port}.toml")
         with open(path, "w") as f:
@@ -108,18 +136,26 @@ listen = ["127.0.0.1:{port}"]
 port = {self.pg_port}
 user = "bench"
 {cluster}
-[auth]
-type = "trust"
-[users.bench]
-tenants = ["*"]
+{auth}
 {rest}
 """)
-        process = self.spawn([*wrapper, os.path.join(ROOT, "target/release/tenantry"), "serve", path])
+        process = self.spawn([*wrapper, binary or tenantry_binary(), "serve", path])
         wait_for(port)
         return process, port
 
-    def close(self):
-        for process in (p for p in reversed(self.processes) if p.poll() is None):
+    def stop(self, process):
+        """Asks first; a process that stays is killed."""
+        self.processes.remove(process)
+        if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def close(self):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # A second Ctrl-C must not leave anything behind.
+        for process in reversed(self.processes.copy()):
+            self.stop(process)
         shutil.rmtree(self.dir)

@@ -239,6 +239,15 @@ fn the_unit_is_valid_where_systemd_is() {
     assert!(!about(&verify(&path).unwrap()).is_empty(), "a mistake is noticed");
 }
 
+#[test]
+fn the_tables_of_figures_are_those_of_the_newest_results() {
+    let report = root().join("benches/load/report.py");
+    let output =
+        Command::new(tool("TENANTRY_TEST_PYTHON")).arg("-B").arg(report).arg("--check").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
 /// Pages and what they link to, as it is written.
 fn links(page: &str) -> Vec<String> {
     page.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
