@@ -266,6 +266,7 @@ impl Session {
             && !self.exchange.is_unsure()
             && self.link.outbound.is_empty()
             && !self.link.flush_client
+            && self.link.broken.is_none()
             && self.link.rewritten.is_empty()
             && !self.shared.is_newer(self.looked);
         let Some(linked) = self.link.linked.as_mut().filter(|_| waits) else { return false };

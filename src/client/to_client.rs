@@ -274,7 +274,8 @@ impl Session {
         if self.link.swallowing {
             self.link.outbound.cut(self.link.passed, count);
         } else {
-            if self.link.keeps_unit {
+            // What comes between a stale statement's error and `ReadyForQuery` is no answer to it.
+            if self.link.keeps_unit && !self.link.sends_again {
                 self.forget_kept_unit();
             }
             self.link.passed += count;

@@ -56,6 +56,9 @@ impl Exchange {
                 changes_nothing = self.changes_nothing();
             }
             passed = end;
+            if self.unsure {
+                break;
+            }
         }
         passed
     }

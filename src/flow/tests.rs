@@ -321,6 +321,8 @@ fn a_run_ends_before_what_is_more_than_passed_on() {
         // What cannot come is left for who complains about it.
         ("PBDES", "12DZ", None, 2),
         ("", "D", None, 0),
+        // Nobody can tell any more what is owed: the rest is looked at with that in mind.
+        ("QQ", "GC", None, 1),
     ] {
         let mut exchange = Exchange::default();
         client(&mut exchange, sent);

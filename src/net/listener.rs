@@ -79,8 +79,6 @@ impl Listener {
             ListenAddress::Tcp(address) => {
                 let is_v4 = |other: &&ListenAddress| matches!(other, ListenAddress::Tcp(v4) if v4.is_ipv4() && v4.port() == address.port());
                 let socket = bind_tcp(*address, beside.iter().any(is_v4))?;
-                // What is accepted has them too.
-                tune(&SockRef::from(&socket))?;
                 Ok(Self::Tcp(TcpListener::from_std(socket)))
             }
             ListenAddress::Unix(path) => {
@@ -153,6 +151,8 @@ pub fn bind_tcp(address: SocketAddr, only_v6: bool) -> io::Result<std::net::TcpL
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
+    // What is accepted has them too, from the first connection on.
+    tune(&SockRef::from(&socket))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

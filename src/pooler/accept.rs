@@ -1,11 +1,12 @@
 //! Accepting connections and placing them on workers.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::serve_one;
 use crate::admin::Order;
@@ -29,13 +30,22 @@ pub(super) struct Place {
     pub(super) orders: mpsc::Sender<Order>,
 }
 
+/// Makes a listener a socket of the worker's, which only its own thread can do.
+///
+/// # Errors
+/// The system's own.
+pub(super) fn open(listener: Listener, worker: &Worker) -> io::Result<Doors> {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    worker.spawn(async move {
+        // Who asked waits for it.
+        let _ = tell.send(listener.open());
+    });
+    told.recv().map_err(io::Error::other)?
+}
+
 /// Accepts until the pooler stops. While it drains, clients are still answered: they are refused. A task of a
 /// worker's.
-pub(super) async fn accept(listener: Listener, place: Place) {
-    let doors = match listener.open() {
-        Ok(doors) => doors,
-        Err(error) => return error!(%error, "nobody can be waited for at a listening socket"),
-    };
+pub(super) async fn accept(doors: Doors, place: Place) {
     let shutdown = Arc::clone(&place.shared.shutdown);
     tokio::select! {
         () = shutdown.reached(Phase::Stopping) => {}

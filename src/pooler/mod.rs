@@ -124,7 +124,9 @@ impl Pooler {
                 orders: orders.clone(),
             };
             // By the first worker: with one, nobody is handed over.
-            acceptors.spawn_on(accept::accept(listener, place), &workers.all()[0]);
+            let worker = &workers.all()[0];
+            let doors = accept::open(listener, worker)?;
+            acceptors.spawn_on(accept::accept(doors, place), worker);
         }
         acceptors.spawn(period::count(Arc::clone(&shared)));
         let http_addresses = http.addresses();

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 
 use super::{Key, Statement, Statements};
 use crate::sql::Flags;
@@ -46,8 +45,8 @@ pub enum Op {
 /// What a client's names mean.
 #[derive(Debug, Default)]
 pub struct Names {
-    // Whoever chooses names that collide slows nobody but himself: no need of SipHash.
-    known: HashMap<Box<[u8]>, Arc<Statement>, RandomState>,
+    // By SipHash: clients choose the names, and whoever made them collide would hold up his worker.
+    known: HashMap<Box<[u8]>, Arc<Statement>>,
     ops: VecDeque<Op>,
     /// A unit has ended whose ops are not all answered.
     sealed: bool,

@@ -13,6 +13,9 @@ use crate::config::Secret;
 /// and then all begin anew.
 const DERIVED_MAX: usize = 1024;
 
+/// Longest salt whose keys are kept, in bytes. PostgreSQL's has 16.
+const SALT_LEN_MAX: usize = 64;
+
 /// What a pair of keys was made from.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Source {
@@ -35,6 +38,9 @@ impl Derived {
         // Not under the lock: others are not to wait for it.
         let salted = gen_salted_password(password.expose(), salt, iterations as usize);
         let keys = (sign(&salted, b"Client Key"), sign(&salted, b"Server Key"));
+        if salt.len() > SALT_LEN_MAX {
+            return keys;
+        }
         let mut known = self.0.lock();
         if known.len() >= DERIVED_MAX {
             known.clear();
@@ -91,5 +97,7 @@ mod tests {
             derived.keys(&password, &salt.to_be_bytes(), 1);
         }
         assert_eq!(derived.0.lock().len(), 1);
+        derived.keys(&password, &[7; SALT_LEN_MAX + 1], 1);
+        assert_eq!(derived.0.lock().len(), 1, "a long salt is not kept");
     }
 }
