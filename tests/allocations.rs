@@ -44,13 +44,13 @@ impl Client {
     }
 }
 
-/// Blocks that a number of transactions allocate, whoever in this process does, once all is warm.
-fn blocks(client: &mut Client, messages: &[u8]) -> u64 {
+/// Blocks that so many transactions allocate, whoever in this process does, once all is warm.
+fn blocks(client: &mut Client, transactions: u64, messages: &[u8]) -> u64 {
     for _ in 0..100 {
         client.run(messages);
     }
     let before = dhat::HeapStats::get().total_blocks;
-    for _ in 0..TRANSACTIONS {
+    for _ in 0..transactions {
         client.run(messages);
     }
     dhat::HeapStats::get().total_blocks - before
@@ -81,12 +81,12 @@ async fn a_transaction_allocates_nothing() {
         ("extended", [wire::batch("select name from who"), wire::sync()].concat()),
         ("prepared", named.concat()),
     ] {
-        let blocks = blocks(&mut client, &messages);
+        let blocks = blocks(&mut client, TRANSACTIONS, &messages);
         assert!(blocks < FEW, "{protocol}: {blocks} blocks in {TRANSACTIONS} transactions");
     }
     // That allocations are counted at all: whoever changes his session is asked what he left.
-    let set = blocks(&mut client, &wire::query("set work_mem = '1MB'"));
-    assert!(set > TRANSACTIONS, "{set} blocks");
+    let set = blocks(&mut client, FEW, &wire::query("set work_mem = '1MB'"));
+    assert!(set > FEW, "{set} blocks");
     pooler.stop();
     pooler.stopped().await;
 }
