@@ -54,11 +54,11 @@ impl Exchange {
                     break;
                 }
                 changes_nothing = self.changes_nothing();
+                if self.unsure {
+                    return end;
+                }
             }
             passed = end;
-            if self.unsure {
-                break;
-            }
         }
         passed
     }
