@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::serve_one;
+use super::connection::serve_one;
 use crate::admin::Order;
 use crate::client::Shared;
 use crate::engine::Worker;
