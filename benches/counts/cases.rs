@@ -26,7 +26,7 @@ const WIDE_SELECT: &str = "SELECT \"shop_order\".\"id\", \"shop_order\".\"create
 
 type Case = (&'static str, fn() -> Box<dyn FnMut()>);
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 21] = [
     ("frames: a query of the client", client_query),
     ("frames: a prepared batch of the client", client_batch),
     ("frames: a row and its end", server_rows),
@@ -42,6 +42,7 @@ const CASES: [Case; 20] = [
     ("pool: a checkout and checkin, 10 tenants", || transaction(10)),
     ("pool: a checkout and checkin, 1000 tenants", || transaction(1_000)),
     ("pool: a checkout and checkin, 50000 tenants", || transaction(50_000)),
+    ("pool: a turn in the queue, 1 tenant", || turn(1)),
     ("pool: a turn in the queue, 1000 tenants", || turn(1_000)),
     ("pool: a turn in the queue, 50000 tenants", || turn(50_000)),
     ("switch: to another tenant", switch),

@@ -100,7 +100,7 @@ pub struct Session {
     /// The state the session is in.
     pub(super) target: Arc<Target>,
     pub(super) stage: Stage,
-    waiting: Option<Box<Waiting>>,
+    waiting: Option<Waiting>,
     pub(super) seat: Arc<Seat>,
     /// What it does is counted here.
     pub(super) tally: Arc<Tally>,
@@ -260,7 +260,7 @@ impl Session {
                         if enabled!(Level::DEBUG) {
                             self.span().in_scope(|| debug!("client waits for a server"));
                         }
-                        self.waiting = Some(Box::new(waiting));
+                        self.waiting = Some(waiting);
                         Stage::Queued { again }
                     }
                     Err(error) => return Poll::Ready(Event::Unserved(self.unserved(error))),

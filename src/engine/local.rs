@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Add;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -112,7 +113,7 @@ pub(super) fn settle(home: Arc<Home>, registry: mio::Registry) {
 }
 
 /// A moment in microseconds, which costs less to count with than an [`Instant`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u64);
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -120,7 +121,13 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 impl Tick {
     #[cold]
     fn look() -> Self {
-        let passed = START.elapsed().as_micros();
+        Self::at(Instant::now())
+    }
+
+    /// That moment.
+    #[must_use]
+    pub fn at(moment: Instant) -> Self {
+        let passed = moment.saturating_duration_since(*START).as_micros();
         Self(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
@@ -135,6 +142,15 @@ impl Tick {
     #[must_use]
     pub fn instant(self) -> Instant {
         *START + Duration::from_micros(self.0)
+    }
+}
+
+impl Add<Duration> for Tick {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(micros))
     }
 }
 

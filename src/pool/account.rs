@@ -5,18 +5,19 @@
 //! Pure: the time comes in as an argument.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::order::Due;
 use crate::config::{Availability, QuotaMode, Tenant};
+use crate::engine::Tick;
 use crate::tenant::TenantId;
 
 /// Length of a round for weight 1, in nanoseconds of server-busy time; about a millisecond.
 const ROUND: u64 = 1 << 20;
 
 /// What a tenant has used more than this beyond others is forgotten: an hour of reports does not cost an
-/// hour of waiting.
-const DEBT_MAX: Duration = Duration::from_mins(1);
+/// hour of waiting. In nanoseconds: a minute.
+const DEBT_MAX: u64 = 60_000_000_000;
 
 /// A ticket's number, to find it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,48 +57,47 @@ impl Limits {
 
 /// Somebody waits, on and off, with gaps of less than this: one contention. What was used in one is
 /// forgotten in the next.
-const GAP_MAX: Duration = Duration::from_secs(1);
+const GAP_MAX_MICROS: u64 = 1_000_000;
 
 /// The time in which somebody waits; in all other time there is enough for everybody, and nothing counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contention {
     number: u64,
-    /// Contended time before this contention.
-    before: Duration,
-    /// Contended time until the last gap.
-    contended: Duration,
+    /// Contended time before this contention, in microseconds.
+    before: u64,
+    /// Contended time until the last gap, likewise.
+    contended: u64,
     /// Since when somebody waits without a gap; else when the last one ceased to.
     waits: bool,
-    since: Instant,
+    since: Tick,
     /// The round that was served last.
     pub(super) round: u64,
 }
 
 impl Contention {
-    pub(super) const fn new(now: Instant) -> Self {
-        let (before, contended) = (Duration::ZERO, Duration::ZERO);
-        Self { number: 1, before, contended, waits: false, since: now, round: 1 }
+    pub(super) const fn new(now: Tick) -> Self {
+        Self { number: 1, before: 0, contended: 0, waits: false, since: now, round: 1 }
     }
 
-    pub(super) fn begin(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.since) >= GAP_MAX {
+    pub(super) fn begin(&mut self, now: Tick) {
+        if now.micros_since(self.since) >= GAP_MAX_MICROS {
             self.number += 1;
             self.before = self.contended;
         }
         (self.waits, self.since) = (true, now);
     }
 
-    pub(super) fn end(&mut self, now: Instant) {
+    pub(super) fn end(&mut self, now: Tick) {
         self.contended = self.clock(|| now);
         (self.waits, self.since) = (false, now);
     }
 
     /// Contended time until now.
-    fn clock(&self, now: impl FnOnce() -> Instant) -> Duration {
+    fn clock(&self, now: impl FnOnce() -> Tick) -> u64 {
         if !self.waits {
             return self.contended;
         }
-        self.contended + now().saturating_duration_since(self.since)
+        self.contended + now().micros_since(self.since)
     }
 
     /// Who comes now starts here, one round before those who wait already: he is next, and what he did not
@@ -131,7 +131,7 @@ pub(super) struct Account<T> {
     /// Server-busy time it has used, by its weight, in nanoseconds.
     used: u64,
     /// Until when that is counted, in contended time, and in which contention.
-    counted: Duration,
+    counted: u64,
     contention: u64,
     /// How far it was behind when it waited last. It keeps that as long as it has servers: it may have
     /// nobody in the queue for a moment only.
@@ -154,7 +154,7 @@ impl<T> Account<T> {
             demand: 0,
             due: None,
             used: 0,
-            counted: Duration::ZERO,
+            counted: 0,
             contention: 0,
             behind: 0,
         }
@@ -186,25 +186,31 @@ impl<T> Account<T> {
         if self.is_stopped() { 0 } else { room.min(self.queue.len()) }
     }
 
+    /// Whether what is known of its queue elsewhere is to be changed.
+    pub(super) fn is_out_of_books(&self) -> bool {
+        self.queue.is_empty() || self.servable() != self.demand
+    }
+
     /// Slots that nobody else may take: those of its guarantee that it does not use.
     pub(super) fn reserved(&self) -> usize {
         self.kept.saturating_sub(self.in_use)
     }
 
     /// Counts what it has used until now.
-    pub(super) fn count(&mut self, contention: &Contention, now: impl FnOnce() -> Instant) {
+    #[inline]
+    pub(super) fn count(&mut self, contention: &Contention, now: impl FnOnce() -> Tick) {
         let clock = contention.clock(now);
         if self.contention != contention.number {
             (self.contention, self.counted) = (contention.number, contention.before);
             (self.used, self.behind) = (contention.start(), 0);
         }
         let passed = clock.saturating_sub(self.counted);
-        if passed.is_zero() {
+        if passed == 0 {
             return;
         }
         self.counted = clock;
-        let busy = nanoseconds(passed).saturating_mul(self.in_use as u64) / self.limits.weight;
-        let debt_max = contention.start() + nanoseconds(DEBT_MAX);
+        let busy = passed.saturating_mul(1000 * self.in_use as u64) / self.limits.weight;
+        let debt_max = contention.start() + DEBT_MAX;
         self.used = self.used.saturating_add(busy).min(debt_max.max(self.used));
     }
 
@@ -241,13 +247,22 @@ impl<T> Account<T> {
         Some(Due::Round((self.used + self.advance()) / ROUND))
     }
 
+    /// The round in which the last of its servers was due.
+    pub(super) fn round_of_last(&self) -> u64 {
+        (self.used + self.advance_of(self.in_use.saturating_sub(1))) / ROUND
+    }
+
     /// Rounds in which a server that it has for so long is paid.
     pub(super) fn rounds_of(&self, time: Duration) -> u64 {
         nanoseconds(time) / ROUND / self.limits.weight
     }
 
     const fn advance(&self) -> u64 {
-        ROUND * self.in_use as u64 / self.limits.weight
+        self.advance_of(self.in_use)
+    }
+
+    const fn advance_of(&self, servers: usize) -> u64 {
+        ROUND * servers as u64 / self.limits.weight
     }
 }
 

@@ -7,15 +7,21 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::account::Limits;
-use super::desk::{Desk, Granted};
+use super::answer::Slot;
+use super::desk::{Desk, Grant, Granted};
+use super::effects::Effects;
+use super::error::CheckoutError;
 use super::lock::Mutex;
 use super::rack::Pooled;
-use super::sched::{Effects, Lent, Sched};
+use super::sched::{Lent, Sched};
 use crate::config::Config;
 use crate::net::Connector;
 use crate::server::switch::Fit;
 use crate::server::{Class, Endpoint, Keychain, Known, Life, Target};
 use crate::tenant::SessionState;
+
+/// As many as its configuration says.
+const SERVERS: usize = 10;
 
 struct Number {
     known: Known,
@@ -46,10 +52,13 @@ impl Pooled for Number {
     }
 }
 
+/// What a session has: its place, its state, where it is answered.
+type Client = (usize, Arc<Target>, Arc<Slot<Grant<Number>>>);
+
 /// A cluster in which each tenant has one client.
 pub struct CountedPool {
     desk: Desk<Number>,
-    clients: Vec<(usize, Arc<Target>)>,
+    clients: Vec<Client>,
     next: usize,
     lent: VecDeque<(usize, Lent<Number>)>,
 }
@@ -73,11 +82,11 @@ impl CountedPool {
             let tenant = config.tenant(&id).expect("there is a template");
             let place = sched.turns.enter(&id, Limits::of(&tenant), pool).expect("there is room");
             let class = Arc::new(Class::new());
-            (place, Arc::new(Target::new(id, SessionState::default(), class)))
+            (place, Arc::new(Target::new(id, SessionState::default(), class)), Slot::new())
         });
         let clients: Vec<_> = clients.collect();
         let now = Instant::now();
-        for _ in 0..cluster.max_server_connections {
+        for _ in 0..SERVERS {
             let mut effects = Effects::default();
             sched.open(pool, false, now, &mut effects);
             let life = Life::new(now, Duration::from_hours(1));
@@ -86,16 +95,17 @@ impl CountedPool {
         Self { desk: Desk(Mutex::new(sched)), clients, next: 0, lent: VecDeque::new() }
     }
 
-    fn next(&mut self) -> (usize, Arc<Target>) {
+    /// The next client; what a session has of its own.
+    fn ask(&mut self) -> (usize, Arc<Target>, Result<Granted<Number>, CheckoutError>) {
         self.next = (self.next + 1) % self.clients.len();
-        let (place, target) = &self.clients[self.next];
-        (*place, Arc::clone(target))
+        let (place, target, slot) = &self.clients[self.next];
+        (*place, Arc::clone(target), self.desk.ask(*place, slot, None, target))
     }
 
     /// A server is lent to the next tenant, and comes back.
     pub fn transaction(&mut self) {
-        let (place, target) = self.next();
-        if let Ok(Granted::Now(mut lent)) = self.desk.ask(place, None, &target) {
+        let (place, target, granted) = self.ask();
+        if let Ok(Granted::Now(mut lent)) = granted {
             lent.server.known = Known::Exactly(target);
             self.give_back(place, lent);
         }
@@ -103,26 +113,22 @@ impl CountedPool {
 
     /// From now on all servers are lent.
     pub fn exhaust(&mut self) {
-        loop {
-            let (place, target) = self.next();
-            match self.desk.ask(place, None, &target) {
-                Ok(Granted::Now(lent)) => self.lent.push_back((place, lent)),
-                _ => return,
-            }
+        for _ in 0..SERVERS {
+            let (place, target, Ok(Granted::Now(mut lent))) = self.ask() else { return };
+            lent.server.known = Known::Exactly(target);
+            self.lent.push_back((place, lent));
         }
     }
 
     /// The next tenant waits, a server comes back, and goes to him.
     pub fn turn(&mut self) {
-        let (place, target) = self.next();
-        let Ok(Granted::Later(mut waiting, _)) = self.desk.ask(place, None, &target) else {
-            return;
-        };
+        let (place, target, Ok(Granted::Later(mut waiting, _))) = self.ask() else { return };
         if let Some((by, lent)) = self.lent.pop_front() {
             self.give_back(by, lent);
         }
         let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Ok(lent)) = waiting.poll(&mut cx) {
+        if let Poll::Ready(Ok(mut lent)) = waiting.poll(&mut cx) {
+            lent.server.known = Known::Exactly(target);
             self.lent.push_back((place, lent));
         }
     }

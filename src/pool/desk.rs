@@ -4,23 +4,26 @@
 //! exactly one: to the client, or, if the client has left, back. `desk_model` looks at all of it with threads
 //! that are interleaved in every way.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
 use super::account::TicketId;
+use super::answer::{Answer, Slot};
+use super::effects::Effects;
 use super::error::CheckoutError;
 use super::lock::Mutex;
 use super::rack::Pooled;
-use super::sched::{Effects, Lent, Sched, Ticket};
+use super::sched::{Lent, Sched, Ticket};
 use super::turns::QueueFull;
+use crate::engine::tick;
 use crate::server::Target;
 
 /// A cluster's servers and waiters, for all threads.
 pub(super) struct Desk<S>(pub(super) Mutex<Sched<S>>);
+
+/// What a waiter is answered.
+pub(super) type Grant<S> = Result<Lent<S>, CheckoutError>;
 
 /// What asking for a server gives.
 pub(super) enum Granted<S> {
@@ -31,11 +34,12 @@ pub(super) enum Granted<S> {
 }
 
 impl<S: Pooled> Desk<S> {
-    /// A server for the tenant at `place`: at once if one is idle and nobody is overtaken. Who has waited
-    /// before names his `deadline`.
+    /// A server for the tenant at `place`: at once if one is idle and nobody is overtaken; else the answer will
+    /// be in the `slot`. Who has waited before names his `deadline`.
     pub(super) fn ask(
         &self,
         place: usize,
+        slot: &Arc<Slot<Grant<S>>>,
         deadline: Option<Instant>,
         target: &Arc<Target>,
     ) -> Result<Granted<S>, CheckoutError> {
@@ -46,11 +50,12 @@ impl<S: Pooled> Desk<S> {
         if let Some(lent) = sched.take_idle(place, target) {
             return Ok(Granted::Now(lent));
         }
-        let now = Instant::now();
+        let tick = tick();
+        let now = tick.instant();
         if let Some(error) = sched.is_hopeless(place, now) {
             return Err(CheckoutError::Login(error));
         }
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Slot::open(slot);
         let patience = sched.turns.patience(place);
         let deadline = deadline.unwrap_or(now + patience);
         let target = Arc::clone(target);
@@ -58,7 +63,7 @@ impl<S: Pooled> Desk<S> {
             Ticket { place, asked: now, patience, deadline: Some(deadline), target, reply };
         let mut effects = Effects::default();
         let full = |full: QueueFull| CheckoutError::QueueFull { limit: full.limit };
-        let id = sched.wait(ticket, now, &mut effects).map_err(full)?;
+        let id = sched.wait(ticket, tick, &mut effects).map_err(full)?;
         Ok(Granted::Later(Place { place, id, answer, deadline, answered: false }, effects))
     }
 }
@@ -67,7 +72,7 @@ impl<S: Pooled> Desk<S> {
 pub(super) struct Place<S> {
     place: usize,
     id: TicketId,
-    answer: oneshot::Receiver<Result<Lent<S>, CheckoutError>>,
+    answer: Answer<Grant<S>>,
     pub(super) deadline: Instant,
     /// The answer has come: there is no place to give up any more.
     answered: bool,
@@ -75,8 +80,8 @@ pub(super) struct Place<S> {
 
 impl<S: Pooled> Place<S> {
     /// A server, or why there is none.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lent<S>, CheckoutError>> {
-        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Grant<S>> {
+        let answer = ready!(self.answer.poll(cx));
         self.answered = true;
         Poll::Ready(answer.unwrap_or(Err(CheckoutError::Stopping)))
     }
@@ -88,10 +93,8 @@ impl<S: Pooled> Place<S> {
         }
         {
             let mut sched = desk.0.lock();
-            let now = sched.clock;
-            sched.turns.forget(self.place, self.id, now);
+            sched.turns.forget(self.place, self.id, tick());
         }
-        self.answer.close();
-        self.answer.try_recv().ok()?.ok()
+        self.answer.take()?.ok()
     }
 }

@@ -21,12 +21,15 @@ use shuttle::sync::atomic::{AtomicBool, AtomicUsize};
 use shuttle::thread;
 
 use super::account::Limits;
-use super::desk::{Desk, Granted};
+use super::answer::Slot;
+use super::desk::{Desk, Grant, Granted};
+use super::effects::Effects;
 use super::error::CheckoutError;
 use super::lock::Mutex;
 use super::rack::Pooled;
-use super::sched::{Effects, Lent, Sched};
+use super::sched::{Lent, Sched};
 use crate::config::{Cluster, Config, Tenant};
+use crate::engine::tick;
 use crate::net::Connector;
 use crate::server::switch::Fit;
 use crate::server::{Class, Endpoint, Keychain, Life, LoginError, Target};
@@ -66,7 +69,7 @@ impl Drop for Fake {
 
 impl Pooled for Fake {
     fn fit(&self, _target: &Arc<Target>) -> Fit {
-        Fit::OtherTenant
+        if thread_rng().gen_bool(0.5) { Fit::SameState } else { Fit::OtherTenant }
     }
 
     fn has_served(&self, _target: &Target) -> bool {
@@ -151,7 +154,8 @@ impl Model {
     }
 
     fn carry_out(&self, effects: Effects<Fake>) {
-        let dials = effects.dials.iter().map(|(pool, generation, _)| (*pool, *generation));
+        let Some(todo) = effects.into_todo() else { return };
+        let dials = todo.dials.iter().map(|(pool, generation, _)| (*pool, *generation));
         self.dials.lock().unwrap().extend(dials);
     }
 
@@ -171,8 +175,9 @@ impl Model {
         };
         let state = SessionState::default();
         let target = Arc::new(Target::new(of.id.clone(), state, Arc::new(Class::new())));
+        let slot = Slot::new();
         for _ in 0..ROUNDS {
-            while let Some(lent) = self.ask(place, &target) {
+            while let Some(lent) = self.ask(place, &slot, &target) {
                 let moved = match lent {
                     Ok(lent) => {
                         self.use_it(tenant, place, lent);
@@ -190,8 +195,13 @@ impl Model {
     }
 
     /// `None`: it lost patience.
-    fn ask(&self, place: usize, target: &Arc<Target>) -> Option<Result<Lent<Fake>, CheckoutError>> {
-        let mut queued = match self.desk.ask(place, None, target) {
+    fn ask(
+        &self,
+        place: usize,
+        slot: &Arc<Slot<Grant<Fake>>>,
+        target: &Arc<Target>,
+    ) -> Option<Grant<Fake>> {
+        let mut queued = match self.desk.ask(place, slot, None, target) {
             Ok(Granted::Now(lent)) => return Some(Ok(lent)),
             Err(error) => return Some(Err(error)),
             Ok(Granted::Later(queued, effects)) => {
@@ -283,7 +293,7 @@ impl Model {
     fn operator(&self) {
         let tenant = &self.tenants[0];
         self.with(|sched, effects| sched.amend(&self.paused, None, effects));
-        self.desk.0.lock().turns.hold(&tenant.id, Instant::now());
+        self.desk.0.lock().turns.hold(&tenant.id, tick());
         self.with(|sched, effects| sched.amend(tenant, Some(&self.endpoints[1]), effects));
         self.with(|sched, effects| sched.renew(Arc::clone(&self.elsewhere), effects));
         self.desk.0.lock().dismiss(&self.tenants[1].id);

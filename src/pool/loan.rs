@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::sched::{Effects, Lent};
+use super::effects::Effects;
+use super::sched::Lent;
 use super::seat::Seat;
 use crate::server::switch::Fit;
 use crate::server::{Frames, Known, Server, Switch, Target};
@@ -168,7 +169,7 @@ impl Linked {
         if !std::mem::replace(&mut self.loan.at_rest, true) {
             let seat = &self.loan.seat;
             let quiet = seat.pools.desk.0.lock().rests_with_server(seat.place);
-            seat.pools.carry_out(Effects { quiet, ..Effects::default() });
+            seat.pools.carry_out(Effects::quiet(quiet));
         }
     }
 

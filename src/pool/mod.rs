@@ -10,15 +10,17 @@
 //! within a tenant the first comes first; a server whose cancel is under way is lent to nobody.
 //!
 //! Uses `server`, `tenant`, `config`. Pure inside: `turns` (who is next), `account`, `order`. Between
-//! threads: `desk`.
+//! threads: `desk`, `answer`.
 
 mod account;
+mod answer;
 mod cancel;
 #[cfg(feature = "counts")]
 mod counted;
 mod desk;
 #[cfg(test)]
 mod desk_model;
+mod effects;
 mod error;
 mod everywhere;
 mod loan;
@@ -52,13 +54,15 @@ pub use seat::{Acquired, Seat, Waiting};
 pub use turns::TooManyClients;
 
 use crate::config::{Cluster, Scrub, Tenant};
+use crate::engine::tick;
 use crate::net::Tasks;
 use crate::server::{Endpoint, LoginError, Server, ServerFacts, login};
 use crate::stats::Stats;
 use crate::tenant::TenantId;
 use desk::Desk;
+use effects::{Effects, Todo};
 use lock::Mutex;
-use sched::{Effects, Lent, Sched};
+use sched::{Lent, Sched};
 
 /// Longest a server that rests may take to say that it is there.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -119,7 +123,7 @@ impl Pools {
 
     /// Where a tenant lives is being changed: nobody of it gets a server here until it is amended.
     pub fn hold(&self, tenant: &TenantId) {
-        self.desk.0.lock().turns.hold(tenant, Instant::now());
+        self.desk.0.lock().turns.hold(tenant, tick());
     }
 
     /// A tenant lives here no more, or not at all: its clients that wait are to look where.
@@ -183,7 +187,7 @@ impl Pools {
         loop {
             let mut effects = Effects::default();
             let next = self.desk.0.lock().tick(Instant::now(), &mut effects);
-            effects.rings = false;
+            effects.silence();
             self.carry_out(effects);
             let sooner = self.alarm.notified();
             let watch = async {
@@ -234,7 +238,9 @@ impl Pools {
 
     /// Does what was decided under the lock.
     fn carry_out(self: &Arc<Self>, effects: Effects<Box<Server>>) {
-        for (pool, generation, endpoint) in effects.dials {
+        let Some(todo) = effects.into_todo() else { return };
+        let Todo { dials, rings, quiet, checks, audited } = *todo;
+        for (pool, generation, endpoint) in dials {
             let pools = Arc::clone(self);
             self.stats.dials.add_one();
             self.tasks.spawn(async move {
@@ -246,7 +252,7 @@ impl Pools {
                 pools.dialled(pool, &endpoint, result);
             });
         }
-        for Lent { mut server, pool } in effects.checks {
+        for Lent { mut server, pool } in checks {
             let pools = Arc::clone(self);
             self.tasks.spawn(async move {
                 let stop = pools.stop.clone();
@@ -270,13 +276,13 @@ impl Pools {
                 pools.carry_out(effects);
             });
         }
-        if let Some(tenant) = effects.quiet {
+        if let Some(tenant) = quiet {
             self.everywhere.note_quiet(&tenant);
         }
-        for (tenant, quota) in effects.audited {
+        for (tenant, quota) in audited {
             self.stats.audit_quota(tenant.as_str(), quota);
         }
-        if effects.rings {
+        if rings {
             self.alarm.notify_one();
         }
     }

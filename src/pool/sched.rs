@@ -7,13 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::account::{Limits, TicketId};
+use super::answer::Reply;
+use super::effects::Effects;
 use super::error::CheckoutError;
 use super::rack::{Pooled, Rack};
 use super::turns::{Logins, Next, QueueFull, STAY_MIN, Turns};
 use crate::config::{Cluster, Tenant};
+use crate::engine::{Tick, tick};
+use crate::server::switch::Fit;
 use crate::server::{Endpoint, LoginError, Target};
 use crate::tenant::TenantId;
 
@@ -27,7 +29,7 @@ pub(super) struct Ticket<S> {
     /// `None`: it has ended, which is only audited.
     pub(super) deadline: Option<Instant>,
     pub(super) target: Arc<Target>,
-    pub(super) reply: oneshot::Sender<Result<Lent<S>, CheckoutError>>,
+    pub(super) reply: Reply<Result<Lent<S>, CheckoutError>>,
 }
 
 impl<S> Ticket<S> {
@@ -40,31 +42,6 @@ impl<S> Ticket<S> {
 pub(super) struct Lent<S> {
     pub(super) server: S,
     pub(super) pool: usize,
-}
-
-/// What is to be done once the lock is free.
-pub(super) struct Effects<S> {
-    pub(super) dials: Vec<(usize, u64, Arc<Endpoint>)>,
-    /// The clock is to be looked at sooner than was thought.
-    pub(super) rings: bool,
-    /// A paused tenant has ended its last transaction here.
-    pub(super) quiet: Option<TenantId>,
-    /// Servers that are to be asked whether they are still there, and their pools.
-    pub(super) checks: Vec<Lent<S>>,
-    /// What exceeds quotas that are only audited: whose, and which.
-    pub(super) audited: Vec<(TenantId, &'static str)>,
-}
-
-impl<S> Default for Effects<S> {
-    fn default() -> Self {
-        Self {
-            dials: Vec::new(),
-            rings: false,
-            quiet: None,
-            checks: Vec::new(),
-            audited: Vec::new(),
-        }
-    }
 }
 
 /// Pools by database and login role.
@@ -91,7 +68,7 @@ impl<S: Pooled> Sched<S> {
         Self {
             clock,
             alarm: None,
-            turns: Turns::new(max_open, clock),
+            turns: Turns::new(max_open, Tick::at(clock)),
             racks: Vec::new(),
             names: HashMap::new(),
             cluster,
@@ -108,9 +85,9 @@ impl<S: Pooled> Sched<S> {
         self.racks[pool].as_mut().expect("a pool is there as long as it has tenants or servers")
     }
 
-    /// The time now, to the caller's knowledge; exact as long as somebody waits.
+    /// The time now, to the caller's knowledge; the worker's as long as somebody waits.
     pub(super) fn now(&self) -> Instant {
-        if self.turns.nobody_waits() { self.clock } else { Instant::now() }
+        if self.turns.nobody_waits() { self.clock } else { tick().instant() }
     }
 
     /// The pool of that database and login role. From now on it logs in as the endpoint says.
@@ -147,11 +124,10 @@ impl<S: Pooled> Sched<S> {
     ) {
         let (now, limits) = (Instant::now(), Limits::of(tenant));
         let pool = endpoint.filter(|_| !limits.paused).map(|endpoint| self.pool(endpoint));
-        for ticket in self.turns.amend(&tenant.id, limits, pool, now) {
-            // A waiter that is gone needs no answer.
-            let _ = ticket.reply.send(Err(CheckoutError::Moved));
+        for ticket in self.turns.amend(&tenant.id, limits, pool, Tick::at(now)) {
+            ticket.reply.send(Err(CheckoutError::Moved));
         }
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
     }
 
     /// Whether no transaction of a paused tenant is under way here, nor can begin.
@@ -161,9 +137,8 @@ impl<S: Pooled> Sched<S> {
 
     /// A tenant's waiters are to look where it lives.
     pub(super) fn dismiss(&mut self, tenant: &TenantId) {
-        for ticket in self.turns.dismiss(tenant, Instant::now()) {
-            // A waiter that is gone needs no answer.
-            let _ = ticket.reply.send(Err(CheckoutError::Moved));
+        for ticket in self.turns.dismiss(tenant, tick()) {
+            ticket.reply.send(Err(CheckoutError::Moved));
         }
     }
 
@@ -200,20 +175,20 @@ impl<S: Pooled> Sched<S> {
     pub(super) fn wait(
         &mut self,
         ticket: Ticket<S>,
-        now: Instant,
+        now: Tick,
         effects: &mut Effects<S>,
     ) -> Result<TicketId, QueueFull> {
         let mut ticket = ticket;
         if self.turns.is_full(ticket.place)
             && let Some(tenant) = self.turns.audited(ticket.place)
         {
-            effects.audited.push((tenant, "max_waiting_clients"));
+            effects.todo().audited.push((tenant, "max_waiting_clients"));
             // It would not have waited.
             ticket.deadline = None;
         }
-        let deadline = ticket.deadline;
+        let (deadline, asked) = (ticket.deadline, ticket.asked);
         let id = self.turns.wait(ticket.place, ticket, now)?;
-        self.clock = now;
+        self.clock = asked;
         if let Some(deadline) = deadline {
             self.look_at(deadline, effects);
         }
@@ -225,7 +200,7 @@ impl<S: Pooled> Sched<S> {
     pub(super) fn look_at(&mut self, at: Instant, effects: &mut Effects<S>) {
         if self.alarm.is_none_or(|alarm| at < alarm) {
             self.alarm = Some(at);
-            effects.rings = true;
+            effects.todo().rings = true;
         }
     }
 
@@ -244,7 +219,7 @@ impl<S: Pooled> Sched<S> {
         }
         self.alarm = next;
         self.turns.set_no_room(false);
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
         self.alarm
     }
 
@@ -252,10 +227,10 @@ impl<S: Pooled> Sched<S> {
         for (tenant, ticket) in self.turns.audited_tickets() {
             if ticket.is_overdue(now) {
                 ticket.deadline = None;
-                effects.audited.push((tenant.clone(), "query_wait_timeout"));
+                effects.todo().audited.push((tenant.clone(), "query_wait_timeout"));
             }
         }
-        for ticket in self.turns.drain(now, |ticket| ticket.is_overdue(now)) {
+        for ticket in self.turns.drain(Tick::at(now), |ticket| ticket.is_overdue(now)) {
             let pool = self.turns.pool_of(ticket.place);
             let failure = self.rack(pool).failure.as_ref();
             let login = failure.map(|failure| failure.error.clone());
@@ -266,14 +241,13 @@ impl<S: Pooled> Sched<S> {
                 paused: self.turns.is_paused(ticket.place),
                 login,
             };
-            // A waiter that is gone needs no answer.
-            let _ = ticket.reply.send(Err(timed_out));
+            ticket.reply.send(Err(timed_out));
         }
     }
 
     /// An idle server for the tenant at that place, if nobody is overtaken.
     pub(super) fn take_idle(&mut self, place: usize, target: &Arc<Target>) -> Option<Lent<S>> {
-        let pool = self.turns.take(place, Instant::now)?;
+        let pool = self.turns.take(place, tick)?;
         let server = self.rack(pool).take(target).expect("the turns count what rests");
         Some(Lent { server, pool })
     }
@@ -287,13 +261,16 @@ impl<S: Pooled> Sched<S> {
         at_rest: bool,
     ) -> Option<Effects<S>> {
         let now = self.now();
+        let is_worn = self.stopping || self.is_worn(lent.pool, &lent.server, now);
+        let waited_for = !is_worn && !at_rest && !self.turns.nobody_waits();
+        let lent = if waited_for { self.hand_over(place, lent)? } else { lent };
         let Lent { mut server, pool } = lent;
         let quiet = self.give_back(place, at_rest, now);
-        if self.stopping || self.is_worn(pool, &server, now) {
-            let mut effects = Effects { quiet, ..Effects::default() };
+        if is_worn {
+            let mut effects = Effects::quiet(quiet);
             server.close();
             self.turns.closed(pool);
-            self.dispatch(now, &mut effects);
+            self.dispatch(Tick::at(now), &mut effects);
             return Some(effects);
         }
         let life = server.life_mut();
@@ -304,10 +281,23 @@ impl<S: Pooled> Sched<S> {
         if self.turns.nobody_waits() && quiet.is_none() {
             return None;
         }
-        let mut effects = Effects { quiet, ..Effects::default() };
+        let mut effects = Effects::quiet(quiet);
         self.offer_room(may_make_room_at, now, &mut effects);
-        self.dispatch(now, &mut effects);
+        self.dispatch(Tick::at(now), &mut effects);
         Some(effects)
+    }
+
+    /// The tenant's next client gets the server, if nobody else waits and the server is in his state; or it is
+    /// returned.
+    fn hand_over(&mut self, place: usize, lent: Lent<S>) -> Option<Lent<S>> {
+        let suits = |ticket: &Ticket<S>| lent.server.fit(&ticket.target) == Fit::SameState;
+        match self.turns.hand_over(place, lent.pool, tick(), suits) {
+            None => Some(lent),
+            Some(ticket) => {
+                ticket.reply.send(Ok(lent));
+                None
+            }
+        }
     }
 
     /// A server rests, and may make room from then on.
@@ -324,7 +314,7 @@ impl<S: Pooled> Sched<S> {
     pub(super) fn leave(&mut self, place: usize, effects: &mut Effects<S>) {
         self.turns.leave(place);
         if !self.turns.nobody_waits() {
-            self.dispatch(Instant::now(), effects);
+            self.dispatch(tick(), effects);
         }
     }
 
@@ -345,7 +335,7 @@ impl<S: Pooled> Sched<S> {
         if at_rest {
             self.turns.goes_on_with_server(place);
         }
-        self.turns.give_back(place, self.stopping, || now)
+        self.turns.give_back(place, self.stopping, || Tick::at(now))
     }
 
     /// A server that was lent is gone; its session was `at_rest`.
@@ -357,33 +347,29 @@ impl<S: Pooled> Sched<S> {
         effects: &mut Effects<S>,
     ) {
         let now = Instant::now();
-        effects.quiet = self.give_back(place, at_rest, now);
+        effects.note_quiet(self.give_back(place, at_rest, now));
         self.turns.closed(pool);
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
     }
 
     /// Serves waiters in their turns, with idle servers and with logins, while there are any.
-    pub(super) fn dispatch(&mut self, now: Instant, effects: &mut Effects<S>) {
+    pub(super) fn dispatch(&mut self, now: Tick, effects: &mut Effects<S>) {
         if self.stopping {
             return;
         }
         while let Some(next) = self.turns.next(now) {
             match next {
                 Next::Serve { place, pool } => self.serve(place, pool, now),
-                Next::Open { pool, claims } => self.open(pool, claims, now, effects),
+                Next::Open { pool, claims } => self.open(pool, claims, now.instant(), effects),
             }
         }
     }
 
-    fn serve(&mut self, place: usize, pool: usize, now: Instant) {
+    fn serve(&mut self, place: usize, pool: usize, now: Tick) {
         let Some(ticket) = self.turns.serve(place, now) else { return };
         let server = self.rack(pool).take(&ticket.target).expect("the turns count what rests");
-        // The client may have left meanwhile: the server goes to the next one.
-        if let Err(Ok(lent)) = ticket.reply.send(Ok(Lent { server, pool })) {
-            self.turns.give_back(place, self.stopping, || now);
-            self.rack(pool).put(lent.server);
-            self.turns.rests(pool);
-        }
+        // A client that leaves takes its ticket with it, or gives the server back.
+        ticket.reply.send(Ok(Lent { server, pool }));
     }
 
     /// Why a client need not even queue: the last login failed for good, and nothing else is open.

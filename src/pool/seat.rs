@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use super::Pools;
 use super::account::Limits;
-use super::desk::{Granted, Place};
+use super::answer::Slot;
+use super::desk::{Grant, Granted, Place};
+use super::effects::Effects;
 use super::error::{CheckoutError, SeatError};
 use super::loan::{Checkout, Loan};
-use super::sched::{Effects, Lent};
+use super::sched::Lent;
 use crate::config::Tenant;
 use crate::server::{Endpoint, Server, Target};
 
@@ -17,6 +19,8 @@ use crate::server::{Endpoint, Server, Target};
 pub struct Seat {
     pub(super) pools: Arc<Pools>,
     pub(super) place: usize,
+    /// For the answer when its client waits.
+    slot: Arc<Slot<Grant<Box<Server>>>>,
 }
 
 impl Drop for Seat {
@@ -55,7 +59,7 @@ impl Seat {
             let pool = sched.pool(endpoint);
             sched.turns.enter(&tenant.id, limits, pool)?
         };
-        Ok(Arc::new(Self { pools: Arc::clone(pools), place }))
+        Ok(Arc::new(Self { pools: Arc::clone(pools), place, slot: Slot::new() }))
     }
 
     /// Whether its tenant has more clients than it may, which is only audited.
@@ -85,7 +89,7 @@ impl Seat {
         target: &Arc<Target>,
     ) -> Result<Acquired, CheckoutError> {
         loop {
-            match self.pools.desk.ask(self.place, deadline, target)? {
+            match self.pools.desk.ask(self.place, &self.slot, deadline, target)? {
                 Granted::Now(lent) => {
                     let mut checkout = self.checkout(lent);
                     if checkout.is_usable() {

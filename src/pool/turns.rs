@@ -8,13 +8,12 @@
 //! Pure: no clocks, no servers. A ticket is whatever the caller waits with; pools are counted only. What
 //! one call costs does not depend on how many tenants there are.
 
-use std::collections::HashMap;
-use std::time::Instant;
-
 use slab::Slab;
+use std::collections::HashMap;
 
 use super::account::{Account, Contention, Limits, TicketId};
 use super::order::{Due, Links, Order};
+use crate::engine::Tick;
 use crate::tenant::TenantId;
 
 mod members;
@@ -82,7 +81,7 @@ pub(super) struct Turns<T> {
 }
 
 impl<T> Turns<T> {
-    pub(super) fn new(max_open: usize, now: Instant) -> Self {
+    pub(super) fn new(max_open: usize, now: Tick) -> Self {
         Self {
             accounts: Vec::new(),
             free: Vec::new(),
@@ -121,7 +120,7 @@ impl<T> Turns<T> {
     }
 
     /// Takes an idle server of its pool for the tenant, if there is one and nobody is overtaken.
-    pub(super) fn take(&mut self, place: usize, now: impl FnOnce() -> Instant) -> Option<usize> {
+    pub(super) fn take(&mut self, place: usize, now: impl FnOnce() -> Tick) -> Option<usize> {
         let open_to_all = self.is_open_to_all();
         let account = self.account(place);
         let pool = account.pool;
@@ -163,7 +162,7 @@ impl<T> Turns<T> {
         &mut self,
         place: usize,
         stops: bool,
-        now: impl FnOnce() -> Instant,
+        now: impl FnOnce() -> Tick,
     ) -> Option<TenantId> {
         self.count(place, now);
         self.lent -= 1;
@@ -191,7 +190,7 @@ impl<T> Turns<T> {
         &mut self,
         place: usize,
         ticket: T,
-        now: Instant,
+        now: Tick,
     ) -> Result<TicketId, QueueFull> {
         let account = self.account(place);
         if account.is_full() && !account.limits.audited {
@@ -210,7 +209,7 @@ impl<T> Turns<T> {
     }
 
     /// Takes a ticket out of the queue, if it is still in it.
-    pub(super) fn forget(&mut self, place: usize, id: TicketId, now: Instant) {
+    pub(super) fn forget(&mut self, place: usize, id: TicketId, now: Tick) {
         let account = self.account(place);
         let contended = account.contends();
         account.queue.retain(|(waiting, _)| *waiting != id);
@@ -220,7 +219,7 @@ impl<T> Turns<T> {
     }
 
     /// What is to be done next, if anything can be done.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
+    pub(super) fn next(&mut self, now: Tick) -> Option<Next> {
         loop {
             let open_to_all = self.is_open_to_all();
             let may = |due: Due| due == Due::Guaranteed || open_to_all;
@@ -252,7 +251,7 @@ impl<T> Turns<T> {
 
     /// Whether the turn of the tenant that is first in its pool has come; if not, it is filed again: what
     /// it has used since may have moved its turn, and rounds far ahead are not told apart.
-    fn is_due(&mut self, place: usize, pool: usize, due: Due, filed: Due, now: Instant) -> bool {
+    fn is_due(&mut self, place: usize, pool: usize, due: Due, filed: Due, now: Tick) -> bool {
         if due != Due::Guaranteed {
             self.count(place, || now);
             let later = self.account(place).next_due();
@@ -272,7 +271,7 @@ impl<T> Turns<T> {
     }
 
     /// Serves the tenant's first ticket: it has one server more.
-    pub(super) fn serve(&mut self, place: usize, now: Instant) -> Option<T> {
+    pub(super) fn serve(&mut self, place: usize, now: Tick) -> Option<T> {
         let account = self.account(place);
         let (pool, contended, due) = (account.pool, account.contends(), account.due);
         let (_, ticket) = account.queue.pop_front()?;
@@ -285,18 +284,55 @@ impl<T> Turns<T> {
         Some(ticket)
     }
 
+    /// A server of the tenant comes back and goes to its next ticket, if nobody else waits, it may have it and
+    /// the server `suits`: no book changes by that but its queue.
+    pub(super) fn hand_over(
+        &mut self,
+        place: usize,
+        pool: usize,
+        now: Tick,
+        suits: impl FnOnce(&T) -> bool,
+    ) -> Option<T> {
+        // As if it had come back.
+        let free = self.max_open.saturating_sub(self.lent - 1);
+        let open_to_all = free > self.reserved + self.claimed;
+        let alone = self.contenders == 1;
+        let account = self.account(place);
+        let guaranteed = account.in_use <= account.kept;
+        let may = alone
+            && account.pool == pool
+            && !account.is_stopped()
+            && account.in_use <= account.limits.servers
+            && (guaranteed || open_to_all);
+        if !may || !account.queue.front().is_some_and(|(_, ticket)| suits(ticket)) {
+            return None;
+        }
+        self.count(place, || now);
+        let account = self.account(place);
+        let (_, ticket) = account.queue.pop_front()?;
+        let (round, changes) = (account.round_of_last(), account.is_out_of_books());
+        if !guaranteed {
+            self.contention.round = self.contention.round.max(round);
+        }
+        if changes {
+            self.note_contender(true, place, now);
+            self.settle(place);
+        }
+        Some(ticket)
+    }
+
     /// All tickets that wait.
     pub(super) fn tickets(&self) -> impl Iterator<Item = &T> {
         self.accounts.iter().flatten().flat_map(|a| a.queue.iter().map(|(_, ticket)| ticket))
     }
 
-    fn count(&mut self, place: usize, now: impl FnOnce() -> Instant) {
+    fn count(&mut self, place: usize, now: impl FnOnce() -> Tick) {
         let account = self.accounts[place].as_mut().expect(HAS_ACCOUNT);
         account.count(&self.contention, now);
     }
 
     /// A tenant may have begun or ceased to wait.
-    fn note_contender(&mut self, before: bool, place: usize, now: Instant) {
+    fn note_contender(&mut self, before: bool, place: usize, now: Tick) {
         match (before, self.account(place).contends()) {
             (false, true) => {
                 if self.contenders == 0 {
@@ -326,6 +362,9 @@ impl<T> Turns<T> {
             account.rest(&contention);
         }
         let before = std::mem::replace(&mut account.demand, demand);
+        if before == demand && account.due == due {
+            return;
+        }
         self.pools[pool].demand = self.pools[pool].demand - before + demand;
         self.file(place, due);
         self.settle_pool(pool);

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::effects::Effects;
 use super::error::CheckoutError;
 use super::rack::Pooled;
-use super::sched::{Effects, Lent, Sched};
+use super::sched::{Lent, Sched};
 use super::turns::{Logins, STAY_MIN};
+use crate::engine::Tick;
 use crate::server::LoginError;
 
 /// Servers that are asked at once whether they are still there.
@@ -28,7 +30,7 @@ impl<S: Pooled> Sched<S> {
         }
         self.turns.opening(pool, claims);
         let rack = self.rack(pool);
-        effects.dials.push((pool, rack.generation, Arc::clone(&rack.endpoint)));
+        effects.todo().dials.push((pool, rack.generation, Arc::clone(&rack.endpoint)));
     }
 
     /// Closes the idle server of another pool that nobody has used for longest, if it has stayed long enough
@@ -79,7 +81,7 @@ impl<S: Pooled> Sched<S> {
                 }
             }
         }
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
         recovered
     }
 
@@ -102,12 +104,11 @@ impl<S: Pooled> Sched<S> {
         self.turns.allow_logins(pool, Logins::None);
         self.look_at(retry_at, effects);
         if !error.may_pass() && self.turns.open_in(pool) == 0 {
-            for ticket in self.turns.drain_pool(pool, now) {
-                // A waiter that is gone needs no answer.
-                let _ = ticket.reply.send(Err(CheckoutError::Login(error.clone())));
+            for ticket in self.turns.drain_pool(pool, Tick::at(now)) {
+                ticket.reply.send(Err(CheckoutError::Login(error.clone())));
             }
         }
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
     }
 
     /// No server of a database, or of any, is lent again.
@@ -129,7 +130,7 @@ impl<S: Pooled> Sched<S> {
             let stale = |server: &mut S| Some(server.life().generation) != generation;
             self.close_stale_of(pool, stale);
         }
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
         count
     }
 
@@ -143,7 +144,7 @@ impl<S: Pooled> Sched<S> {
         for pool in 0..self.racks.len() {
             self.close_stale_of(pool, &mut stale);
         }
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
     }
 
     fn close_stale_of(&mut self, pool: usize, stale: impl FnMut(&mut S) -> bool) {
@@ -168,7 +169,7 @@ impl<S: Pooled> Sched<S> {
             for server in silent {
                 self.turns.closed_idle(pool);
                 self.turns.opening(pool, false);
-                effects.checks.push(Lent { server, pool });
+                effects.todo().checks.push(Lent { server, pool });
             }
         }
     }
@@ -183,16 +184,15 @@ impl<S: Pooled> Sched<S> {
             self.offer_room(server.life().opened + STAY_MIN, now, effects);
             self.rack(pool).put_new(server);
         }
-        self.dispatch(now, effects);
+        self.dispatch(Tick::at(now), effects);
     }
 
     pub(super) fn stop(&mut self, effects: &mut Effects<S>) {
         self.stopping = true;
         let now = Instant::now();
         self.close_idle(|_| true, now, effects);
-        for ticket in self.turns.drain(now, |_| true) {
-            // A waiter that is gone needs no answer.
-            let _ = ticket.reply.send(Err(CheckoutError::Stopping));
+        for ticket in self.turns.drain(Tick::at(now), |_| true) {
+            ticket.reply.send(Err(CheckoutError::Stopping));
         }
     }
 }

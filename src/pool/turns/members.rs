@@ -1,8 +1,9 @@
 //! Tenants that have clients: who comes and goes, what holds for them, what they are guaranteed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Account, Limits, Turns};
+use crate::engine::Tick;
 use crate::tenant::TenantId;
 
 /// The tenant is at `max_client_connections`.
@@ -52,7 +53,7 @@ impl<T> Turns<T> {
         id: &TenantId,
         limits: Limits,
         pool: Option<usize>,
-        now: Instant,
+        now: Tick,
     ) -> Vec<T> {
         let Some(&place) = self.places.get(id) else { return Vec::new() };
         let contended = self.account(place).contends();
@@ -130,7 +131,7 @@ impl<T> Turns<T> {
     }
 
     /// Nobody of the tenant gets a server until it is amended.
-    pub(in crate::pool) fn hold(&mut self, id: &TenantId, now: Instant) {
+    pub(in crate::pool) fn hold(&mut self, id: &TenantId, now: Tick) {
         let Some(&place) = self.places.get(id) else { return };
         let account = self.account(place);
         let contended = account.contends();
@@ -140,7 +141,7 @@ impl<T> Turns<T> {
     }
 
     /// Tickets of the tenant, all of them: they have to ask again.
-    pub(in crate::pool) fn dismiss(&mut self, id: &TenantId, now: Instant) -> Vec<T> {
+    pub(in crate::pool) fn dismiss(&mut self, id: &TenantId, now: Tick) -> Vec<T> {
         let Some(&place) = self.places.get(id) else { return Vec::new() };
         let account = self.account(place);
         let contended = account.contends();
@@ -197,6 +198,10 @@ impl<T> Turns<T> {
             self.keep(place);
             self.settle(place);
         }
+        let pools: Vec<usize> = self.pools.iter().map(|(pool, _)| pool).collect();
+        for pool in pools {
+            self.settle_pool(pool);
+        }
     }
 
     /// Servers the tenant has, and may have.
@@ -235,23 +240,19 @@ impl<T> Turns<T> {
     }
 
     /// Takes out every ticket for which `is_hopeless`.
-    pub(in crate::pool) fn drain(
-        &mut self,
-        now: Instant,
-        is_hopeless: impl Fn(&T) -> bool,
-    ) -> Vec<T> {
+    pub(in crate::pool) fn drain(&mut self, now: Tick, is_hopeless: impl Fn(&T) -> bool) -> Vec<T> {
         let concerns = |account: &Account<T>| account.queue.iter().any(|(_, t)| is_hopeless(t));
         self.drain_of(now, concerns, &is_hopeless)
     }
 
     /// Takes out every ticket of a pool's tenants.
-    pub(in crate::pool) fn drain_pool(&mut self, pool: usize, now: Instant) -> Vec<T> {
+    pub(in crate::pool) fn drain_pool(&mut self, pool: usize, now: Tick) -> Vec<T> {
         self.drain_of(now, |account| account.pool == pool && !account.queue.is_empty(), |_| true)
     }
 
     fn drain_of(
         &mut self,
-        now: Instant,
+        now: Tick,
         concerns: impl Fn(&Account<T>) -> bool,
         is_hopeless: impl Fn(&T) -> bool,
     ) -> Vec<T> {

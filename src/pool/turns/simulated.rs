@@ -6,6 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::*;
+use crate::engine::tick;
 use crate::tenant::NamePattern;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -37,7 +38,7 @@ pub(super) enum Happens {
     StatementEnds {
         tenant: usize,
         pool: usize,
-        opened: Instant,
+        opened: Tick,
     },
     ClientAsks {
         tenant: usize,
@@ -59,25 +60,28 @@ pub(super) struct Simulated {
 }
 
 pub(super) struct Cluster {
-    pub(super) turns: Turns<(usize, Instant)>,
-    pub(super) now: Instant,
+    pub(super) turns: Turns<(usize, Tick)>,
+    pub(super) now: Tick,
     pub(super) tenants: Vec<Simulated>,
-    pub(super) events: BinaryHeap<Reverse<(Instant, u64, Happens)>>,
+    pub(super) events: BinaryHeap<Reverse<(Tick, u64, Happens)>>,
     pub(super) count: u64,
     pub(super) login: Duration,
     /// Servers of each pool that rest: since when, and when they were opened; the one used last is at the back.
-    pub(super) resting: Vec<VecDeque<(Instant, Instant)>>,
+    pub(super) resting: Vec<VecDeque<(Tick, Tick)>>,
     /// How long a server stays before it makes room.
     pub(super) stay: Duration,
     /// Limits were lowered: until transactions end they may be exceeded.
     pub(super) lowered: bool,
+    /// Whether a server may go straight to the next ticket, and how many have.
+    pub(super) hands_over: bool,
+    pub(super) handed_over: usize,
     /// No client asks any more.
     pub(super) closing: bool,
 }
 
 impl Cluster {
     pub(super) fn new(servers: usize, pools: usize) -> Self {
-        let now = Instant::now();
+        let now = tick();
         let mut turns = Turns::new(servers, now);
         for _ in 0..pools {
             turns.add_pool();
@@ -93,6 +97,8 @@ impl Cluster {
             resting: vec![VecDeque::new(); pools],
             stay: STAY_MIN,
             lowered: false,
+            hands_over: true,
+            handed_over: 0,
             closing: false,
         }
     }
@@ -121,11 +127,11 @@ impl Cluster {
         self.events.push(Reverse((self.now + delay, self.count, what)));
     }
 
-    pub(super) fn begin(&mut self, tenant: usize, pool: usize, asked: Instant) {
+    pub(super) fn begin(&mut self, tenant: usize, pool: usize, asked: Tick) {
         let (_, opened) = self.resting[pool].pop_back().unwrap();
         let it = &mut self.tenants[tenant];
         it.served += 1;
-        it.longest_wait = it.longest_wait.max(self.now - asked);
+        it.longest_wait = it.longest_wait.max(Duration::from_micros(self.now.micros_since(asked)));
         let cost = it.cost;
         self.later(cost, Happens::StatementEnds { tenant, pool, opened });
     }
@@ -161,7 +167,7 @@ impl Cluster {
     }
 
     /// A server of the pool that may make room for another pool's.
-    pub(super) fn victim(&self, pool: usize) -> Option<(Instant, usize)> {
+    pub(super) fn victim(&self, pool: usize) -> Option<(Tick, usize)> {
         let resting = self.resting[pool].iter().enumerate();
         let stayed = resting.filter(|(_, (_, opened))| *opened + self.stay <= self.now);
         let oldest = stayed.map(|(at, (since, _))| (*since, at)).min();
@@ -184,8 +190,16 @@ impl Cluster {
                 it.busy += it.cost;
                 let (place, think) = (it.place, it.think);
                 let now = self.now;
-                self.turns.give_back(place, false, || now);
-                self.turns.rests(pool);
+                match self.turns.hand_over(place, pool, now, |_| self.hands_over) {
+                    Some((tenant, asked)) => {
+                        self.handed_over += 1;
+                        self.begin(tenant, pool, asked);
+                    }
+                    None => {
+                        self.turns.give_back(place, false, || now);
+                        self.turns.rests(pool);
+                    }
+                }
                 if !self.closing {
                     self.later(think, Happens::ClientAsks { tenant });
                 }

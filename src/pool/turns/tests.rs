@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::simulated::{Cluster, MS, id, limits};
 use super::*;
+use crate::engine::tick;
 
 fn share(cluster: &Cluster, tenant: usize) -> f64 {
     let all: Duration = cluster.tenants.iter().map(|t| t.busy).sum();
@@ -14,7 +15,7 @@ fn share(cluster: &Cluster, tenant: usize) -> f64 {
 
 #[test]
 fn limits_on_clients_and_on_the_queue_refuse_at_once() {
-    let now = Instant::now();
+    let now = tick();
     let mut turns = Turns::new(1, now);
     let pool = turns.add_pool();
     let limits = limits(2, 1, 1);
@@ -33,7 +34,7 @@ fn limits_on_clients_and_on_the_queue_refuse_at_once() {
 
 #[test]
 fn nobody_overtakes_his_own_tenants_queue() {
-    let now = Instant::now();
+    let now = tick();
     let mut turns = Turns::new(2, now);
     let pool = turns.add_pool();
     let a = turns.enter(&id("a"), limits(9, 1, 9), pool).unwrap();
@@ -51,9 +52,80 @@ fn nobody_overtakes_his_own_tenants_queue() {
     assert_eq!(turns.serve(a, now), Some("first"));
 }
 
+/// Two servers that tenant `a` has, and a ticket of it.
+fn one_waits_for_its_own() -> (Turns<&'static str>, usize, usize, Tick) {
+    let now = tick();
+    let mut turns = Turns::new(2, now);
+    let pool = turns.add_pool();
+    let a = turns.enter(&id("a"), limits(9, 2, 9), pool).unwrap();
+    for _ in 0..2 {
+        turns.opening(pool, false);
+        turns.opened(pool, true);
+        assert_eq!(turns.take(a, || now), Some(pool));
+    }
+    turns.wait(a, "a", now).unwrap();
+    (turns, pool, a, now)
+}
+
+#[test]
+fn a_server_goes_straight_to_the_next_of_its_tenant_if_nobody_else_waits() {
+    let (mut turns, pool, a, now) = one_waits_for_its_own();
+    turns.wait(a, "then", now).unwrap();
+    assert_eq!(turns.hand_over(a, pool, now, |_| false), None, "it does not suit");
+    assert_eq!(turns.hand_over(a, pool, now, |ticket| *ticket == "a"), Some("a"));
+    assert_eq!((turns.lent, turns.nobody_waits()), (2, false));
+    assert_eq!(turns.hand_over(a, pool, now, |_| true), Some("then"));
+    assert_eq!((turns.lent, turns.nobody_waits()), (2, true));
+    assert_eq!(turns.hand_over(a, pool, now, |_| true), None);
+}
+
+#[test]
+fn a_server_does_not_go_straight_on_where_somebody_else_comes_first() {
+    let (mut turns, pool, a, now) = one_waits_for_its_own();
+    let other = turns.add_pool();
+    let b = turns.enter(&id("b"), limits(9, 2, 9), other).unwrap();
+    turns.wait(b, "b", now).unwrap();
+    assert_eq!(turns.hand_over(a, pool, now, |_| true), None, "b waits as well");
+    // It is guaranteed the next server, although it does not want it yet.
+    let (mut turns, pool, a, now) = one_waits_for_its_own();
+    let guaranteed = Limits { guaranteed: 1, ..limits(9, 2, 9) };
+    turns.enter(&id("b"), guaranteed, pool).unwrap();
+    assert_eq!(turns.hand_over(a, pool, now, |_| true), None, "one is kept for b");
+    let (mut turns, pool, a, now) = one_waits_for_its_own();
+    turns.amend(&id("a"), limits(9, 1, 9), None, now);
+    assert_eq!(turns.hand_over(a, pool, now, |_| true), None, "it has more than it may");
+    let (mut turns, pool, a, now) = one_waits_for_its_own();
+    turns.hold(&id("a"), now);
+    assert_eq!(turns.hand_over(a, pool, now, |_| true), None, "it may have moved");
+    let (mut turns, pool, a, now) = one_waits_for_its_own();
+    let other = turns.add_pool();
+    let moved = turns.amend(&id("a"), limits(9, 2, 9), Some(other), now);
+    assert_eq!(moved, ["a"]);
+    turns.wait(a, "a", now).unwrap();
+    assert_eq!(turns.hand_over(a, pool, now, |_| true), None, "it waits for one of another pool");
+}
+
+#[test]
+fn whether_servers_go_straight_on_does_not_change_the_shares() {
+    for hands_over in [true, false] {
+        let mut cluster = Cluster::new(2, 1);
+        cluster.hands_over = hands_over;
+        cluster.tenant(limits(99, 99, 99), 0, 9, 3 * MS, Duration::ZERO);
+        cluster.run(Duration::from_secs(5));
+        assert_eq!(cluster.handed_over > 0, hands_over);
+        cluster.tenant(limits(99, 99, 99), 0, 9, 10 * MS, Duration::ZERO);
+        cluster.tenants[0].busy = Duration::ZERO;
+        let before = cluster.handed_over;
+        cluster.run(Duration::from_millis(500));
+        assert_eq!(cluster.handed_over, before, "two wait");
+        assert!((share(&cluster, 1) - 0.5).abs() < 0.05, "{}", share(&cluster, 1));
+        cluster.drain();
+    }
+}
+
 #[test]
 fn a_paused_tenant_waits_and_takes_nobodys_turn() {
-    let now = Instant::now();
+    let now = tick();
     let mut turns = Turns::new(2, now);
     let (pool, other) = (turns.add_pool(), turns.add_pool());
     let paused = Limits { paused: true, guaranteed: 1, ..limits(9, 2, 9) };
@@ -111,7 +183,7 @@ fn what_is_guaranteed_is_there_at_once_and_to_nobody_else() {
 
 #[test]
 fn guarantees_beyond_the_budget_leave_a_server_to_the_others() {
-    let now = Instant::now();
+    let now = tick();
     let mut turns: Turns<()> = Turns::new(4, now);
     let pool = turns.add_pool();
     for name in ["a", "b", "c"] {
