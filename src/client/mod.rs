@@ -23,6 +23,7 @@ mod link;
 mod login;
 mod observe;
 mod own_state;
+mod plain;
 mod prepared;
 mod quotas;
 mod reasons;

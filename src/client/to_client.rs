@@ -22,12 +22,17 @@ use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag
 impl Session {
     pub(super) fn feed_client(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
         loop {
-            self.scan_outbound()?;
-            self.release_if_done(cx);
-            match self.write_client(cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Err(LinkEnd::ClientLeft),
+            // Mostly that is why it is looked at: the server has an answer, and nothing of it was read.
+            let nothing_yet =
+                self.link.outbound.is_empty() && self.exchange.is_busy() && !self.link.flush_client;
+            if !nothing_yet {
+                self.scan_outbound()?;
+                self.release_if_done(cx);
+                match self.write_client(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Err(LinkEnd::ClientLeft),
+                }
             }
             let Some(linked) = &mut self.link.linked else { return Err(LinkEnd::Released) };
             match self.link.outbound.poll_fill(linked.server().stream(), cx) {

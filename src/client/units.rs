@@ -156,59 +156,71 @@ impl Session {
         {
             names.begin_unit();
         }
-        let bytes = &self.inbound.bytes()[self.units.scanned..];
-        let Ok((count, event)) = self.units.scan.next(bytes) else {
-            return Step::Broken("invalid message length".to_owned());
-        };
-        match event {
-            None => {
-                self.take(count);
-                if count == 0 { Step::NeedsMore } else { Step::Progress }
-            }
-            Some(ClientEvent::Whole { tag, names, flags }) => {
-                self.whole_message((tag, names, flags), count, linked)
-            }
-            Some(ClientEvent::Begins { tag, names }) => {
-                let place = if linked { Place::Linked } else { Place::Unlinked };
-                if tag == tag::BIND && self.is_rewritten(tag, names, Flags::NONE) {
-                    if linked {
-                        let waits = self.rewrite(tag, false, Flags::NONE);
-                        if waits.is_some() {
-                            self.units.scan = ClientScan::new();
-                        }
-                        return waits.unwrap_or(Step::Progress);
+        loop {
+            let bytes = &self.inbound.bytes()[self.units.scanned..];
+            let Ok((count, event)) = self.units.scan.next(bytes) else {
+                return Step::Broken("invalid message length".to_owned());
+            };
+            return match event {
+                None => {
+                    self.take(count);
+                    if count == 0 { Step::NeedsMore } else { Step::Progress }
+                }
+                Some(ClientEvent::Whole { tag, names, flags }) => {
+                    match self.pass_plain((tag, names, flags), count, linked) {
+                        Some(Step::Progress) => continue,
+                        Some(step) => step,
+                        None => self.whole_message((tag, names, flags), count, linked),
                     }
-                    self.units.is_rewritten = true;
                 }
-                if matches!(tag, tag::PARSE | tag::QUERY) && names != Names::Statement {
-                    self.forget_unnamed();
-                }
-                if let Some(end) = self.begin_message(tag, names, place) {
-                    return end;
-                }
-                self.pin_if_named(tag, names);
-                if tag == tag::FLUSH && !self.units.discarding {
-                    self.exchange.on_malformed_flush();
-                }
-                self.take(count);
-                Step::Progress
-            }
-            Some(ClientEvent::Ends { tag, flags }) => {
-                if !self.units.discarding && self.refusal_of(flags, None).is_some() {
-                    // Its end is never sent, so nothing of it runs.
-                    return Step::Broken("a statement this long may not change the session".into());
-                }
-                self.take(count);
-                if !flags.is_empty() {
-                    self.note(flags, None);
-                }
-                if tag == tag::BIND {
-                    self.note_bound(None);
-                }
-                self.note_own_name(tag, Names::Statement, flags);
-                self.end_message(tag)
-            }
+                Some(ClientEvent::Begins { tag, names }) => self.message_begins(tag, names, linked),
+                Some(ClientEvent::Ends { tag, flags }) => self.message_ends(tag, flags, count),
+            };
         }
+    }
+
+    /// A message of which only the header and perhaps a part of its body is there.
+    fn message_begins(&mut self, tag: u8, names: Names, linked: bool) -> Step {
+        let place = if linked { Place::Linked } else { Place::Unlinked };
+        if tag == tag::BIND && self.is_rewritten(tag, names, Flags::NONE) {
+            if linked {
+                let waits = self.rewrite(tag, false, Flags::NONE);
+                if waits.is_some() {
+                    self.units.scan = ClientScan::new();
+                }
+                return waits.unwrap_or(Step::Progress);
+            }
+            self.units.is_rewritten = true;
+        }
+        if matches!(tag, tag::PARSE | tag::QUERY) && names != Names::Statement {
+            self.forget_unnamed();
+        }
+        if let Some(end) = self.begin_message(tag, names, place) {
+            return end;
+        }
+        self.pin_if_named(tag, names);
+        if tag == tag::FLUSH && !self.units.discarding {
+            self.exchange.on_malformed_flush();
+        }
+        self.take(HEADER_LEN);
+        Step::Progress
+    }
+
+    /// The last `count` bytes of such a message are there.
+    fn message_ends(&mut self, tag: u8, flags: Flags, count: usize) -> Step {
+        if !self.units.discarding && self.refusal_of(flags, None).is_some() {
+            // Its end is never sent, so nothing of it runs.
+            return Step::Broken("a statement this long may not change the session".into());
+        }
+        self.take(count);
+        if !flags.is_empty() {
+            self.note(flags, None);
+        }
+        if tag == tag::BIND {
+            self.note_bound(None);
+        }
+        self.note_own_name(tag, Names::Statement, flags);
+        self.end_message(tag)
     }
 
     /// A message that is there from its header to its end, `count` bytes long.
@@ -218,13 +230,6 @@ impl Session {
         count: usize,
         linked: bool,
     ) -> Step {
-        // Most of what most clients send: there is nothing to be done about it.
-        if tag == tag::QUERY && flags.is_empty() && !self.follows_statements() {
-            self.exchange.on_client(tag, names);
-            self.units.scanned += count;
-            self.seal_unit();
-            return Step::UnitEnds;
-        }
         let place = if linked { Place::Linked } else { Place::of(count) };
         let rewritten = self.is_rewritten(tag, names, flags);
         if rewritten {
@@ -253,15 +258,6 @@ impl Session {
         self.keep_if_unnamed(tag, names, count, flags);
         self.take(count);
         self.end_message(tag)
-    }
-
-    /// Whether a plain query may matter: to its statements, to settings that it has changed, or because
-    /// it is skipped.
-    fn follows_statements(&self) -> bool {
-        self.names.is_some()
-            || self.changes.is_some()
-            || self.units.discarding
-            || self.exchange.skips_to_sync()
     }
 
     /// What a message does to the unnamed statement.

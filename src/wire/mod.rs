@@ -35,6 +35,10 @@ impl Malformed {
 
 /// Splits a NUL-terminated string off the front: `(string, rest)`.
 pub(crate) fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    // Most names are empty.
+    if let [0, rest @ ..] = bytes {
+        return Some((&[], rest));
+    }
     let end = memchr::memchr(0, bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
