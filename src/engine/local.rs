@@ -26,17 +26,19 @@ pub(super) struct Home {
     parked: AtomicBool,
     stopped: AtomicBool,
     bell: mio::Waker,
+    /// Its epoll.
+    pub(super) registry: mio::Registry,
 }
 
 #[derive(Default)]
 struct Mail {
     woken: Vec<Arc<Task>>,
-    /// Places of sockets that were dropped on other threads.
+    /// Places of sockets that were dropped on other threads, or moved there.
     released: Vec<usize>,
 }
 
 impl Home {
-    pub(super) fn new(bell: mio::Waker) -> Self {
+    pub(super) fn new(bell: mio::Waker, registry: mio::Registry) -> Self {
         Self {
             tasks: Mutex::new(Slab::new()),
             mail: Mutex::default(),
@@ -44,12 +46,18 @@ impl Home {
             parked: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             bell,
+            registry,
         }
     }
 
-    fn send(&self, write: impl FnOnce(&mut Mail)) {
+    /// Mail that can wait until the worker wakes up for something else.
+    fn leave(&self, write: impl FnOnce(&mut Mail)) {
         write(&mut self.mail.lock());
         self.has_mail.store(true, Ordering::SeqCst);
+    }
+
+    fn send(&self, write: impl FnOnce(&mut Mail)) {
+        self.leave(write);
         if self.parked.swap(false, Ordering::SeqCst) {
             // Its eventfd cannot be full, and the worker outlives whoever still needs it.
             let _ = self.bell.wake();
@@ -79,7 +87,6 @@ impl Home {
 /// The part that only the worker's own thread touches.
 pub(super) struct Local {
     pub(super) home: Arc<Home>,
-    pub(super) registry: mio::Registry,
     pub(super) ready: RefCell<VecDeque<Arc<Task>>>,
     pub(super) sources: RefCell<Slab<Arc<Source>>>,
     operations_left: Cell<u32>,
@@ -99,10 +106,9 @@ pub(super) fn with<T>(look: impl FnOnce(&Local) -> T) -> Option<T> {
 }
 
 /// Makes the current thread a worker.
-pub(super) fn settle(home: Arc<Home>, registry: mio::Registry) {
+pub(super) fn settle(home: Arc<Home>) {
     let local = Local {
         home,
-        registry,
         ready: RefCell::default(),
         sources: RefCell::default(),
         operations_left: Cell::new(0),
@@ -193,7 +199,7 @@ pub(super) fn release(home: &Arc<Home>, place: usize) {
         same
     });
     if here != Some(true) {
-        home.send(|mail| mail.released.push(place));
+        home.leave(|mail| mail.released.push(place));
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod listening;
 mod local;
+mod place;
 mod socket;
 mod source;
 mod task;

@@ -8,42 +8,23 @@ use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use mio::event;
 use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Token};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::local::{self, Home};
+use super::local;
+use super::place::Place;
 use super::source::{Direction, Source};
 
-/// A stream socket. It stays with the worker that registered it, whoever uses it.
+/// A stream socket. The worker that registered it waits for it, whoever uses it, until it is moved.
 #[derive(Debug)]
 pub struct Socket<S> {
     // Closed before its place is given back: no event can come for it then.
     pub(super) io: S,
     place: Place,
-}
-
-struct Place {
-    source: Arc<Source>,
-    at: usize,
-    home: Arc<Home>,
-}
-
-impl std::fmt::Debug for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Place").field("at", &self.at).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        local::release(&self.home, self.at);
-    }
 }
 
 /// What a socket can do besides reading and writing.
@@ -69,18 +50,16 @@ impl EndWrites for UnixStream {
 
 impl<S: event::Source> Socket<S> {
     pub(super) fn register(mut io: S) -> io::Result<Self> {
-        let place = local::with(|local| -> io::Result<Place> {
-            let mut sources = local.sources.borrow_mut();
-            let entry = sources.vacant_entry();
-            let at = entry.key();
-            let both = Interest::READABLE | Interest::WRITABLE;
-            local.registry.register(&mut io, Token(at), both)?;
-            let source = Arc::new(Source::new());
-            entry.insert(Arc::clone(&source));
-            Ok(Place { source, at, home: Arc::clone(&local.home) })
-        });
-        let nobody = || io::Error::other("a socket can only be opened by a worker's task");
-        Ok(Self { io, place: place.ok_or_else(nobody)?? })
+        let place = Place::take(&mut io, Source::new())?;
+        Ok(Self { io, place })
+    }
+
+    /// Has the current worker wait for it from now on: whoever uses it there is woken without another thread.
+    ///
+    /// # Errors
+    /// The system's own; then nobody waits for it any more, and it has to be closed.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        if self.is_here() { Ok(()) } else { self.place.move_here(&mut self.io) }
     }
 }
 
@@ -151,6 +130,13 @@ impl Socket<UnixStream> {
 }
 
 impl<S> Socket<S> {
+    /// Whether no other worker waits for it.
+    #[inline]
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.place.is_here()
+    }
+
     /// Whether a read may find something: bytes, the end, or an error. `false` is certain.
     #[inline]
     #[must_use]

@@ -61,6 +61,12 @@ impl Source {
         }
     }
 
+    /// For the same socket in another worker's epoll: as ready as it is, and nobody waits yet.
+    pub(super) fn successor(&self) -> Self {
+        let state = AtomicU32::new(self.state.load(Ordering::Acquire));
+        Self { state, reader: Mutex::new(None), writer: Mutex::new(None) }
+    }
+
     const fn waiter(&self, direction: Direction) -> &Mutex<Option<Waker>> {
         match direction {
             Direction::Read => &self.reader,

@@ -236,13 +236,18 @@ fn a_socket_dropped_on_another_thread_gives_its_place_back() {
         drop(receiver.recv_timeout(PATIENCE).unwrap());
         drop(near);
     }
+    assert_eq!(places_of(&rig), Some(0));
+}
+
+/// Places of sockets that the worker knows of.
+fn places_of(rig: &Rig) -> Option<usize> {
     let (places, answer) = channel();
     rig.worker.spawn(poll_fn(move |_| {
         let places_left = super::local::with(|local| local.sources.borrow().len());
         places.send(places_left).unwrap();
         Poll::Ready(())
     }));
-    assert_eq!(answer.recv_timeout(PATIENCE).unwrap(), Some(0));
+    answer.recv_timeout(PATIENCE).unwrap()
 }
 
 struct Count(AtomicUsize);
@@ -274,5 +279,58 @@ fn an_event_behind_the_last_look_is_not_taken_back() {
         let Poll::Ready(seen) = source.poll_ready(Direction::Read, &context) else { panic!("up") };
         source.run_dry(Direction::Read, seen);
         assert_eq!(count.0.load(Ordering::SeqCst), rings, "who does not wait is not woken");
+    }
+}
+
+const LEGS: usize = 1000;
+const BYTES_A_LEG: usize = 7;
+
+/// Reads a few bytes in one worker, and goes on in the other.
+fn travel(
+    mut socket: Socket<mio::net::TcpStream>,
+    legs: usize,
+    workers: [Worker; 2],
+    end: SyncSender<()>,
+) -> BoxFuture {
+    Box::pin(async move {
+        assert!(legs == 0 || !socket.is_here(), "it is still the other one's");
+        socket.move_here().unwrap();
+        assert!(socket.is_here());
+        let mut bytes = [0; BYTES_A_LEG];
+        socket.read_exact(&mut bytes).await.unwrap();
+        for (at, byte) in bytes.iter().enumerate() {
+            assert_eq!(usize::from(*byte), (legs * BYTES_A_LEG + at) % 251);
+        }
+        socket.write_all(b"!").await.unwrap();
+        if legs + 1 == LEGS {
+            return end.send(()).unwrap();
+        }
+        let [here, there] = workers;
+        there.clone().spawn(travel(socket, legs + 1, [there, here], end));
+    })
+}
+
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+#[test]
+fn a_socket_moves_from_worker_to_worker_and_nothing_is_lost() {
+    let rigs = [Rig::new(), Rig::new()];
+    let (near, far) = pair();
+    near.set_nodelay(true).unwrap();
+    // One byte at a time: some come while the socket is on its way.
+    let writer = std::thread::spawn(move || {
+        for number in 0..LEGS * BYTES_A_LEG {
+            (&near).write_all(&[u8::try_from(number % 251).unwrap()]).unwrap();
+        }
+        std::io::copy(&mut &near, &mut Vec::new()).unwrap()
+    });
+    let (sender, receiver) = channel();
+    let workers = [0, 1].map(|at: usize| rigs[at].worker.clone());
+    let first = workers[0].clone();
+    first.spawn(async move { travel(Socket::tcp(far).unwrap(), 0, workers, sender).await });
+    receiver.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(writer.join().unwrap(), LEGS as u64);
+    for rig in &rigs {
+        assert_eq!(places_of(rig), Some(0), "places that were left are free");
     }
 }

@@ -36,11 +36,11 @@ impl Worker {
         let poll = Poll::new()?;
         let bell = mio::Waker::new(poll.registry(), BELL)?;
         let registry = poll.registry().try_clone()?;
-        let home = Arc::new(Home::new(bell));
+        let home = Arc::new(Home::new(bell, registry));
         let worker = Self(Arc::clone(&home));
         let thread = Builder::new().name(name).spawn(move || {
             let _timers = runtime.enter();
-            local::settle(home, registry);
+            local::settle(home);
             local::with(|local| run(poll, local));
         })?;
         Ok((worker, thread))

@@ -46,6 +46,29 @@ impl Stream {
         }
     }
 
+    /// Whether no other worker waits for it.
+    #[inline]
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.is_here(),
+            Self::Unix(unix) => unix.is_here(),
+            Self::Tls(tls) => tls.get_ref().0.is_here(),
+        }
+    }
+
+    /// Has the current worker wait for it from now on.
+    ///
+    /// # Errors
+    /// The system's own; then it has to be closed.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.move_here(),
+            Self::Unix(unix) => unix.move_here(),
+            Self::Tls(tls) => tls.get_mut().0.move_here(),
+        }
+    }
+
     /// Waits until the peer sends nothing more, without reading what it sent before.
     pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         match self {

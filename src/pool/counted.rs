@@ -37,6 +37,10 @@ impl Pooled for Number {
         false
     }
 
+    fn is_here(&self) -> bool {
+        true
+    }
+
     fn served(&self) -> usize {
         0
     }

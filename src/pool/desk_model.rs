@@ -76,6 +76,10 @@ impl Pooled for Fake {
         false
     }
 
+    fn is_here(&self) -> bool {
+        true
+    }
+
     fn served(&self) -> usize {
         0
     }

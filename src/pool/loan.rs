@@ -105,6 +105,15 @@ impl Checkout {
         self.loan().server().is_usable()
     }
 
+    /// Has the current worker wait for its socket: the client is the worker's own.
+    pub(super) fn move_here(&mut self) -> bool {
+        let moved = self.loan().server().stream().move_here();
+        if let Err(problem) = &moved {
+            warn!(%problem, "server closed: a worker cannot wait for it");
+        }
+        moved.is_ok()
+    }
+
     pub(super) fn close(mut self) {
         drop(self.0.take());
     }

@@ -13,12 +13,17 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Longest wait between two logins: a third of PgBouncer's `server_login_retry`, for one at a time costs little.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
+/// Servers looked at for one of the current worker, where others would do.
+const LOOKS_MAX: usize = 16;
+
 /// A server as its pool sees it. The model of the pool has its own.
 pub(super) trait Pooled {
     /// How well the state it is in fits.
     fn fit(&self, target: &Arc<Target>) -> Fit;
     /// Whether it has served the tenant.
     fn has_served(&self, target: &Target) -> bool;
+    /// Whether its socket is the current worker's.
+    fn is_here(&self) -> bool;
     /// How many tenants it has served.
     fn served(&self) -> usize;
     /// Says goodbye and closes. It counts until then, so it waits for nothing.
@@ -38,6 +43,10 @@ impl Pooled for Box<Server> {
         self.tenants.has(&target.tenant)
     }
 
+    fn is_here(&self) -> bool {
+        Server::is_here(self)
+    }
+
     fn served(&self) -> usize {
         self.tenants.len()
     }
@@ -54,6 +63,9 @@ impl Pooled for Box<Server> {
         &mut self.life
     }
 }
+
+/// How well a server fits, the best last: its state, whether it has served the tenant, how few others.
+type Rank = (Fit, bool, Reverse<usize>);
 
 /// The last login failed.
 #[derive(Clone)]
@@ -81,20 +93,26 @@ impl<S: Pooled> Rack<S> {
     }
 
     /// The server that fits best: the same state; the same tenant; one that has served the tenant before;
-    /// the one that has served the fewest. What a backend has once read of a schema it keeps in memory.
+    /// the one that has served the fewest. What a backend has once read of a schema it keeps in memory. Of those
+    /// in the same state one of the current worker, if one is near: nobody else has to wake up for it.
     pub(super) fn take(&mut self, target: &Arc<Target>) -> Option<S> {
-        if self.idle.back()?.fit(target) == Fit::SameState {
+        let last = self.idle.back()?;
+        if last.fit(target) == Fit::SameState && last.is_here() {
             return self.idle.pop_back();
         }
         let mut best = None;
-        for (at, server) in self.idle.iter().enumerate().rev() {
+        for (looked, (at, server)) in self.idle.iter().enumerate().rev().enumerate() {
             let fit = server.fit(target);
-            if fit == Fit::SameState {
+            if fit == Fit::SameState && server.is_here() {
                 return self.idle.remove(at);
             }
             let rank = (fit, server.has_served(target), Reverse(server.served()));
-            if best.is_none_or(|(known, _)| rank > known) {
+            let beats = |(known, _): (Rank, usize)| known.0 < Fit::SameState && rank > known;
+            if best.is_none_or(beats) {
                 best = Some((rank, at));
+            }
+            if looked >= LOOKS_MAX && best.is_some_and(|((fit, ..), _)| fit == Fit::SameState) {
+                break;
             }
         }
         best.and_then(|(_, at)| self.idle.remove(at))
@@ -168,5 +186,96 @@ impl<S: Pooled> Rack<S> {
     /// What the last login failed by, if no new one may be tried yet.
     pub(super) fn failing(&self, now: Instant) -> Option<&LoginError> {
         self.failure.as_ref().filter(|failure| failure.retry_at > now).map(|failure| &failure.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::net::Connector;
+    use crate::server::{Class, Keychain, Known};
+    use crate::tenant::{NamePattern, SessionState};
+
+    struct Named {
+        name: &'static str,
+        known: Known,
+        here: bool,
+        life: Life,
+    }
+
+    impl Pooled for Named {
+        fn fit(&self, target: &Arc<Target>) -> Fit {
+            self.known.fit(target)
+        }
+
+        fn has_served(&self, _: &Target) -> bool {
+            false
+        }
+
+        fn is_here(&self) -> bool {
+            self.here
+        }
+
+        fn served(&self) -> usize {
+            0
+        }
+
+        fn close(self) {}
+
+        fn life(&self) -> &Life {
+            &self.life
+        }
+
+        fn life_mut(&mut self) -> &mut Life {
+            &mut self.life
+        }
+    }
+
+    fn rack() -> Rack<Named> {
+        let text = "[clusters.main]\nuser = \"app\"\n[users.app]\npassword = \"app\"\n";
+        let config = Config::parse(text, PathBuf::new()).unwrap();
+        let cluster = &config.clusters["main"];
+        let tls = Connector::new(&cluster.tls).unwrap();
+        let keychain = Arc::new(Keychain::default());
+        Rack::new(Endpoint::new(cluster, tls, "app", "app", None, &keychain))
+    }
+
+    fn target(tenant: &str) -> Arc<Target> {
+        let id = NamePattern::new("[a-z]+").unwrap().parse(tenant).unwrap();
+        Arc::new(Target::new(id, SessionState::default(), Arc::new(Class::new())))
+    }
+
+    /// Takes servers that were put in this order: name, whether in the target's state, whether of this worker.
+    fn taken(servers: &[(&'static str, bool, bool)]) -> Vec<&'static str> {
+        let (mut rack, target) = (rack(), target("acme"));
+        for &(name, fits, here) in servers {
+            let known = if fits { Known::Exactly(Arc::clone(&target)) } else { Known::Neutral };
+            let life = Life::new(Instant::now(), Duration::from_hours(1));
+            rack.put(Named { name, known, here, life });
+        }
+        std::iter::from_fn(|| rack.take(&target)).map(|server| server.name).collect()
+    }
+
+    #[test]
+    fn of_servers_in_the_same_state_one_of_this_worker_comes_first() {
+        let servers =
+            [("a", true, true), ("b", true, false), ("c", true, true), ("d", true, false)];
+        assert_eq!(taken(&servers), ["c", "a", "d", "b"]);
+    }
+
+    #[test]
+    fn the_state_counts_more_than_the_worker() {
+        let servers = [("switch", false, true), ("far", true, false), ("switch too", false, true)];
+        assert_eq!(taken(&servers), ["far", "switch too", "switch"]);
+    }
+
+    #[test]
+    fn a_server_of_this_worker_is_not_looked_for_far_away() {
+        let mut servers = [("far", true, false); LOOKS_MAX + 2];
+        servers[0] = ("near", true, true);
+        assert_eq!(taken(&servers)[..2], ["far", "near"]);
     }
 }

@@ -92,7 +92,7 @@ impl Seat {
             match self.pools.desk.ask(self.place, &self.slot, deadline, target)? {
                 Granted::Now(lent) => {
                     let mut checkout = self.checkout(lent);
-                    if checkout.is_usable() {
+                    if checkout.is_usable() && checkout.move_here() {
                         return Ok(Acquired::Now(checkout));
                     }
                     checkout.close();

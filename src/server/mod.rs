@@ -137,6 +137,13 @@ impl Server {
         &mut self.stream
     }
 
+    /// Whether no other worker waits for its socket.
+    #[inline]
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.stream.is_here()
+    }
+
     /// Whether it is still there and silent; reads what came while nobody held it.
     ///
     /// `ParameterStatus` is recorded and a notice ignored. An error, the end, a notification (a
