@@ -37,7 +37,8 @@ def profdata():
 def build(directory, flags):
     # A target of its own: else the counters would be in build scripts and macros too.
     host = re.search(r"host: (\S+)", output("rustc", "-vV")).group(1)
-    subprocess.run(["cargo", "build", "--release", "--quiet", "--target", host, "--target-dir", directory], check=True, cwd=ROOT,
+    subprocess.run(["cargo", "build", "--release", "--locked", "--package", "tenantry", "--quiet", "--target", host,
+                    "--target-dir", directory], check=True, cwd=ROOT,
                    env={**os.environ, "RUSTFLAGS": f"{os.environ.get('RUSTFLAGS', '')} {flags}"})
     return os.path.join(directory, host, "release", "tenantry")
 
