@@ -37,6 +37,8 @@ pub(super) enum Event {
     Path,
     /// Its tenant may be another by now, or live elsewhere.
     Outdated,
+    /// Another worker is to serve it.
+    Elsewhere,
     /// Its transaction is watched: a timer is to be set.
     Arm,
     /// The timer has ended.
@@ -98,6 +100,7 @@ impl Session {
             }
             Event::Path => self.follow_path().await,
             Event::Outdated => self.refresh().await,
+            Event::Elsewhere => self.go_there().await,
             Event::Arm => Next::Go,
             Event::Clock if self.is_hold_due() => self.look_at_hold(),
             Event::Clock => self.look_at_clock().await,

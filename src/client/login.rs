@@ -331,7 +331,7 @@ async fn begin(
     };
     let tally = shared.stats.tallies.of(&tenant.id, &tenant.database);
     tally.logins.add(1);
-    let registration = shared.cancels.register(hello.version, facts);
+    let registration = shared.cancels.register(hello.version, facts, shared.worker_to_be());
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
     for (name, value) in welcome.parameters.iter() {

@@ -23,6 +23,7 @@ mod link;
 mod login;
 mod observe;
 mod own_state;
+mod placed;
 mod plain;
 mod prepared;
 mod quotas;
@@ -42,7 +43,7 @@ mod unnamed;
 mod welcome;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -60,6 +61,7 @@ pub use welcome::Welcomes;
 
 use crate::auth::Failures;
 use crate::config::General;
+use crate::engine::Worker;
 use crate::net::{Phase, Shutdown};
 use crate::pool::{CancelRegistry, Everywhere};
 use crate::prepared::Statements;
@@ -89,6 +91,8 @@ pub struct Shared {
     pub room: Arc<Semaphore>,
     /// Whether the pooler stops.
     pub shutdown: Arc<Shutdown>,
+    /// The first so many workers serve clients.
+    pub serving: AtomicUsize,
     /// How fast tenants' clients come.
     rates: Rates,
     /// Operators' sessions.
@@ -108,6 +112,7 @@ impl Shared {
         general: General,
         access: Access,
         shutdown: Arc<Shutdown>,
+        serving: usize,
         stats: Arc<Stats>,
         everywhere: Arc<Everywhere>,
     ) -> Self {
@@ -125,6 +130,7 @@ impl Shared {
             room,
             rates: Rates::default(),
             shutdown,
+            serving: AtomicUsize::new(serving),
             consoles: Arc::default(),
             closed: AtomicBool::new(false),
             stats,
@@ -137,6 +143,16 @@ impl Shared {
     #[must_use]
     pub fn is_newer(&self, version: u64) -> bool {
         self.version.load(Ordering::Acquire) != version
+    }
+
+    /// The number of the worker whose thread this is.
+    fn this_worker(&self) -> usize {
+        self.shutdown.workers().iter().position(Worker::is_current).unwrap_or(0)
+    }
+
+    /// The same for who has just come: another one, if this one was given up meanwhile.
+    fn worker_to_be(&self) -> usize {
+        self.this_worker() % self.serving.load(Ordering::Relaxed)
     }
 
     /// From now on nobody is let in; who is there stays.

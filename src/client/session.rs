@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
-use tracing::{Level, Span, debug, enabled, info_span};
+use tracing::{Span, info_span};
 
 use super::Shared;
 use super::by_path::ByPath;
@@ -52,7 +52,9 @@ pub(super) struct Parts {
 pub struct Session {
     pub(super) client: Stream,
     /// It has waited for the client once: the client's socket wakes it from now on.
-    client_wakes: bool,
+    pub(super) client_wakes: bool,
+    /// The number of its worker.
+    pub(super) worker: usize,
     /// What the client sent; the first [`Units::scanned`] bytes of it were scanned.
     pub(super) inbound: Buffer,
     pub(super) units: Units,
@@ -100,7 +102,7 @@ pub struct Session {
     /// The state the session is in.
     pub(super) target: Arc<Target>,
     pub(super) stage: Stage,
-    waiting: Option<Waiting>,
+    pub(super) waiting: Option<Waiting>,
     pub(super) seat: Arc<Seat>,
     /// What it does is counted here.
     pub(super) tally: Arc<Tally>,
@@ -127,6 +129,7 @@ impl Session {
         let mut session = Box::new(Self {
             client: parts.client,
             client_wakes: false,
+            worker: parts.shared.this_worker(),
             inbound: parts.inbound,
             units: Units::default(),
             exchange: Exchange::default(),
@@ -234,6 +237,7 @@ impl Session {
                 Stage::Asking { .. } if self.shared.is_newer(self.version) => {
                     return Poll::Ready(Event::Outdated);
                 }
+                Stage::Idle if self.is_elsewhere() => return Poll::Ready(Event::Elsewhere),
                 Stage::Idle => match ready!(self.poll_unit(cx)) {
                     Step::Terminate => return Poll::Ready(Event::Over),
                     Step::Stop => return Poll::Ready(Event::Farewell(Refusal::ShuttingDown)),
@@ -255,12 +259,7 @@ impl Session {
                         Stage::Linked { again }
                     }
                     Ok(Acquired::Later(waiting)) => {
-                        self.registration.slot.queue();
-                        self.begin_wait();
-                        if enabled!(Level::DEBUG) {
-                            self.span().in_scope(|| debug!("client waits for a server"));
-                        }
-                        self.waiting = Some(waiting);
+                        self.begin_wait(waiting);
                         Stage::Queued { again }
                     }
                     Err(error) => return Poll::Ready(Event::Unserved(self.unserved(error))),

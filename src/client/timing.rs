@@ -4,9 +4,11 @@
 //! its server, from its first message; so the sum of them is how long the tenant kept servers busy. The
 //! clock is the worker's, read once a turn of its loop.
 
+use tracing::{Level, debug, enabled};
+
 use super::session::Session;
 use crate::engine::{Tick, tick};
-use crate::pool::Checkout;
+use crate::pool::{Checkout, Waiting};
 use crate::stats::Tally;
 use crate::wire::backend::TransactionStatus;
 
@@ -47,9 +49,14 @@ impl Default for Timing {
 
 impl Session {
     /// It begins to wait for a server.
-    pub(super) fn begin_wait(&mut self) {
+    pub(super) fn begin_wait(&mut self, waiting: Waiting) {
+        self.registration.slot.queue();
         self.link.timing = Timing::new(tick());
         self.tally.waited.add(1);
+        if enabled!(Level::DEBUG) {
+            self.span().in_scope(|| debug!("client waits for a server"));
+        }
+        self.waiting = Some(waiting);
     }
 
     /// It had not to wait.

@@ -50,7 +50,7 @@ pub const KEYS: &[Key] = &[
     key("general", "absorb", "true, false", "true", "a lone SET of search_path, application_name or a tenant's setting is answered without a server"),
     key("general", "max_prepared_statements", "number", "200", "statements that a server keeps prepared for clients; 0: clients that prepare keep their server instead"),
     key("general", "application_name_add_tenant", "true, false", "false", "sessions begin with `<tenant>: <application>` as application_name, so that pg_stat_activity can be read by tenant"),
-    key("general", "workers", "1 to 64, auto", "1", "threads that serve clients; auto: one a core"),
+    key("general", "workers", "1 to 64, auto", "1", "threads that may serve clients; as many do as have to; auto: one a core"),
     key("general", "scrub", "tenant, client", "tenant", "at which handover a server is scrubbed although nothing is known to be left on it"),
     key("general", "watch", "true, false", "false", "read the configuration again when one of its files changes; follows a ConfigMap's links"),
     key("general", "shutdown_timeout", "duration", "30s", "how long SIGTERM lets transactions finish"),

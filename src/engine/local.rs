@@ -3,8 +3,9 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Add;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -26,6 +27,8 @@ pub(super) struct Home {
     parked: AtomicBool,
     stopped: AtomicBool,
     bell: mio::Waker,
+    /// Where the kernel tells what its thread has used, once that runs.
+    pub(super) account: OnceLock<PathBuf>,
     /// Its epoll.
     pub(super) registry: mio::Registry,
 }
@@ -46,6 +49,7 @@ impl Home {
             parked: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             bell,
+            account: OnceLock::new(),
             registry,
         }
     }
@@ -90,6 +94,8 @@ pub(super) struct Local {
     pub(super) ready: RefCell<VecDeque<Arc<Task>>>,
     pub(super) sources: RefCell<Slab<Arc<Source>>>,
     operations_left: Cell<u32>,
+    /// Where the task that runs wants to go on.
+    pub(super) leaving: Cell<Option<Arc<Home>>>,
     /// A task had to be stopped: it has more to do than others may be made to wait for.
     insatiable: Cell<bool>,
     /// When the sockets were last looked at, if anybody has asked since.
@@ -112,6 +118,7 @@ pub(super) fn settle(home: Arc<Home>) {
         ready: RefCell::default(),
         sources: RefCell::default(),
         operations_left: Cell::new(0),
+        leaving: Cell::new(None),
         insatiable: Cell::new(false),
         turn: Cell::new(None),
     };
@@ -187,6 +194,11 @@ pub(super) fn schedule(task: Arc<Task>) {
         let home = Arc::clone(&task.home);
         home.send(|mail| mail.woken.push(task));
     }
+}
+
+/// Has the task that runs go on at another home once it waits; `false`: nobody runs here.
+pub(super) fn leave_for(home: &Arc<Home>) -> bool {
+    with(|local| local.leaving.set(Some(Arc::clone(home)))).is_some()
 }
 
 /// Gives a socket's place back.

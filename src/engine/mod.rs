@@ -17,6 +17,7 @@
 //! Knows nothing of PostgreSQL.
 
 mod listening;
+mod load;
 mod local;
 mod place;
 mod socket;

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use parking_lot::Mutex;
 use tracing::error;
 
-use super::local::{Home, schedule};
+use super::local::{Home, Local, schedule};
 
-type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One task. It is in its worker's queue at most once.
 pub(super) struct Task {
@@ -39,7 +39,7 @@ impl Wake for Task {
 
 impl Task {
     /// Begins a task; on a worker that has stopped, the future is dropped at once.
-    pub(super) fn begin(home: &Arc<Home>, future: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn begin(home: &Arc<Home>, future: BoxFuture) {
         let task = {
             let mut tasks = home.tasks.lock();
             if home.is_stopped() {
@@ -48,7 +48,7 @@ impl Task {
             let entry = tasks.vacant_entry();
             let task = Arc::new(Self {
                 home: Arc::clone(home),
-                future: Mutex::new(Some(Box::pin(future))),
+                future: Mutex::new(Some(future)),
                 queued: AtomicBool::new(true),
                 place: entry.key(),
             });
@@ -58,8 +58,8 @@ impl Task {
         schedule(task);
     }
 
-    /// Polls it once. A panic ends it as its own end would.
-    pub(super) fn run(self: Arc<Self>) {
+    /// Polls it once. A panic ends it as its own end would; one that wants to go on elsewhere begins there.
+    pub(super) fn run(self: Arc<Self>, local: &Local) {
         // Before the poll: whoever wakes it meanwhile wants it polled again.
         self.queued.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&self));
@@ -67,17 +67,31 @@ impl Task {
         let mut slot = self.future.lock();
         let Some(future) = &mut *slot else { return };
         let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-        match poll {
-            Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(())) => {}
-            Err(_) => error!("a task panicked; nobody else is affected"),
+        let elsewhere = local.leaving.take();
+        match (poll, elsewhere) {
+            (Ok(Poll::Pending), None) => return,
+            (Ok(Poll::Pending), Some(home)) => {
+                let future = slot.take();
+                drop(slot);
+                self.forget();
+                // Whoever wakes this one meanwhile finds nothing: there it is polled in any case.
+                if let Some(future) = future {
+                    Self::begin(&home, future);
+                }
+                return;
+            }
+            (Ok(Poll::Ready(())), _) => {}
+            (Err(_), _) => error!("a task panicked; nobody else is affected"),
         }
         let future = slot.take();
         drop(slot);
         drop_quietly(future);
-        let mut tasks = self.home.tasks.lock();
+        self.forget();
+    }
+
+    fn forget(&self) {
         // At a stop it is gone already.
-        tasks.try_remove(self.place);
+        self.home.tasks.lock().try_remove(self.place);
     }
 
     /// Drops the future: the worker stops.

@@ -334,3 +334,49 @@ fn a_socket_moves_from_worker_to_worker_and_nothing_is_lost() {
         assert_eq!(places_of(rig), Some(0), "places that were left are free");
     }
 }
+
+#[test]
+fn a_task_goes_on_in_another_worker_and_is_woken_there() {
+    let rigs = [Rig::new(), Rig::new()];
+    let (mut near, far) = pair();
+    let (sender, receiver) = channel();
+    let workers = [0, 1].map(|at: usize| rigs[at].worker.clone());
+    let bell = Arc::new(Notify::new());
+    let heard = Arc::clone(&bell);
+    rigs[0].worker.spawn(async move {
+        let mut socket = Socket::tcp(far).unwrap();
+        for number in 0..LEGS {
+            let worker = &workers[number % 2];
+            worker.enter().await;
+            assert!(worker.is_current());
+            // Without being moved it wakes its task from the other worker.
+            if number % 3 == 0 {
+                socket.move_here().unwrap();
+            }
+            socket.read_exact(&mut [0]).await.unwrap();
+            heard.notified().await;
+            socket.write_all(b"!").await.unwrap();
+        }
+        sender.send(()).unwrap();
+    });
+    for _ in 0..LEGS {
+        near.write_all(b"?").unwrap();
+        bell.notify_one();
+        std::io::Read::read_exact(&mut near, &mut [0]).unwrap();
+    }
+    receiver.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((places_of(&rigs[0]), places_of(&rigs[1])), (Some(0), Some(0)));
+}
+
+#[test]
+fn a_task_that_goes_to_a_worker_that_has_stopped_ends() {
+    let (rig, mut stopped) = (Rig::new(), Rig::new());
+    stopped.stop();
+    let (sender, receiver) = channel::<()>();
+    let worker = stopped.worker.clone();
+    rig.worker.spawn(async move {
+        worker.enter().await;
+        sender.send(()).unwrap();
+    });
+    assert!(receiver.recv_timeout(PATIENCE).is_err(), "it has ended without a word");
+}

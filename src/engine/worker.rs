@@ -1,16 +1,18 @@
 //! A thread that runs tasks, and waits for their sockets when none is ready.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
-use std::task::Wake;
+use std::sync::mpsc::sync_channel;
+use std::task::{Poll, Wake};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Token};
 use tokio::runtime::Handle;
 use tracing::error;
 
+use super::load;
 use super::local::{self, Home, Local};
 use super::task::Task;
 
@@ -33,16 +35,22 @@ impl Worker {
     /// # Errors
     /// The system's own, such as a lack of file descriptors or threads.
     pub fn start(name: String, runtime: Handle) -> io::Result<(Self, JoinHandle<()>)> {
-        let poll = Poll::new()?;
+        let poll = mio::Poll::new()?;
         let bell = mio::Waker::new(poll.registry(), BELL)?;
         let registry = poll.registry().try_clone()?;
         let home = Arc::new(Home::new(bell, registry));
         let worker = Self(Arc::clone(&home));
+        let (begun, begins) = sync_channel(1);
         let thread = Builder::new().name(name).spawn(move || {
             let _timers = runtime.enter();
+            // Without /proc nobody can tell how busy it is.
+            let _ = load::account_of_thread().map(|path| home.account.set(path));
             local::settle(home);
+            // Who started it waits for this.
+            let _ = begun.send(());
             local::with(|local| run(poll, local));
         })?;
+        begins.recv().map_err(io::Error::other)?;
         Ok((worker, thread))
     }
 
@@ -54,7 +62,34 @@ impl Worker {
 
     /// Gives it a task. After [`Worker::stop`] the future is dropped at once.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        Task::begin(&self.0, future);
+        Task::begin(&self.0, Box::pin(future));
+    }
+
+    /// Has the task that calls it go on here, from the next line on. What it waits for, it is woken for there; its
+    /// sockets stay where they are until they are moved too. If this worker has stopped, the task ends.
+    ///
+    /// # Cancel safety
+    /// It may go on here all the same.
+    pub async fn enter(&self) {
+        poll_fn(|_| {
+            if self.is_current() || !local::leave_for(&self.0) {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Whether the thread is this worker's.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        local::with(|local| Arc::ptr_eq(&local.home, &self.0)) == Some(true)
+    }
+
+    /// Processor time that its thread has used; `None` if the system does not say.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        load::cpu_time(self.0.account.get()?)
     }
 
     /// Polls every task once more, whatever it waits for.
@@ -70,12 +105,12 @@ impl Worker {
     }
 }
 
-fn run(mut poll: Poll, local: &Local) {
+fn run(mut poll: mio::Poll, local: &Local) {
     let mut events = Events::with_capacity(EVENTS_MAX);
     while !local.home.is_stopped() {
         for _ in 0..RUN_MAX {
             let Some(task) = local.next_ready() else { break };
-            task.run();
+            task.run(local);
         }
         let waits = local.ready.borrow().is_empty() && local.home.park();
         let limit = if waits { None } else { Some(Duration::ZERO) };

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{Instant, SystemTime};
 
@@ -32,6 +32,8 @@ pub struct CancelSlot {
     state: Mutex<State>,
     /// An operator wants it gone.
     killed: AtomicBool,
+    /// The number of the worker that is to serve it.
+    worker: AtomicUsize,
     pin: Mutex<Option<Pin>>,
     facts: Box<ClientFacts>,
 }
@@ -108,6 +110,13 @@ impl CancelSlot {
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)
+    }
+
+    /// The number of the worker that is to serve it.
+    #[inline]
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.worker.load(Ordering::Relaxed)
     }
 
     /// What is known of the client.
@@ -216,12 +225,13 @@ impl Drop for Registration {
 }
 
 impl CancelRegistry {
-    /// Gives a client its key: 4 bytes, or 32 from protocol 3.2 on.
+    /// Gives a client its key: 4 bytes, or 32 from protocol 3.2 on. It is served by the `worker` of that number.
     #[must_use]
     pub fn register(
         self: &Arc<Self>,
         version: ProtocolVersion,
         facts: ClientFacts,
+        worker: usize,
     ) -> Registration {
         let random = SystemRandom::new();
         let fill = |bytes: &mut [u8]| random.fill(bytes).expect("the system has random numbers");
@@ -232,6 +242,7 @@ impl CancelRegistry {
             key,
             state: Mutex::default(),
             killed: AtomicBool::new(false),
+            worker: AtomicUsize::new(worker),
             pin: Mutex::default(),
             facts: Box::new(facts),
         });
@@ -250,6 +261,15 @@ impl CancelRegistry {
     pub fn kill(&self, whom: impl Fn(i32, &ClientFacts) -> bool) -> usize {
         let hit = self.0.iter().filter(|entry| whom(*entry.key(), &entry.value().facts));
         hit.map(|entry| entry.value().killed.store(true, Ordering::Relaxed)).count()
+    }
+
+    /// Which worker is to serve each client: `next` is told which one it is now. A client goes where it is sent
+    /// when it next has something to do.
+    pub fn place(&self, mut next: impl FnMut(usize) -> usize) {
+        for entry in &self.0 {
+            let worker = &entry.value().worker;
+            worker.store(next(worker.load(Ordering::Relaxed)), Ordering::Relaxed);
+        }
     }
 
     /// All clients, by their process ids.

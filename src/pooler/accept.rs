@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -56,7 +57,9 @@ pub(super) async fn accept(doors: Doors, place: Place) {
 async fn accept_all(doors: &Doors, place: &Place) {
     place.opened.cancelled().await;
     let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.general.max_client_conn));
-    for worker in place.workers.iter().cycle() {
+    for number in 0.. {
+        let serving = place.shared.serving.load(Ordering::Relaxed);
+        let worker = &place.workers[number % serving];
         let incoming = loop {
             match doors.accept().await {
                 Ok(incoming) => break incoming,

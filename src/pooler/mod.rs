@@ -8,7 +8,9 @@
 mod accept;
 mod connection;
 mod overrides;
+mod packing;
 mod period;
+mod placing;
 mod registry;
 mod reload;
 mod signals;
@@ -126,6 +128,9 @@ impl Pooler {
             acceptors.spawn_on(accept::accept(doors, place), worker);
         }
         acceptors.spawn(period::count(Arc::clone(&shared)));
+        if placing::serving_first(workers.all()) < workers.all().len() {
+            acceptors.spawn(placing::place(Arc::clone(&shared)));
+        }
         let http_addresses = http.addresses();
         acceptors.spawn(http.serve(Arc::clone(&shared)));
         info!(?addresses, http = ?http_addresses, workers = workers.all().len(), "listening");
@@ -173,6 +178,12 @@ impl Pooler {
     #[must_use]
     pub fn waits(&self, tenant: &str) -> u64 {
         self.shared.access().clusters.values().map(|(_, pools)| pools.waits(tenant)).sum()
+    }
+
+    /// Sends clients to other workers, by numbers: `next` is told with which one each is. They go when they next
+    /// have something to do.
+    pub fn place_clients(&self, next: impl FnMut(usize) -> usize) {
+        self.shared.cancels.place(next);
     }
 
     /// Lets transactions end for at most `shutdown_timeout`; new clients are refused.
@@ -238,7 +249,8 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
     let general = config.general.clone();
     let access = Access::new(config, credentials, acceptor, clusters, 0, keychain);
     let shutdown = Arc::new(Shutdown::new(workers.all().to_vec()));
-    Ok(Shared::new(general, access, shutdown, stats, everywhere))
+    let serving = placing::serving_first(workers.all());
+    Ok(Shared::new(general, access, shutdown, serving, stats, everywhere))
 }
 
 /// What servers of a cluster need to live.

@@ -1,4 +1,4 @@
-//! Threads that serve clients, each with an event loop of its own. A client never moves.
+//! Threads that serve clients, each with an event loop of its own. Which one serves whom: `placing`.
 
 use std::io;
 use std::thread::JoinHandle;

@@ -1,7 +1,11 @@
 //! Numbers that only grow.
 
 use std::collections::BTreeMap;
+#[cfg(debug_assertions)]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(debug_assertions)]
+use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 
@@ -40,19 +44,30 @@ impl Counter {
 
 /// A number that only grows and that one thread adds to; others look. Half the cost of a [`Counter`].
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct Count {
+    number: AtomicU64,
+    /// Whose it is: a mistake is noticed where mistakes are looked for.
+    #[cfg(debug_assertions)]
+    owner: OnceLock<ThreadId>,
+}
 
 impl Count {
     /// Adds some. Of two threads that add at once, one may be forgotten.
     #[inline]
     pub fn add(&self, more: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        #[cfg(debug_assertions)]
+        {
+            let current = std::thread::current().id();
+            assert_eq!(*self.owner.get_or_init(|| current), current, "one thread adds to a count");
+        }
+        let number = self.number.load(Ordering::Relaxed).wrapping_add(more);
+        self.number.store(number, Ordering::Relaxed);
     }
 
     /// The number now.
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.number.load(Ordering::Relaxed)
     }
 }
 
