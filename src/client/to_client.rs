@@ -119,6 +119,13 @@ impl Session {
                 self.pass(skipped);
                 continue;
             }
+            if self.exchange.switching() {
+                let swallowed = self.exchange.swallow_run(bytes);
+                if swallowed > 0 {
+                    self.link.outbound.cut(self.link.passed, swallowed);
+                    continue;
+                }
+            }
             let told_otherwise = self.is_told_otherwise(tag::COMMAND_COMPLETE);
             let passed =
                 self.exchange.pass_run(bytes, told_otherwise.then_some(tag::COMMAND_COMPLETE));

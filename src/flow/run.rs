@@ -1,4 +1,4 @@
-//! A run of messages that a server owes and that are only passed on: most of what it says.
+//! A run of messages that a server owes and that are only passed on, or only swallowed: most of what it says.
 
 use super::exchange::{Exchange, Owed};
 use super::replies::ServerVerdict;
@@ -30,6 +30,17 @@ impl Tags {
     }
 }
 
+/// The type of the message that begins `at`, and where it ends, if all of it is there. One of an impossible length is
+/// not.
+#[inline]
+fn whole_message(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
+    let ([tag, len @ ..], _) = bytes[at..].split_first_chunk::<HEADER_LEN>()?;
+    // It counts itself.
+    let len = u32::from_be_bytes(*len) as usize;
+    let end = at + 1 + len;
+    (len >= 4 && end <= bytes.len()).then_some((*tag, end))
+}
+
 impl Exchange {
     /// Takes whole messages from the front of `bytes`, for as long as each goes to the client as it
     /// is and is not of the type `but`; their length in bytes.
@@ -42,15 +53,12 @@ impl Exchange {
         }
         let mut passed = 0;
         let mut changes_nothing = self.changes_nothing();
-        while let Some(([tag, len @ ..], _)) = bytes[passed..].split_first_chunk::<HEADER_LEN>() {
-            // It counts itself. An impossible one ends the run, too.
-            let len = u32::from_be_bytes(*len) as usize;
-            let end = passed + 1 + len;
-            if len < 4 || end > bytes.len() || but == Some(*tag) {
+        while let Some((tag, end)) = whole_message(bytes, passed) {
+            if but == Some(tag) {
                 break;
             }
-            if !changes_nothing.has(*tag) {
-                if *tag == tag::READY_FOR_QUERY || !self.is_passed_on(*tag) {
+            if !changes_nothing.has(tag) {
+                if tag == tag::READY_FOR_QUERY || !self.is_passed_on(tag) {
                     break;
                 }
                 changes_nothing = self.changes_nothing();
@@ -61,6 +69,26 @@ impl Exchange {
             passed = end;
         }
         passed
+    }
+
+    /// Takes whole messages from the front of `bytes`, for as long as each answers the switch and is not the last
+    /// that does; their length in bytes. What stops it is left, as above.
+    pub fn swallow_run(&mut self, bytes: &[u8]) -> usize {
+        let mut swallowed = 0;
+        while self.switch > 1
+            && let Some((tag, end)) = whole_message(bytes, swallowed)
+        {
+            match tag {
+                tag::PARSE_COMPLETE
+                | tag::BIND_COMPLETE
+                | tag::CLOSE_COMPLETE
+                | tag::COMMAND_COMPLETE => self.switch -= 1,
+                tag::DATA_ROW => {}
+                _ => break,
+            }
+            swallowed = end;
+        }
+        swallowed
     }
 
     /// Which replies to what is owed first leave everything as it is: all but the last one.
@@ -78,5 +106,59 @@ impl Exchange {
     fn is_passed_on(&mut self, tag: u8) -> bool {
         let is_ours = matches!(self.owed.first(), Some(Owed::Unasked(_) | Owed::Named(_)));
         !is_ours && self.on_reply(tag) == Ok(ServerVerdict::Forward)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(tag: u8, body_len: u8) -> Vec<u8> {
+        let mut frame = vec![tag, 0, 0, 0, 4 + body_len];
+        frame.resize(frame.len() + usize::from(body_len), 0);
+        frame
+    }
+
+    proptest! {
+        /// Replies to a switch, and what may come between: a run takes what `on_server` would swallow one by one.
+        #[test]
+        fn a_run_swallows_what_would_be_swallowed_one_by_one(
+            replies in 1..20u32,
+            messages in prop::collection::vec((prop::sample::select(&b"123CDNAESZX"[..]), 0..9u8), 0..30),
+            cut in 0..40usize,
+        ) {
+            let frames: Vec<Vec<u8>> = messages.iter().map(|(tag, len)| frame(*tag, *len)).collect();
+            let mut bytes = frames.concat();
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            let mut in_a_run = Exchange::default();
+            in_a_run.begin_switch(replies);
+            let mut one_by_one = in_a_run.clone();
+            let mut swallowed = in_a_run.swallow_run(&bytes);
+            for frame in frames {
+                if swallowed < frame.len() {
+                    break;
+                }
+                swallowed -= frame.len();
+                prop_assert_eq!(one_by_one.on_server(frame[0], None), Ok(ServerVerdict::Swallow));
+            }
+            prop_assert_eq!(swallowed, 0, "whole messages");
+            prop_assert_eq!(in_a_run, one_by_one);
+        }
+    }
+
+    #[test]
+    fn the_last_reply_to_a_switch_is_left_and_an_error_too() {
+        let mut exchange = Exchange::default();
+        exchange.begin_switch(3);
+        let bytes = [frame(b'1', 0), frame(b'D', 7), frame(b'2', 0), frame(b'C', 4)].concat();
+        assert_eq!(exchange.swallow_run(&bytes), 5 + 12 + 5);
+        assert_eq!(exchange.on_server(b'C', None), Ok(ServerVerdict::SwitchDone));
+        assert_eq!(exchange.swallow_run(&bytes), 0, "the client's");
+        exchange.begin_switch(3);
+        let bytes = [frame(b'1', 0), frame(b'E', 7), frame(b'2', 0)].concat();
+        assert_eq!(exchange.swallow_run(&bytes), 5);
+        assert_eq!(exchange.on_server(b'E', None), Ok(ServerVerdict::SwitchFailed));
     }
 }

@@ -265,12 +265,12 @@ impl<S: Pooled> Sched<S> {
         let waited_for = !is_worn && !at_rest && !self.turns.nobody_waits();
         let lent = if waited_for { self.hand_over(place, lent)? } else { lent };
         let Lent { mut server, pool } = lent;
-        let quiet = self.give_back(place, at_rest, now);
+        let quiet = self.give_back(place, at_rest);
         if is_worn {
             let mut effects = Effects::quiet(quiet);
             server.close();
             self.turns.closed(pool);
-            self.dispatch(Tick::at(now), &mut effects);
+            self.dispatch(tick(), &mut effects);
             return Some(effects);
         }
         let life = server.life_mut();
@@ -283,7 +283,7 @@ impl<S: Pooled> Sched<S> {
         }
         let mut effects = Effects::quiet(quiet);
         self.offer_room(may_make_room_at, now, &mut effects);
-        self.dispatch(Tick::at(now), &mut effects);
+        self.dispatch(tick(), &mut effects);
         Some(effects)
     }
 
@@ -331,11 +331,11 @@ impl<S: Pooled> Sched<S> {
     }
 
     /// The tenant, if it may have ended its last transaction here by that.
-    fn give_back(&mut self, place: usize, at_rest: bool, now: Instant) -> Option<TenantId> {
+    fn give_back(&mut self, place: usize, at_rest: bool) -> Option<TenantId> {
         if at_rest {
             self.turns.goes_on_with_server(place);
         }
-        self.turns.give_back(place, self.stopping, || Tick::at(now))
+        self.turns.give_back(place, self.stopping, tick)
     }
 
     /// A server that was lent is gone; its session was `at_rest`.
@@ -346,10 +346,9 @@ impl<S: Pooled> Sched<S> {
         at_rest: bool,
         effects: &mut Effects<S>,
     ) {
-        let now = Instant::now();
-        effects.note_quiet(self.give_back(place, at_rest, now));
+        effects.note_quiet(self.give_back(place, at_rest));
         self.turns.closed(pool);
-        self.dispatch(Tick::at(now), effects);
+        self.dispatch(tick(), effects);
     }
 
     /// Serves waiters in their turns, with idle servers and with logins, while there are any.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use protocol_tests::database::connect;
 use protocol_tests::wire::{V3_0, query, startup};
 use protocol_tests::{Cluster, Database, Pooler, Wire, on_both};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::raw;
@@ -49,6 +50,27 @@ on_both! {
             two.run("commit").await.unwrap();
             let (messages, _) = one.until_ready().await;
             assert!(messages.iter().any(|message| message.tag == 'D' && message.text() == "d0"));
+        }
+    }
+
+    async fn a_server_that_rests_makes_room_whoever_waited_for_it_before(db: &Database) {
+        let pooler = pooler(db, 3, 2, "").await;
+        let (mut busy, mut other) = (raw(&pooler, "d1").await, raw(&pooler, "d2").await);
+        let (mut one, mut two) = (raw(&pooler, "d0").await, raw(&pooler, "d0").await);
+        for turn in 0..3 {
+            busy.run("begin").await.unwrap();
+            one.run("begin").await.unwrap();
+            // Longer than a server has to stay in its pool.
+            one.run("select pg_sleep(0.3)").await.unwrap();
+            // Its tenant may have another one, and there is no room for that: it gets this one.
+            two.send(&query("select name from who")).await;
+            let waits = |line: &Value| line["message"] == "client waits for a server" && line["span"]["id"] == two.pid;
+            pooler.until_log(turn + 1, waits).await;
+            one.run("commit").await.unwrap();
+            two.until_ready().await;
+            // That one rests now.
+            assert_eq!(other.run("select name from who").await.unwrap(), ["d2"]);
+            busy.run("commit").await.unwrap();
         }
     }
 
