@@ -41,7 +41,8 @@ def table(found, all_rows):
         f"{options['rounds']} rounds of {options['seconds']} s, beside PgBouncer {versions['pgbouncer']} on PostgreSQL "
         f"{versions['postgresql']}; {machine['cores']} cores ({machine['cpu']}), Linux {machine['kernel']}. "
         f"Instructions by {counters[machine['user_instructions']]}. Figures are a transaction, a connection or a GB; "
-        "a number behind a name is that of its clients.",
+        "a number behind a name is that of its clients." + (" Tenantry is built with a profile, as its image is "
+        "(`benches/pgo`); the comparison of workers is between builds without one." if medians.has_profile else ""),
         "",
         "| scenario: figure | target | Tenantry | PgBouncer, or beside what | ratio | met |",
         "|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
 //! A server that talks nonsense or goes away, at login and later.
 
 use protocol_tests::scripted::{Scripted, answer_switch};
-use protocol_tests::wire::{V3_0, batch, message, query, startup, sync};
+use protocol_tests::wire::{V3_0, batch, bind, execute, message, parse, query, startup, sync};
 use protocol_tests::{Pooler, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -229,4 +229,40 @@ async fn a_server_that_does_not_say_what_it_owes_is_closed() {
     let last = client.receive().await;
     assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "08006"));
     assert_eq!(server.next().await, None);
+}
+
+/// The types of messages up to the next `Sync`.
+async fn until_sync(server: &mut Wire) -> String {
+    let mut tags = String::new();
+    while !tags.ends_with('S') {
+        tags.push(server.receive().await.tag);
+    }
+    tags
+}
+
+#[tokio::test]
+async fn a_notice_behind_a_stale_statements_error_does_not_keep_it_from_being_tried_again() {
+    let mut scripted = Scripted::start().await;
+    let pooler = Pooler::start(&scripted.toml(1)).await;
+    let (mut server, mut client) = linked(&mut scripted, &pooler).await;
+    let run = [bind("", "s"), execute("", 0), sync()].concat();
+    client.send(&[parse("s", "select * from who"), run.clone()].concat()).await;
+    assert_eq!(until_sync(&mut server).await, "PBES");
+    let done = [message('2', b""), message('C', b"SELECT 0\0"), message('Z', b"I")].concat();
+    server.send(&[message('1', b""), done.clone()].concat()).await;
+    client.until_ready().await;
+    // The table has changed since. What is said behind that is not said by the statement.
+    client.send(&run).await;
+    assert_eq!(until_sync(&mut server).await, "BES");
+    let stale = message(
+        'E',
+        b"SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0",
+    );
+    let notice = message('N', b"SNOTICE\0VNOTICE\0C00000\0Mby the way\0\0");
+    server.send(&[stale, notice, message('Z', b"I")].concat()).await;
+    assert_eq!(until_sync(&mut server).await, "CPBES", "it is parsed once more");
+    server.send(&[message('3', b""), message('1', b""), done].concat()).await;
+    let (messages, _) = client.until_ready().await;
+    let tags: String = messages.iter().map(|message| message.tag).collect();
+    assert_eq!(tags, "N2C");
 }
