@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +13,7 @@ use protocol_tests::{Database, PATIENCE, certs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tempfile::TempDir;
 use tenantry::config::{Config, ListenAddress};
 use tenantry::pooler::Pooler;
 
@@ -102,30 +103,78 @@ fn encrypted(mut tcp: TcpStream, ca: &Path) -> impl Stream + use<> {
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), tcp)
 }
 
+/// A pooler with three workers, its port, and who signed its certificate.
+struct Rig {
+    pooler: Pooler,
+    port: u16,
+    ca: PathBuf,
+    _directory: TempDir,
+}
+
+impl Rig {
+    /// `of_user`: more of the user's section.
+    async fn new(of_user: &str) -> Self {
+        let db = Database::create(15).await;
+        db.schemas(&TENANTS).await;
+        let directory = tempfile::tempdir().unwrap();
+        let authority = certs::Authority::new(directory.path(), "authority");
+        let (cert, key) = authority.sign("localhost");
+        let tenants = TENANTS.map(|tenant| format!("[tenants.{tenant}]\n")).concat();
+        let toml = format!(
+            "[general]\nlisten = [\"127.0.0.1:0\"]\nworkers = 3\n[tls.client]\nmode = \"prefer\"\ncert = \"{}\"\nkey = \"{}\"\n\
+             {}{of_user}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nsearch_path = [\"{{tenant}}\"]\n{tenants}",
+            cert.display(),
+            key.display(),
+            db.toml(SERVERS)
+        );
+        let pooler = Pooler::start(Config::parse(&toml, ".".into()).unwrap()).unwrap();
+        let port = pooler.addresses().iter().find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(address.port()),
+            ListenAddress::Unix(_) => None,
+        });
+        Self { pooler, port: port.unwrap(), ca: authority.ca, _directory: directory }
+    }
+
+    /// Which worker serves each client that could be sent to another one.
+    fn placed(&self) -> Vec<usize> {
+        let mut placed = Vec::new();
+        self.pooler.place_clients(|at| {
+            placed.push(at);
+            at
+        });
+        placed.sort_unstable();
+        placed
+    }
+
+    async fn stop(self) {
+        self.pooler.stop();
+        self.pooler.stopped().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_keep_their_server_are_with_all_workers_from_the_start() {
+    let rig = Rig::new("pool_mode = \"session\"\n").await;
+    let login = |number| Client::login(rig.port, number, &rig.ca);
+    let mut clients: Vec<Client> = (0..SERVERS).map(login).collect();
+    assert_eq!(rig.placed(), [0, 0, 1, 2]);
+    for client in &mut clients {
+        client.asks(&wire::query("select name from who"), b'I');
+    }
+    assert!(rig.placed().is_empty(), "they stay");
+    drop(clients);
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_are_sent_from_worker_to_worker_notice_nothing() {
-    let db = Database::create(15).await;
-    db.schemas(&TENANTS).await;
-    let directory = tempfile::tempdir().unwrap();
-    let authority = certs::Authority::new(directory.path(), "authority");
-    let (cert, key) = authority.sign("localhost");
-    let tenants = TENANTS.map(|tenant| format!("[tenants.{tenant}]\n")).concat();
-    let toml = format!(
-        "[general]\nlisten = [\"127.0.0.1:0\"]\nworkers = 3\n[tls.client]\nmode = \"prefer\"\ncert = {cert:?}\nkey = {key:?}\n\
-         {}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nsearch_path = [\"{{tenant}}\"]\n{tenants}",
-        db.toml(SERVERS)
-    );
-    let pooler = Pooler::start(Config::parse(&toml, ".".into()).unwrap()).unwrap();
-    let port = pooler.addresses().iter().find_map(|address| match address {
-        ListenAddress::Tcp(address) => Some(address.port()),
-        ListenAddress::Unix(_) => None,
-    });
-    let (port, ca, over) = (port.unwrap(), authority.ca.clone(), AtomicBool::new(false));
+    let rig = Rig::new("").await;
+    let (pooler, over) = (&rig.pooler, AtomicBool::new(false));
     let mut turns = 0;
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let ca = ca.clone();
+                let (port, ca) = (rig.port, rig.ca.clone());
                 scope.spawn(move || Client::login(port, number, &ca).works())
             })
             .collect();
@@ -151,6 +200,5 @@ async fn clients_that_are_sent_from_worker_to_worker_notice_nothing() {
     let counted = pooler.stats().tallies.sums().by_database();
     let counted: u64 = counted.values().map(|totals| totals.transactions.count()).sum();
     assert_eq!(counted, (CLIENTS * (TRANSACTIONS + 1)) as u64);
-    pooler.stop();
-    pooler.stopped().await;
+    rig.stop().await;
 }

@@ -331,7 +331,9 @@ async fn begin(
     };
     let tally = shared.stats.tallies.of(&tenant.id, &tenant.database);
     tally.logins.add(1);
-    let registration = shared.cancels.register(hello.version, facts, shared.worker_to_be());
+    let registration = shared.cancels.register(hello.version, facts);
+    // Behind that: if a worker is given up now, either side sees it.
+    registration.slot.send_to(shared.worker_for(mode));
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
     for (name, value) in welcome.parameters.iter() {

@@ -60,7 +60,7 @@ pub use targets::Targets;
 pub use welcome::Welcomes;
 
 use crate::auth::Failures;
-use crate::config::General;
+use crate::config::{General, PoolMode};
 use crate::engine::Worker;
 use crate::net::{Phase, Shutdown};
 use crate::pool::{CancelRegistry, Everywhere};
@@ -93,6 +93,8 @@ pub struct Shared {
     pub shutdown: Arc<Shutdown>,
     /// The first so many workers serve clients.
     pub serving: AtomicUsize,
+    /// Whose turn it is to get a client that stays.
+    turn: AtomicUsize,
     /// How fast tenants' clients come.
     rates: Rates,
     /// Operators' sessions.
@@ -131,6 +133,7 @@ impl Shared {
             rates: Rates::default(),
             shutdown,
             serving: AtomicUsize::new(serving),
+            turn: AtomicUsize::new(0),
             consoles: Arc::default(),
             closed: AtomicBool::new(false),
             stats,
@@ -150,9 +153,15 @@ impl Shared {
         self.shutdown.workers().iter().position(Worker::is_current).unwrap_or(0)
     }
 
-    /// The same for who has just come: another one, if this one was given up meanwhile.
-    fn worker_to_be(&self) -> usize {
-        self.this_worker() % self.serving.load(Ordering::Relaxed)
+    /// The worker for who has just come: this one, or another one if it was given up meanwhile. Who will keep his
+    /// server cannot be sent elsewhere later: such clients go to all workers in turns.
+    fn worker_for(&self, mode: PoolMode) -> usize {
+        match mode {
+            PoolMode::Session => {
+                self.turn.fetch_add(1, Ordering::Relaxed) % self.shutdown.workers().len()
+            }
+            PoolMode::Transaction => self.this_worker() % self.serving.load(Ordering::Relaxed),
+        }
     }
 
     /// From now on nobody is let in; who is there stays.

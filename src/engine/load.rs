@@ -4,29 +4,29 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The kernel counts in hundredths of a second, whatever its own clock: `proc_pid_stat(5)`.
-const TICK: Duration = Duration::from_millis(10);
-/// Fields behind the name of the command before `utime`, with `stime` next to it.
-const BEFORE_UTIME: usize = 11;
-
-/// Where the current thread's account is.
-pub(super) fn account_of_thread() -> Option<PathBuf> {
-    let thread = std::fs::read_link("/proc/thread-self").ok()?;
-    Some(Path::new("/proc").join(thread).join("stat"))
+/// What a thread has used since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// For so long it ran.
+    pub ran: Duration,
+    /// For so long it could have, and others did.
+    pub waited: Duration,
 }
 
-/// User and system time of a thread.
-pub(super) fn cpu_time(account: &Path) -> Option<Duration> {
+/// Where the current thread's account is: `Documentation/scheduler/sched-stats.rst` of the kernel.
+pub(super) fn account_of_thread() -> Option<PathBuf> {
+    let thread = std::fs::read_link("/proc/thread-self").ok()?;
+    Some(Path::new("/proc").join(thread).join("schedstat"))
+}
+
+pub(super) fn used(account: &Path) -> Option<Used> {
     parse(&std::fs::read_to_string(account).ok()?)
 }
 
-fn parse(stat: &str) -> Option<Duration> {
-    // The name of the command may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(BEFORE_UTIME);
-    let user: u32 = fields.next()?.parse().ok()?;
-    let system: u32 = fields.next()?.parse().ok()?;
-    Some(TICK * (user + system))
+fn parse(account: &str) -> Option<Used> {
+    let mut fields = account.split_ascii_whitespace().map(str::parse);
+    let (ran, waited) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    Some(Used { ran: Duration::from_nanos(ran), waited: Duration::from_nanos(waited) })
 }
 
 #[cfg(test)]
@@ -34,19 +34,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_account_is_read_whatever_the_command_is_called() {
-        let stat = "17 (wor) ker) R 1 17 17 0 -1 4194368 99 0 0 0 150 25 0 0 20 0 3 0 8 1 2";
-        assert_eq!(parse(stat), Some(Duration::from_millis(1750)));
-        assert_eq!(parse("17 (worker) R 1"), None);
-        assert_eq!(parse(""), None);
+    fn an_account_says_how_long_a_thread_ran_and_waited() {
+        let (ran, waited) = (Duration::from_millis(1750), Duration::from_micros(3));
+        assert_eq!(parse("1750000000 3000 27\n"), Some(Used { ran, waited }));
+        assert_eq!(parse("17"), None);
+        assert_eq!(parse("a b c"), None);
     }
 
     #[test]
     fn a_thread_that_works_uses_time() {
         let account = account_of_thread().expect("there is a /proc");
-        let before = cpu_time(&account).expect("it can be read");
+        let ran = || used(&account).expect("it can be read").ran;
+        let before = ran();
         let mut sum = 0_u64;
-        while cpu_time(&account).expect("it can be read") < before + 3 * TICK {
+        while ran() < before + Duration::from_millis(30) {
             sum = std::hint::black_box((0..100_000).fold(sum, u64::wrapping_add));
         }
     }

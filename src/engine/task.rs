@@ -43,7 +43,8 @@ impl Task {
         let task = {
             let mut tasks = home.tasks.lock();
             if home.is_stopped() {
-                return;
+                drop(tasks);
+                return drop_quietly(Some(future));
             }
             let entry = tasks.vacant_entry();
             let task = Arc::new(Self {

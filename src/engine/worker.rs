@@ -12,7 +12,7 @@ use mio::{Events, Token};
 use tokio::runtime::Handle;
 use tracing::error;
 
-use super::load;
+use super::load::{self, Used};
 use super::local::{self, Home, Local};
 use super::task::Task;
 
@@ -86,10 +86,10 @@ impl Worker {
         local::with(|local| Arc::ptr_eq(&local.home, &self.0)) == Some(true)
     }
 
-    /// Processor time that its thread has used; `None` if the system does not say.
+    /// What its thread has used of the processors; `None` if the system does not say.
     #[must_use]
-    pub fn cpu_time(&self) -> Option<Duration> {
-        load::cpu_time(self.0.account.get()?)
+    pub fn used(&self) -> Option<Used> {
+        load::used(self.0.account.get()?)
     }
 
     /// Polls every task once more, whatever it waits for.

@@ -19,6 +19,9 @@ const ROUND: u64 = 1 << 20;
 /// hour of waiting. In nanoseconds: a minute.
 const DEBT_MAX: u64 = 60_000_000_000;
 
+/// Rounds that who alone waits may be behind with what is filed of him.
+const LATE: u64 = 32;
+
 /// A ticket's number, to find it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TicketId(pub(super) u64);
@@ -186,9 +189,14 @@ impl<T> Account<T> {
         if self.is_stopped() { 0 } else { room.min(self.queue.len()) }
     }
 
-    /// Whether what is known of its queue elsewhere is to be changed.
+    /// Whether what is known of it elsewhere is to be changed: what waits, or when it is due, if that is so far
+    /// behind that to find its turn would take many steps.
     pub(super) fn is_out_of_books(&self) -> bool {
-        self.queue.is_empty() || self.servable() != self.demand
+        let is_late = match self.due {
+            Some(Due::Round(filed)) => filed + LATE < self.round_of_last(),
+            Some(Due::Guaranteed) | None => false,
+        };
+        is_late || self.queue.is_empty() || self.servable() != self.demand
     }
 
     /// Slots that nobody else may take: those of its guarantee that it does not use.

@@ -119,6 +119,11 @@ impl CancelSlot {
         self.worker.load(Ordering::Relaxed)
     }
 
+    /// Another worker is to serve it.
+    pub fn send_to(&self, worker: usize) {
+        self.worker.store(worker, Ordering::Relaxed);
+    }
+
     /// What is known of the client.
     #[must_use]
     pub const fn facts(&self) -> &ClientFacts {
@@ -225,13 +230,13 @@ impl Drop for Registration {
 }
 
 impl CancelRegistry {
-    /// Gives a client its key: 4 bytes, or 32 from protocol 3.2 on. It is served by the `worker` of that number.
+    /// Gives a client its key: 4 bytes, or 32 from protocol 3.2 on. It is to be told which worker
+    /// serves it.
     #[must_use]
     pub fn register(
         self: &Arc<Self>,
         version: ProtocolVersion,
         facts: ClientFacts,
-        worker: usize,
     ) -> Registration {
         let random = SystemRandom::new();
         let fill = |bytes: &mut [u8]| random.fill(bytes).expect("the system has random numbers");
@@ -242,7 +247,7 @@ impl CancelRegistry {
             key,
             state: Mutex::default(),
             killed: AtomicBool::new(false),
-            worker: AtomicUsize::new(worker),
+            worker: AtomicUsize::new(0),
             pin: Mutex::default(),
             facts: Box::new(facts),
         });
@@ -264,11 +269,13 @@ impl CancelRegistry {
     }
 
     /// Which worker is to serve each client: `next` is told which one it is now. A client goes where it is sent
-    /// when it next has something to do.
+    /// when it next has something to do. Who keeps a server cannot go, and is not asked about.
     pub fn place(&self, mut next: impl FnMut(usize) -> usize) {
         for entry in &self.0 {
-            let worker = &entry.value().worker;
-            worker.store(next(worker.load(Ordering::Relaxed)), Ordering::Relaxed);
+            let slot = entry.value();
+            if slot.pin.lock().is_none() {
+                slot.send_to(next(slot.worker()));
+            }
         }
     }
 

@@ -5,12 +5,17 @@
 
 /// A worker that is busier than that, in thousandths of its time, is not given more.
 const FULL: u32 = 700;
+/// All that serve are so busy on the whole that there should be one more.
+const FULL_ON_THE_WHOLE: u32 = 600;
 /// Two workers that differ by more, where one is full, are evened out.
 const UNEVEN: u32 = 300;
 /// What the others would be filled to if one were given up.
 const ENOUGH: u32 = 500;
 /// Looks in a row after which one is given up: loads come and go.
 const LOOKS_BEFORE_LESS: u32 = 20;
+/// Looks after which it is tried once more to even out what was uneven before: it may be the work of one client,
+/// which cannot be divided.
+const LOOKS_BEFORE_EVEN: u32 = 40;
 
 /// Who serves.
 #[derive(Debug)]
@@ -20,11 +25,15 @@ pub(super) struct Packing {
     all: usize,
     /// Looks in a row at which one less would have been enough.
     more_than_enough: u32,
+    /// Looks until it may be evened out.
+    even_in: u32,
 }
 
 /// What is to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
+    /// All of them serve, in turns.
+    All { serving: usize },
     /// A worker more serves, the last of these; each of the others sends it an equal part of its clients.
     More { serving: usize },
     /// One less: its clients go to these.
@@ -36,7 +45,13 @@ pub(super) enum Change {
 impl Packing {
     /// Of so many workers the first one serves.
     pub(super) const fn new(all: usize) -> Self {
-        Self { serving: 1, all, more_than_enough: 0 }
+        Self { serving: 1, all, more_than_enough: 0, even_in: 0 }
+    }
+
+    /// Nobody can tell how busy they are.
+    pub(super) const fn serve_all(&mut self) -> Change {
+        self.serving = self.all;
+        Change::All { serving: self.all }
     }
 
     /// Looks at how busy each worker was since the last look, in thousandths.
@@ -45,15 +60,17 @@ impl Packing {
         let by_load = |at: &usize| serving[*at];
         let fullest = (0..self.serving).max_by_key(by_load)?;
         let emptiest = (0..self.serving).min_by_key(by_load)?;
-        let (most, least) = (serving[fullest], serving[emptiest]);
-        let enough = self.serving > 1
-            && serving.iter().sum::<u32>() < ENOUGH * u32::try_from(self.serving - 1).ok()?;
+        let (most, least, sum) = (serving[fullest], serving[emptiest], serving.iter().sum::<u32>());
+        let count = u32::try_from(self.serving).ok()?;
+        let enough = count > 1 && sum < ENOUGH * (count - 1);
         self.more_than_enough = if enough { self.more_than_enough + 1 } else { 0 };
-        if most > FULL && most - least > UNEVEN {
+        self.even_in = self.even_in.saturating_sub(1);
+        if most > FULL && most - least > UNEVEN && self.even_in == 0 {
+            self.even_in = LOOKS_BEFORE_EVEN;
             let part = (most - least) * 1000 / (2 * most);
             return Some(Change::Even { from: fullest, to: emptiest, part });
         }
-        if most > FULL && self.serving < self.all {
+        if most > FULL && sum > FULL_ON_THE_WHOLE * count && self.serving < self.all {
             self.serving += 1;
             return Some(Change::More { serving: self.serving });
         }
@@ -72,6 +89,7 @@ impl Change {
         match self {
             Self::More { serving } if number.is_multiple_of(serving) => serving - 1,
             Self::Less { serving } if at >= serving => number % serving,
+            Self::All { serving } => number % serving,
             // Spread over all of them, not the first so many: who came together may be busy together.
             Self::Even { from, to, part } if at == from && is_among(number, part) => to,
             Self::More { .. } | Self::Less { .. } | Self::Even { .. } => at,
@@ -156,6 +174,31 @@ mod tests {
     }
 
     #[test]
+    fn one_client_that_fills_a_worker_sends_the_others_nowhere_again_and_again() {
+        for hot in 0..101 {
+            for workers in 2..5 {
+                let mut all = Simulated::new(workers, 101, 5);
+                all.clients[hot].0 = 800;
+                all.look(20);
+                let changes = all.changes;
+                all.look(4 * LOOKS_BEFORE_EVEN);
+                let (more, busy) = (all.changes - changes, all.busy());
+                assert!(more <= 8, "{more} changes, {hot} of {workers}: {busy:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_nobody_can_tell_all_serve() {
+        let mut all = Simulated::new(4, 8, 10);
+        let change = all.packing.serve_all();
+        let placed = [0, 1, 2, 3, 4].map(|number| change.place(number, 0));
+        assert_eq!((all.packing.serving, placed), (4, [0, 1, 2, 3, 0]));
+        all.look(4 * LOOKS_BEFORE_LESS);
+        assert_eq!(all.packing.serving, 1, "once it can be told again");
+    }
+
+    #[test]
     fn a_worker_whose_clients_are_busy_sends_some_to_one_whose_are_not() {
         let mut all = Simulated::new(2, 64, 20);
         all.look(20);
@@ -163,7 +206,7 @@ mod tests {
         for (load, at) in &mut all.clients {
             *load = if *at == 0 { 35 } else { 2 };
         }
-        all.look(10);
+        all.look(LOOKS_BEFORE_EVEN);
         let busy = all.busy();
         assert!(busy[0].abs_diff(busy[1]) <= UNEVEN, "{busy:?}");
     }

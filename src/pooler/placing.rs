@@ -5,19 +5,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::packing::{Change, Packing};
 use crate::client::Shared;
-use crate::engine::Worker;
+use crate::engine::{Used, Worker};
 use crate::net::Phase;
 
-/// How often it looks. The kernel counts hundredths of a second, so less would be seen too coarsely.
+/// How often it looks.
 const PERIOD: Duration = Duration::from_millis(250);
+/// Who runs or waits for a processor in more thousandths of the time than these sleeps no more.
+const NEVER_IDLE: u32 = 950;
+/// Looks in a row at which nothing could be seen, such as for lack of descriptors, after which all serve.
+const BLIND_MAX: u32 = 20;
 
 /// How many workers serve at first: one, or all of them where nobody can tell how busy they are.
 pub(super) fn serving_first(workers: &[Worker]) -> usize {
-    let known = workers.iter().all(|worker| worker.cpu_time().is_some());
+    let known = workers.iter().all(|worker| worker.used().is_some());
     if known { 1 } else { workers.len() }
 }
 
@@ -32,43 +36,79 @@ pub(super) async fn place(shared: Arc<Shared>) {
 async fn place_on(shared: &Shared) {
     let workers = shared.shutdown.workers();
     let mut packing = Packing::new(workers.len());
-    let (mut then, mut before) = (Instant::now(), times(workers));
+    let (mut then, mut before, mut blind) = (Instant::now(), uses(workers), 0);
     loop {
         sleep(PERIOD).await;
-        let (now, used) = (Instant::now(), times(workers));
-        let (Some(known), Some(until)) = (&before, &used) else { return };
+        let (now, used) = (Instant::now(), uses(workers));
         let length = now.saturating_duration_since(then);
-        let busy: Vec<u32> =
-            known.iter().zip(until).map(|(a, b)| part(b.saturating_sub(*a), length)).collect();
+        let busy = busy(before.as_deref(), used.as_deref(), length);
         (then, before) = (now, used);
-        let Some(change) = packing.look(&busy) else { continue };
-        match change {
-            Change::More { serving: now } | Change::Less { serving: now } => {
-                shared.serving.store(now, Ordering::Relaxed);
-                info!(
-                    serving = now,
-                    of = workers.len(),
-                    ?busy,
-                    "as many workers serve clients now"
-                );
-            }
-            Change::Even { .. } => debug!(?change, ?busy, "clients go to another worker"),
+        blind = if busy.is_none() { blind + 1 } else { 0 };
+        let change = match &busy {
+            Some(busy) => packing.look(busy),
+            None if blind == BLIND_MAX => Some(packing.serve_all()),
+            None => None,
+        };
+        if let Some(change) = change {
+            carry_out(change, shared, busy.as_deref().unwrap_or_default());
         }
-        let mut number = 0;
-        shared.cancels.place(|at| {
-            number += 1;
-            change.place(number, at)
-        });
     }
 }
 
+fn carry_out(change: Change, shared: &Shared, busy: &[u32]) {
+    let of = shared.shutdown.workers().len();
+    match change {
+        Change::All { serving } => {
+            shared.serving.store(serving, Ordering::Relaxed);
+            warn!(serving, "nobody can tell how busy workers are: all of them serve clients now");
+        }
+        Change::More { serving } | Change::Less { serving } => {
+            shared.serving.store(serving, Ordering::Relaxed);
+            info!(serving, of, ?busy, "as many workers serve clients now");
+        }
+        Change::Even { .. } => debug!(?change, ?busy, "clients go to another worker"),
+    }
+    let mut number = 0;
+    shared.cancels.place(|at| {
+        number += 1;
+        change.place(number, at)
+    });
+}
+
 /// What each worker has used.
-fn times(workers: &[Worker]) -> Option<Vec<Duration>> {
-    workers.iter().map(Worker::cpu_time).collect()
+fn uses(workers: &[Worker]) -> Option<Vec<Used>> {
+    workers.iter().map(Worker::used).collect()
+}
+
+/// How busy each was between two looks, in thousandths; one that was never idle, even if it had to wait for a
+/// processor for most of the time, was busy all the time.
+fn busy(before: Option<&[Used]>, until: Option<&[Used]>, length: Duration) -> Option<Vec<u32>> {
+    let of_one = |(before, until): (&Used, &Used)| {
+        let ran = part(until.ran.saturating_sub(before.ran), length);
+        let waited = part(until.waited.saturating_sub(before.waited), length);
+        if ran + waited > NEVER_IDLE { 1000 } else { ran }
+    };
+    Some(before?.iter().zip(until?).map(of_one).collect())
 }
 
 /// A time in thousandths of another, no more than all of it.
 fn part(time: Duration, of: Duration) -> u32 {
     let thousandths = time.as_micros() * 1000 / of.as_micros().max(1);
     u32::try_from(thousandths).unwrap_or(u32::MAX).min(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_never_idle_is_busy_whoever_else_has_the_processors() {
+        let ms = Duration::from_millis;
+        let used = |ran, waited| Used { ran: ms(ran), waited: ms(waited) };
+        let before = [used(50, 10), used(50, 10), used(50, 10)];
+        let until = [used(150, 10), used(150, 150), used(150, 130)];
+        let busy = busy(Some(&before), Some(&until), ms(250));
+        assert_eq!(busy, Some(vec![400, 1000, 400]));
+        assert_eq!(super::busy(None, Some(&until), ms(250)), None);
+    }
 }

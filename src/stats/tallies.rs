@@ -1,6 +1,6 @@
 //! All tallies: each worker has its own, so that none adds to what another one adds to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -52,16 +52,30 @@ impl Tallies {
     #[must_use]
     pub fn of(&self, tenant: &TenantId, database: &str) -> Arc<Tally> {
         let key = Key { tenant: tenant.clone(), database: database.into() };
-        let mut inner = self.0.get_or_default().0.lock();
+        let shard = self.0.get_or_default();
+        let mut inner = shard.0.lock();
         if let Some(known) = inner.tallies.get(&key) {
             return Arc::clone(known);
         }
         if inner.tallies.len() >= inner.sweep_at.max(SWEEP_LEN) {
-            inner.sweep();
+            // Two who sweep at once must not wait for each other.
+            drop(inner);
+            let present = self.tenants_with_clients();
+            inner = shard.0.lock();
+            inner.sweep(&present);
         }
-        let tally = Arc::<Tally>::default();
-        inner.tallies.insert(key, Arc::clone(&tally));
-        tally
+        Arc::clone(inner.tallies.entry(key).or_default())
+    }
+
+    /// Tenants that have clients on any worker.
+    fn tenants_with_clients(&self) -> HashSet<TenantId> {
+        let mut tenants = HashSet::new();
+        for shard in &self.0 {
+            let inner = shard.0.lock();
+            let used = inner.tallies.iter().filter(|(_, tally)| Arc::strong_count(tally) > 1);
+            tenants.extend(used.map(|(key, _)| key.tenant.clone()));
+        }
+        tenants
     }
 
     /// All of them, added up over the workers.
@@ -109,11 +123,12 @@ impl Sums {
 }
 
 impl Inner {
-    /// Gives up tallies that nobody adds to, and keeps what they counted.
-    fn sweep(&mut self) {
+    /// Gives up tallies of tenants that have no clients, and keeps what they counted. A client that goes from
+    /// worker to worker leaves a tally behind.
+    fn sweep(&mut self, present: &HashSet<TenantId>) {
         let Self { tallies, gone, .. } = self;
         tallies.retain(|key, tally| {
-            let used = Arc::strong_count(tally) > 1;
+            let used = Arc::strong_count(tally) > 1 || present.contains(&key.tenant);
             if !used {
                 gone.entry(Arc::clone(&key.database)).or_default().add(&tally.get());
             }
@@ -125,6 +140,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
     use crate::tenant::NamePattern;
 
@@ -134,7 +151,8 @@ mod tests {
 
     #[test]
     fn workers_count_for_themselves_and_are_added_up() {
-        let tallies = Tallies::default();
+        // A thread that ends leaves its place to the next one: workers all live on.
+        let (tallies, end) = (Tallies::default(), Barrier::new(4));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -142,6 +160,7 @@ mod tests {
                     (0..1000).for_each(|_| tally.queries.add(1));
                     tallies.of(&id("umbra"), "saas").sent.add(7);
                     tallies.of(&id("acme"), "other").queries.add(1);
+                    end.wait();
                 });
             }
         });
@@ -163,5 +182,28 @@ mod tests {
         assert!(sums.tenants.len() <= SWEEP_LEN + 1, "{}", sums.tenants.len());
         assert_eq!(sums.by_database()["saas"].logins, 2 * SWEEP_LEN as u64 + 1);
         assert_eq!(sums.by_tenant().0[&id("kept")].logins, 1, "whoever adds to it keeps it");
+    }
+
+    #[test]
+    fn what_a_client_left_behind_on_another_worker_stays_its_tenants() {
+        let (tallies, turn) = (Tallies::default(), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tallies.of(&id("moved"), "saas").queries.add(7);
+                turn.wait();
+                turn.wait();
+                for number in 0..2 * SWEEP_LEN {
+                    tallies.of(&id(&format!("t{number}")), "saas").logins.add(1);
+                }
+                turn.wait();
+            });
+            turn.wait();
+            let there = tallies.of(&id("moved"), "saas");
+            there.queries.add(1);
+            turn.wait();
+            turn.wait();
+            assert_eq!(tallies.sums().by_tenant().0[&id("moved")].queries, 8);
+            drop(there);
+        });
     }
 }

@@ -106,6 +106,24 @@ fn a_server_does_not_go_straight_on_where_somebody_else_comes_first() {
 }
 
 #[test]
+fn who_alone_waits_for_long_is_filed_where_he_is_due() {
+    let (mut turns, pool, a, mut now) = one_waits_for_its_own();
+    turns.amend(&id("a"), limits(9, 9, 999), None, now);
+    for _ in 0..500 {
+        turns.wait(a, "a", now).unwrap();
+    }
+    // It may have more servers, and there are none: nothing but time passes.
+    for _ in 0..400 {
+        now = now + 100 * MS;
+        assert_eq!(turns.hand_over(a, pool, now, |_| true), Some("a"));
+        let account = turns.account(a);
+        let Some(Due::Round(filed)) = account.due else { panic!("it waits") };
+        let behind = account.round_of_last().saturating_sub(filed);
+        assert!(behind < 64, "{behind} rounds to go to find its turn");
+    }
+}
+
+#[test]
 fn whether_servers_go_straight_on_does_not_change_the_shares() {
     for hands_over in [true, false] {
         let mut cluster = Cluster::new(2, 1);
