@@ -104,7 +104,7 @@ def prepare(rig, scenarios, port):
     """PostgreSQL with every database that is asked for, a role with a password, and a certificate."""
     rig.tls = rig.certificate()
     cert, key = rig.tls
-    rig.postgres(settings=["max_connections=1000", "shared_buffers=256MB", "ssl=on", f"ssl_cert_file={cert}", f"ssl_key_file={key}"],
+    rig.postgres(settings=["max_connections=2000", "shared_buffers=256MB", "ssl=on", f"ssl_cert_file={cert}", f"ssl_key_file={key}"],
                  port=port, hba=[f"host all {LOGIN} 127.0.0.1/32 scram-sha-256"])
     rig.sql("acme", f"create role {LOGIN} login password '{PASSWORD}'; grant select on all tables in schema public to {LOGIN}")
     rig.sql("acme", "create unlogged table sink (line text)")
