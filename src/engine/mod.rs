@@ -27,7 +27,6 @@ mod task;
 mod tests;
 mod worker;
 
-pub use load::Used;
 pub use local::{Tick, tick};
 pub use socket::Socket;
 pub use worker::Worker;

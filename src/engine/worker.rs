@@ -12,7 +12,7 @@ use mio::{Events, Token};
 use tokio::runtime::Handle;
 use tracing::error;
 
-use super::load::{self, Used};
+use super::load;
 use super::local::{self, Home, Local};
 use super::task::Task;
 
@@ -88,7 +88,7 @@ impl Worker {
 
     /// What its thread has used of the processors; `None` if the system does not say.
     #[must_use]
-    pub fn used(&self) -> Option<Used> {
+    pub fn used(&self) -> Option<Duration> {
         load::used(self.0.account.get()?)
     }
 

@@ -9,13 +9,11 @@ use tracing::{debug, info, warn};
 
 use super::packing::{Change, Packing};
 use crate::client::Shared;
-use crate::engine::{Used, Worker};
+use crate::engine::Worker;
 use crate::net::Phase;
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(250);
-/// Who runs or waits for a processor in more thousandths of the time than these sleeps no more.
-const NEVER_IDLE: u32 = 950;
 /// Looks in a row at which nothing could be seen, such as for lack of descriptors, after which all serve.
 const BLIND_MAX: u32 = 20;
 
@@ -75,19 +73,20 @@ fn carry_out(change: Change, shared: &Shared, busy: &[u32]) {
     });
 }
 
-/// What each worker has used.
-fn uses(workers: &[Worker]) -> Option<Vec<Used>> {
+/// How long each worker has run.
+fn uses(workers: &[Worker]) -> Option<Vec<Duration>> {
     workers.iter().map(Worker::used).collect()
 }
 
-/// How busy each was between two looks, in thousandths; one that was never idle, even if it had to wait for a
-/// processor for most of the time, was busy all the time.
-fn busy(before: Option<&[Used]>, until: Option<&[Used]>, length: Duration) -> Option<Vec<u32>> {
-    let of_one = |(before, until): (&Used, &Used)| {
-        let ran = part(until.ran.saturating_sub(before.ran), length);
-        let waited = part(until.waited.saturating_sub(before.waited), length);
-        if ran + waited > NEVER_IDLE { 1000 } else { ran }
-    };
+/// How busy each was between two looks, in thousandths. Only what it ran counts: where it has to wait for a processor,
+/// clients and PostgreSQL have all of them, and what a second worker got would be taken from these.
+fn busy(
+    before: Option<&[Duration]>,
+    until: Option<&[Duration]>,
+    length: Duration,
+) -> Option<Vec<u32>> {
+    let of_one =
+        |(before, until): (&Duration, &Duration)| part(until.saturating_sub(*before), length);
     Some(before?.iter().zip(until?).map(of_one).collect())
 }
 
@@ -102,13 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_never_idle_is_busy_whoever_else_has_the_processors() {
+    fn how_busy_a_worker_was_is_a_part_of_the_time_between_two_looks() {
         let ms = Duration::from_millis;
-        let used = |ran, waited| Used { ran: ms(ran), waited: ms(waited) };
-        let before = [used(50, 10), used(50, 10), used(50, 10)];
-        let until = [used(150, 10), used(150, 150), used(150, 130)];
-        let busy = busy(Some(&before), Some(&until), ms(250));
-        assert_eq!(busy, Some(vec![400, 1000, 400]));
-        assert_eq!(super::busy(None, Some(&until), ms(250)), None);
+        let (before, until) = ([ms(50), ms(50), ms(50)], [ms(150), ms(50), ms(350)]);
+        assert_eq!(busy(Some(&before), Some(&until), ms(250)), Some(vec![400, 0, 1000]));
+        assert_eq!(busy(None, Some(&until), ms(250)), None);
     }
 }
