@@ -2,20 +2,15 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::ops::Add;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use slab::Slab;
 
 use super::source::Source;
 use super::task::Task;
-
-/// Reads and writes a task may do before the others have their turn: a megabyte with full buffers.
-pub(super) const OPERATIONS_MAX: u32 = 64;
 
 /// The part of a worker that every thread may touch.
 pub(super) struct Home {
@@ -93,13 +88,8 @@ pub(super) struct Local {
     pub(super) home: Arc<Home>,
     pub(super) ready: RefCell<VecDeque<Arc<Task>>>,
     pub(super) sources: RefCell<Slab<Arc<Source>>>,
-    operations_left: Cell<u32>,
     /// Where the task that runs wants to go on.
     pub(super) leaving: Cell<Option<Arc<Home>>>,
-    /// A task had to be stopped: it has more to do than others may be made to wait for.
-    insatiable: Cell<bool>,
-    /// When the sockets were last looked at, if anybody has asked since.
-    turn: Cell<Option<Tick>>,
 }
 
 thread_local! {
@@ -117,82 +107,22 @@ pub(super) fn settle(home: Arc<Home>) {
         home,
         ready: RefCell::default(),
         sources: RefCell::default(),
-        operations_left: Cell::new(0),
         leaving: Cell::new(None),
-        insatiable: Cell::new(false),
-        turn: Cell::new(None),
     };
     LOCAL.with(|place| assert!(place.set(local).is_ok(), "a thread is one worker"));
 }
 
-/// A moment in microseconds, which costs less to count with than an [`Instant`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tick(u64);
-
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-impl Tick {
-    #[cold]
-    fn look() -> Self {
-        Self::at(Instant::now())
-    }
-
-    /// That moment.
-    #[must_use]
-    pub fn at(moment: Instant) -> Self {
-        let passed = moment.saturating_duration_since(*START).as_micros();
-        Self(u64::try_from(passed).unwrap_or(u64::MAX))
-    }
-
-    /// How long after another one it is; 0 if it is not.
-    #[inline]
-    #[must_use]
-    pub const fn micros_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// The same moment.
-    #[must_use]
-    pub fn instant(self) -> Instant {
-        *START + Duration::from_micros(self.0)
-    }
-}
-
-impl Add<Duration> for Tick {
-    type Output = Self;
-
-    fn add(self, time: Duration) -> Self {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(micros))
-    }
-}
-
-/// What time it is, read once a turn of the worker's loop: what is counted by it may be off by as much as a turn
-/// takes, which is less than what is waited for.
-#[inline]
-#[must_use]
-pub fn tick() -> Tick {
-    with(|local| {
-        local.turn.get().unwrap_or_else(|| {
-            let now = Tick::look();
-            local.turn.set(Some(now));
-            now
-        })
-    })
-    .unwrap_or_else(Tick::look)
-}
-
 /// Puts a task into its worker's queue.
-pub(super) fn schedule(task: Arc<Task>) {
-    let mut task = Some(task);
-    with(|local| {
-        if let Some(task) = task.take_if(|task| Arc::ptr_eq(&task.home, &local.home)) {
-            local.ready.borrow_mut().push_back(task);
+pub(super) fn schedule(task: &Arc<Task>) {
+    let here = with(|local| {
+        let same = Arc::ptr_eq(&task.home, &local.home);
+        if same {
+            local.ready.borrow_mut().push_back(Arc::clone(task));
         }
+        same
     });
-    if let Some(task) = task {
-        let home = Arc::clone(&task.home);
-        home.send(|mail| mail.woken.push(task));
+    if here != Some(true) {
+        task.home.send(|mail| mail.woken.push(Arc::clone(task)));
     }
 }
 
@@ -215,36 +145,7 @@ pub(super) fn release(home: &Arc<Home>, place: usize) {
     }
 }
 
-/// Counts a read or a write. `false`: the task has done enough for this time.
-#[inline]
-pub(super) fn may_go_on() -> bool {
-    with(|local| {
-        let left = local.operations_left.get();
-        local.operations_left.set(left.saturating_sub(1));
-        if left == 0 {
-            local.insatiable.set(true);
-        }
-        left > 0
-    })
-    .unwrap_or(true)
-}
-
 impl Local {
-    /// The next task, unless the last one was insatiable: then the sockets are looked at first, so
-    /// that whoever they wake comes before it comes again.
-    pub(super) fn next_ready(&self) -> Option<Arc<Task>> {
-        self.operations_left.set(OPERATIONS_MAX);
-        if self.insatiable.take() {
-            return None;
-        }
-        self.ready.borrow_mut().pop_front()
-    }
-
-    /// The sockets are looked at: time has passed.
-    pub(super) fn next_turn(&self) {
-        self.turn.set(None);
-    }
-
     pub(super) fn take_mail(&self) {
         if !self.home.has_mail.swap(false, Ordering::SeqCst) {
             return;

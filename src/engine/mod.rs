@@ -16,6 +16,7 @@
 //!
 //! Knows nothing of PostgreSQL.
 
+mod fair;
 mod listening;
 mod load;
 mod local;
@@ -25,8 +26,9 @@ mod source;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tick;
 mod worker;
 
-pub use local::{Tick, tick};
 pub use socket::Socket;
+pub use tick::{Tick, tick};
 pub use worker::Worker;

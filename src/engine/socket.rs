@@ -15,7 +15,7 @@ use mio::net::{TcpStream, UnixStream};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::local;
+use super::fair;
 use super::place::Place;
 use super::source::{Direction, Source};
 
@@ -165,7 +165,7 @@ impl<S> Socket<S> {
     ) -> Poll<io::Result<(T, super::source::Seen)>> {
         loop {
             let seen = ready!(self.place.source.poll_ready(direction, cx));
-            if !local::may_go_on() {
+            if !fair::may_go_on() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
+use futures_task::{ArcWake, waker_ref};
 use parking_lot::Mutex;
 use tracing::error;
 
@@ -23,16 +24,10 @@ pub(super) struct Task {
     place: usize,
 }
 
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            schedule(self);
-        }
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            schedule(Arc::clone(self));
+impl ArcWake for Task {
+    fn wake_by_ref(task: &Arc<Self>) {
+        if !task.queued.swap(true, Ordering::AcqRel) {
+            schedule(task);
         }
     }
 }
@@ -56,14 +51,14 @@ impl Task {
             entry.insert(Arc::clone(&task));
             task
         };
-        schedule(task);
+        schedule(&task);
     }
 
     /// Polls it once. A panic ends it as its own end would; one that wants to go on elsewhere begins there.
     pub(super) fn run(self: Arc<Self>, local: &Local) {
         // Before the poll: whoever wakes it meanwhile wants it polled again.
         self.queued.store(false, Ordering::Release);
-        let waker = Waker::from(Arc::clone(&self));
+        let waker = waker_ref(&self);
         let mut context = Context::from_waker(&waker);
         let mut slot = self.future.lock();
         let Some(future) = &mut *slot else { return };

@@ -1,20 +1,24 @@
 //! A thread that runs tasks, and waits for their sockets when none is ready.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::task::{Poll, Wake};
+use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use futures_task::ArcWake;
 use mio::{Events, Token};
 use tokio::runtime::Handle;
 use tracing::error;
 
+use super::fair;
 use super::load;
 use super::local::{self, Home, Local};
 use super::task::Task;
+use super::tick;
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 256;
@@ -95,7 +99,7 @@ impl Worker {
     /// Polls every task once more, whatever it waits for.
     pub fn wake_all(&self) {
         for (_, task) in self.0.tasks.lock().iter() {
-            task.wake_by_ref();
+            ArcWake::wake_by_ref(task);
         }
     }
 
@@ -105,14 +109,28 @@ impl Worker {
     }
 }
 
+/// Runs tasks that are ready, unless the last one was insatiable: then the sockets are looked at first, so that whoever
+/// they wake comes before it comes again.
+fn run_ready(next: &mut VecDeque<Arc<Task>>, local: &Local) {
+    for _ in 0..RUN_MAX {
+        if next.is_empty() {
+            std::mem::swap(next, &mut local.ready.borrow_mut());
+        }
+        if !fair::begin() {
+            return;
+        }
+        let Some(task) = next.pop_front() else { return };
+        task.run(local);
+    }
+}
+
 fn run(mut poll: mio::Poll, local: &Local) {
     let mut events = Events::with_capacity(EVENTS_MAX);
+    // Those of the queue that come first. Whoever is woken meanwhile comes behind them.
+    let mut next = VecDeque::new();
     while !local.home.is_stopped() {
-        for _ in 0..RUN_MAX {
-            let Some(task) = local.next_ready() else { break };
-            task.run(local);
-        }
-        let waits = local.ready.borrow().is_empty() && local.home.park();
+        run_ready(&mut next, local);
+        let waits = next.is_empty() && local.ready.borrow().is_empty() && local.home.park();
         let limit = if waits { None } else { Some(Duration::ZERO) };
         if let Err(error) = poll.poll(&mut events, limit) {
             // A signal; anything else would come again at once, and is worth a line each time.
@@ -121,7 +139,7 @@ fn run(mut poll: mio::Poll, local: &Local) {
             }
         }
         local.home.unpark();
-        local.next_turn();
+        tick::next_turn();
         {
             let sources = local.sources.borrow();
             for event in &events {
