@@ -110,10 +110,10 @@ impl Session {
 
     fn scan_outbound(&mut self) -> Result<(), LinkEnd> {
         loop {
-            let bytes = &self.link.outbound.bytes()[self.link.passed..];
-            if bytes.is_empty() {
+            if self.link.passed == self.link.outbound.len() {
                 return Ok(());
             }
+            let bytes = &self.link.outbound.bytes()[self.link.passed..];
             let skipped = self.link.scan.skip_body(bytes);
             if skipped > 0 {
                 self.pass(skipped);
@@ -132,8 +132,9 @@ impl Session {
             if passed > 0 {
                 self.link.swallowing = false;
                 self.pass(passed);
-                continue;
             }
+            // What the run has stopped at.
+            let bytes = &self.link.outbound.bytes()[self.link.passed..];
             let message = match self.link.scan.next(bytes) {
                 Ok(Some(message)) => message,
                 Ok(None) => return Ok(()),

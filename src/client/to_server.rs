@@ -97,6 +97,7 @@ impl Session {
             if nothing_first && unit.is_empty() {
                 break None;
             }
+            let len = unit.len();
             let result = if nothing_first {
                 Pin::new(&mut *stream).poll_write(cx, unit)
             } else {
@@ -109,20 +110,21 @@ impl Session {
                 Poll::Ready(Ok(0)) => break Some("nothing was written".into()),
                 Poll::Ready(Err(error)) => break Some(error.to_string()),
             };
-            let of_prefix = count.min(link.prefix.len());
-            if of_prefix > 0 {
-                link.prefix.advance(of_prefix);
-            }
-            let of_rewritten = (count - of_prefix).min(link.rewritten.len());
-            if of_rewritten > 0 {
-                link.rewritten.advance(of_rewritten);
-            }
-            link.sent += count - of_prefix - of_rewritten;
+            let of_unit = if nothing_first {
+                count
+            } else {
+                let of_prefix = drop_written(&mut link.prefix, count);
+                count - of_prefix - drop_written(&mut link.rewritten, count - of_prefix)
+            };
+            link.sent += of_unit;
             (wrote, link.wrote) = (true, true);
             link.flush_server = stream.buffers_writes();
             if link.confirmed && !link.keeps_unit {
                 self.inbound.consume(link.sent);
                 self.units.scanned -= std::mem::take(&mut link.sent);
+            }
+            if nothing_first && count == len {
+                break None;
             }
         };
         let failed = match failed {
@@ -143,4 +145,11 @@ impl Session {
         }
         Poll::Ready(wrote)
     }
+}
+
+/// Drops from the front what of `count` bytes was of these: how many.
+fn drop_written(bytes: &mut impl Buf, count: usize) -> usize {
+    let dropped = count.min(bytes.remaining());
+    bytes.advance(dropped);
+    dropped
 }

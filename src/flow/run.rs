@@ -30,15 +30,14 @@ impl Tags {
     }
 }
 
-/// The type of the message that begins `at`, and where it ends, if all of it is there. One of an impossible length is
-/// not.
+/// The type of the first message and what comes behind it, if all of it is there. One of an impossible length is not.
 #[inline]
-fn whole_message(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
-    let ([tag, len @ ..], _) = bytes[at..].split_first_chunk::<HEADER_LEN>()?;
+fn whole_message(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let ([tag, len @ ..], body) = bytes.split_first_chunk::<HEADER_LEN>()?;
     // It counts itself.
-    let len = u32::from_be_bytes(*len) as usize;
-    let end = at + 1 + len;
-    (len >= 4 && end <= bytes.len()).then_some((*tag, end))
+    let body_len = (u32::from_be_bytes(*len) as usize).wrapping_sub(4);
+    let (_, behind) = body.split_at_checked(body_len)?;
+    Some((*tag, behind))
 }
 
 impl Exchange {
@@ -51,9 +50,9 @@ impl Exchange {
         if self.switching() || self.unsure {
             return 0;
         }
-        let mut passed = 0;
+        let mut rest = bytes;
         let mut changes_nothing = self.changes_nothing();
-        while let Some((tag, end)) = whole_message(bytes, passed) {
+        while let Some((tag, behind)) = whole_message(rest) {
             if but == Some(tag) {
                 break;
             }
@@ -63,20 +62,20 @@ impl Exchange {
                 }
                 changes_nothing = self.changes_nothing();
                 if self.unsure {
-                    return end;
+                    return bytes.len() - behind.len();
                 }
             }
-            passed = end;
+            rest = behind;
         }
-        passed
+        bytes.len() - rest.len()
     }
 
     /// Takes whole messages from the front of `bytes`, for as long as each answers the switch and is not the last
     /// that does; their length in bytes. What stops it is left, as above.
     pub fn swallow_run(&mut self, bytes: &[u8]) -> usize {
-        let mut swallowed = 0;
+        let mut rest = bytes;
         while self.switch > 1
-            && let Some((tag, end)) = whole_message(bytes, swallowed)
+            && let Some((tag, behind)) = whole_message(rest)
         {
             match tag {
                 tag::PARSE_COMPLETE
@@ -86,9 +85,9 @@ impl Exchange {
                 tag::DATA_ROW => {}
                 _ => break,
             }
-            swallowed = end;
+            rest = behind;
         }
-        swallowed
+        bytes.len() - rest.len()
     }
 
     /// Which replies to what is owed first leave everything as it is: all but the last one.

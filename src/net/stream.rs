@@ -98,11 +98,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.poll_read_into(cx, room),
             Self::Unix(unix) => unix.poll_read_into(cx, room),
-            Self::Tls(tls) => {
-                let mut room = ReadBuf::new(room);
-                ready!(Pin::new(tls).poll_read(cx, &mut room))?;
-                Poll::Ready(Ok(room.filled().len()))
-            }
+            Self::Tls(tls) => read_tls(tls, cx, room),
         }
     }
 
@@ -141,6 +137,28 @@ impl Stream {
     }
 }
 
+// These two are not in line: what TLS needs would cost who has none.
+
+#[inline(never)]
+fn read_tls(
+    tls: &mut TlsStream<Socket<TcpStream>>,
+    cx: &mut Context<'_>,
+    room: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut room = ReadBuf::new(room);
+    ready!(Pin::new(tls).poll_read(cx, &mut room))?;
+    Poll::Ready(Ok(room.filled().len()))
+}
+
+#[inline(never)]
+fn write_tls(
+    tls: &mut TlsStream<Socket<TcpStream>>,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    Pin::new(tls).poll_write(cx, bytes)
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -156,6 +174,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -164,7 +183,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Self::Tls(tls) => write_tls(tls, cx, buf),
         }
     }
 

@@ -10,7 +10,7 @@
 
 use wide::u8x16;
 
-use super::words::is_alarming;
+use super::words::{is_alarming, may_alarm};
 
 /// Shortest text that can hold a dollar-quote tag too long to be followed.
 const LONG_TAG_LEN: usize = 65;
@@ -36,19 +36,43 @@ pub fn is_plain(text: &[u8]) -> bool {
             next -= last_run;
             ones &= u64::MAX >> last_run;
         }
-        while ones != 0 {
-            let start = ones.trailing_zeros() as usize;
-            let end = start + (ones >> start).trailing_ones() as usize;
-            let word = &block[start..end];
-            if is_alarming(word) || (word.len() == 1 && rest.get(end) == Some(&b'&')) {
-                return false;
-            }
-            // A carry runs through the lowest run and clears it.
-            ones &= ones.wrapping_add(1 << start);
+        if any_alarming(block, ones) || is_escape_behind(rest, ones) {
+            return false;
         }
         rest = &rest[next..];
     }
     text.len() < LONG_TAG_LEN || memchr::memchr(b'$', text).is_none()
+}
+
+/// Whether one of a block's words alarms.
+#[inline]
+fn any_alarming(block: &[u8], ones: u64) -> bool {
+    let mut first = ones & !(ones << 1);
+    while first != 0 {
+        let start = first.trailing_zeros() as usize;
+        if may_alarm(block[start]) {
+            let len = (ones >> start).trailing_ones() as usize;
+            if is_alarming(&block[start..start + len]) {
+                return true;
+            }
+        }
+        // Without the lowest bit: the next word.
+        first &= first - 1;
+    }
+    false
+}
+
+/// Whether a word of one letter is the beginning of `U&''`, in which words may be escaped.
+#[inline]
+fn is_escape_behind(rest: &[u8], ones: u64) -> bool {
+    let mut alone = ones & !(ones << 1) & !(ones >> 1);
+    while alone != 0 {
+        if rest.get(alone.trailing_zeros() as usize + 1) == Some(&b'&') {
+            return true;
+        }
+        alone &= alone - 1;
+    }
+    false
 }
 
 /// Which bytes of a block are part of a word: letters, `_`, and all that is not ASCII.

@@ -142,6 +142,26 @@ fn classify(word: &[u8]) -> Word {
     WORDS.iter().find(same).map_or(Word::Other, |(_, _, word)| *word)
 }
 
+/// First letters of words that could be flagged, a bit each: most words of most statements have another one.
+static FIRST_OF_ALARMING: u32 = first_letters(&OF_ALARMING);
+
+const fn first_letters(lengths: &Lengths) -> u32 {
+    let (mut letters, mut place) = (0, 0);
+    while place < lengths.len() {
+        if lengths[place] != 0 {
+            letters |= 1 << (place >> 5);
+        }
+        place += 1;
+    }
+    letters
+}
+
+/// Whether a word that begins with this letter could be flagged in some place.
+#[inline]
+pub(super) const fn may_alarm(first: u8) -> bool {
+    FIRST_OF_ALARMING >> (first & 31) & 1 == 1
+}
+
 /// Whether a word could be flagged in some place.
 #[inline]
 pub(super) fn is_alarming(word: &[u8]) -> bool {
