@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,14 +21,13 @@ use crate::server::{Endpoint, Key, ScramKeys};
 const SALT_LEN: usize = 16;
 
 /// A SCRAM verifier: what PostgreSQL keeps in `pg_authid.rolpassword`.
-#[derive(Clone)]
 pub(super) struct Verifier {
     salt: Vec<u8>,
     iterations: usize,
     pub(super) stored_key: Vec<u8>,
     server_key: Vec<u8>,
     /// It was stored like this, and may be PostgreSQL's own.
-    is_stored: bool,
+    pub(super) is_stored: bool,
 }
 
 impl Verifier {
@@ -57,9 +57,9 @@ impl Verifier {
         }
     }
 
-    /// What logs the user in to a server that stores the same secret.
+    /// What logs the user in who has that key, where the same secret is stored.
     pub(super) fn keys(&self, client: Key) -> Option<ScramKeys> {
-        let server = Key::try_from(&*self.server_key).ok().filter(|_| self.is_stored)?;
+        let server = Key::try_from(&*self.server_key).ok()?;
         let iterations = u32::try_from(self.iterations).ok()?;
         Some(ScramKeys { client, server, salt: self.salt.clone(), iterations })
     }
@@ -77,7 +77,7 @@ impl Verifier {
 /// How one user is asked.
 #[derive(Clone)]
 pub(super) enum Challenge {
-    Scram(Verifier),
+    Scram(Arc<Verifier>),
     Md5(Md5Secret),
 }
 
@@ -85,10 +85,10 @@ impl Challenge {
     fn of(secret: &Secret, method: AuthMethod, salt: impl FnOnce() -> Vec<u8>) -> Self {
         let text = secret.expose();
         match (Verifier::parse(text), method) {
-            (Some(verifier), _) => Self::Scram(verifier),
+            (Some(verifier), _) => Self::Scram(Arc::new(verifier)),
             (None, AuthMethod::Md5) => Self::Md5(Md5Secret::new(secret)),
             (None, AuthMethod::Scram | AuthMethod::Cert | AuthMethod::Trust) => {
-                Self::Scram(Verifier::from_password(text, salt()))
+                Self::Scram(Arc::new(Verifier::from_password(text, salt())))
             }
         }
     }
@@ -207,13 +207,13 @@ impl Credentials {
         match self.method {
             AuthMethod::Md5 => Challenge::Md5(Md5Secret::Digits(hex(&bytes("md5")))),
             AuthMethod::Scram | AuthMethod::Cert | AuthMethod::Trust => {
-                Challenge::Scram(Verifier {
+                Challenge::Scram(Arc::new(Verifier {
                     salt: bytes("salt")[..SALT_LEN].to_vec(),
                     iterations: SCRAM_ITERATIONS,
                     stored_key: bytes("stored"),
                     server_key: bytes("server"),
                     is_stored: false,
-                })
+                }))
             }
         }
     }

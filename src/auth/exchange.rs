@@ -73,7 +73,7 @@ pub async fn authenticate(
     user: &str,
     given: &str,
 ) -> Result<Authenticated, AuthError> {
-    let mut keys = None;
+    let mut shown = None;
     match credentials.method() {
         AuthMethod::Trust if talk.stream.is_local() => {}
         AuthMethod::Trust => return Err(AuthError::NotLocal),
@@ -87,12 +87,12 @@ pub async fn authenticate(
         AuthMethod::Scram | AuthMethod::Md5 => match credentials.challenge(user).await? {
             Challenge::Scram(verifier) => {
                 let bound = credentials.bound().filter(|_| talk.stream.is_tls());
-                keys = scram(talk, user, &verifier, bound).await?;
+                shown = scram(talk, user, verifier, bound).await?;
             }
             Challenge::Md5(secret) => md5(talk, user, &secret.digits(given)).await?,
         },
     }
-    Ok(Authenticated { user: user.to_owned(), keys })
+    Ok(Authenticated { user: user.to_owned(), shown })
 }
 
 pub(super) async fn answer(talk: &mut Conversation) -> Result<BytesMut, AuthError> {

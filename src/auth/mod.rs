@@ -30,7 +30,7 @@ use crate::server::ScramKeys;
 #[derive(Debug)]
 pub struct Authenticated {
     user: String,
-    keys: Option<ScramKeys>,
+    shown: Option<scram::Shown>,
 }
 
 impl Authenticated {
@@ -41,7 +41,8 @@ impl Authenticated {
     }
 
     /// What the user can be logged in to PostgreSQL with, where the same secret is stored.
-    pub fn take_keys(&mut self) -> Option<ScramKeys> {
-        self.keys.take()
+    #[must_use]
+    pub fn keys(&self) -> Option<ScramKeys> {
+        self.shown.as_ref()?.keys()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! <https://www.postgresql.org/docs/current/sasl-authentication.html>
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
@@ -20,21 +22,32 @@ use crate::wire::frontend::sasl_initial;
 const SCRAM: &str = "SCRAM-SHA-256";
 const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
-/// Asks for a proof. On success, the keys that the client proved to have.
+/// None of our messages is longer, so that one buffer does for all.
+const MESSAGE_LEN: usize = 256;
+
+/// What a client has shown that its key follows from: `ClientKey` is in the proof, hidden only from who does not know
+/// `StoredKey`.
+pub(super) struct Shown {
+    verifier: Arc<Verifier>,
+    signed: Vec<u8>,
+    proof: Key,
+}
+
+/// Asks for a proof. On success, what it shows, if the verifier may be PostgreSQL's own.
 ///
 /// `bound` checks that the client sees the certificate we sent; without TLS there is none.
 pub(super) async fn scram(
     talk: &mut Conversation,
     user: &str,
-    verifier: &Verifier,
+    verifier: Arc<Verifier>,
     bound: Option<&ScramServerAuth>,
-) -> Result<Option<ScramKeys>, AuthError> {
+) -> Result<Option<Shown>, AuthError> {
     let refuse = |error: PgWireError| match error {
         PgWireError::InvalidPassword(_) => AuthError::Failed { user: user.to_owned() },
         PgWireError::InvalidScramMessage(problem) => AuthError::Scram { problem },
         other => AuthError::Scram { problem: other.to_string() },
     };
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(MESSAGE_LEN);
     let offered = if bound.is_some() { &[SCRAM_PLUS, SCRAM][..] } else { &[SCRAM] };
     build::authentication_sasl(offered, &mut out);
     talk.send(&out).await?;
@@ -54,25 +67,41 @@ pub(super) async fn scram(
     talk.send(&out).await?;
     let last = answer(talk).await?;
     let signature = waiting.on_client_final_message(&last).map_err(refuse)?;
-    let keys = keys(verifier, first, reply.as_bytes(), &last);
+    let shown = Shown::by(verifier, first, reply.as_bytes(), &last);
     out.clear();
     build::authentication_sasl_final(signature, &mut out);
     // Whatever comes of the login is told next.
     talk.hold(&out);
-    Ok(keys)
+    Ok(shown)
 }
 
-/// `ClientKey` is in the proof, hidden only from who does not know `StoredKey`.
-fn keys(verifier: &Verifier, first: &[u8], reply: &[u8], last: &[u8]) -> Option<ScramKeys> {
-    let bare = first.splitn(3, |byte| *byte == b',').nth(2)?;
-    let (without_proof, proof) = std::str::from_utf8(last).ok()?.rsplit_once(",p=")?;
-    let signed = [bare, reply, without_proof.as_bytes()].join(&b","[..]);
-    let stored_key = hmac::Key::new(hmac::HMAC_SHA256, &verifier.stored_key);
-    let signature = hmac::sign(&stored_key, &signed);
-    let mut client: Key = STANDARD.decode(proof).ok()?.try_into().ok()?;
-    for (byte, mask) in client.iter_mut().zip(signature.as_ref()) {
-        *byte ^= mask;
+impl Shown {
+    fn by(verifier: Arc<Verifier>, first: &[u8], reply: &[u8], last: &[u8]) -> Option<Self> {
+        if !verifier.is_stored {
+            return None;
+        }
+        let bare = first.splitn(3, |byte| *byte == b',').nth(2)?;
+        let (without_proof, proof) = std::str::from_utf8(last).ok()?.rsplit_once(",p=")?;
+        let signed = [bare, reply, without_proof.as_bytes()].join(&b","[..]);
+        let proof = STANDARD.decode(proof).ok()?.try_into().ok()?;
+        Some(Self { verifier, signed, proof })
     }
-    let fits = digest::digest(&digest::SHA256, &client).as_ref() == verifier.stored_key;
-    fits.then(|| verifier.keys(client)).flatten()
+
+    /// What logs the user in to a server that stores the same secret.
+    pub(super) fn keys(&self) -> Option<ScramKeys> {
+        let stored_key = hmac::Key::new(hmac::HMAC_SHA256, &self.verifier.stored_key);
+        let signature = hmac::sign(&stored_key, &self.signed);
+        let mut client = self.proof;
+        for (byte, mask) in client.iter_mut().zip(signature.as_ref()) {
+            *byte ^= mask;
+        }
+        let fits = digest::digest(&digest::SHA256, &client).as_ref() == self.verifier.stored_key;
+        fits.then(|| self.verifier.keys(client)).flatten()
+    }
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shown(..)")
+    }
 }

@@ -28,6 +28,9 @@ use crate::wire::startup::ProtocolVersion;
 /// Longest an exchange of passwords may take.
 const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// What most clients are told at their login is no longer.
+const WELCOME_LEN: usize = 1024;
+
 /// How long a login may go on once the pooler drains. A login takes milliseconds.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
@@ -91,10 +94,10 @@ async fn admit(
     };
     let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
     negotiate(talk, hello).await;
-    let mut proof = prove_as(talk, &claim.user, &hello.user, access, shared).await?;
+    let proof = prove_as(talk, &claim.user, &hello.user, access, shared).await?;
     let first = tenant(&proof, &claim, access)?;
     shared.take_turn_to_connect(&first)?;
-    learn_keys(&mut proof, &first, access);
+    learn_keys(&proof, &first, access);
     let mut access = shared.access();
     loop {
         match enter(talk, hello, (&proof, &claim), &access, shared).await {
@@ -242,10 +245,10 @@ async fn prove_as(
 }
 
 /// Servers may be logged in to as the user, if no password is configured for that.
-fn learn_keys(proof: &mut Authenticated, tenant: &Tenant, access: &Access) {
+fn learn_keys(proof: &Authenticated, tenant: &Tenant, access: &Access) {
     if tenant.password.is_none()
         && tenant.user == proof.user()
-        && let Some(keys) = proof.take_keys()
+        && let Some(keys) = proof.keys()
         && access.keychain.learn(proof.user(), keys)
     {
         let (pools, endpoint) = access.home(tenant);
@@ -334,7 +337,7 @@ async fn begin(
     let registration = shared.cancels.register(hello.version, facts);
     // Behind that: if a worker is given up now, either side sees it.
     registration.slot.send_to(shared.worker_for(mode));
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(WELCOME_LEN);
     build::authentication_ok(&mut out);
     for (name, value) in welcome.parameters.iter() {
         build::parameter_status(name, value, &mut out);

@@ -1,13 +1,14 @@
 //! Builders: each appends one whole message to a buffer.
 //!
 //! Backend messages are encoded by `pgwire`, which has their shapes; frontend messages by
-//! `postgres-protocol` or, where they stand on the hot path, by hand.
+//! `postgres-protocol`. By hand those on the hot path, and `ParameterStatus`: a login has a dozen, and their values
+//! need not be UTF-8.
 
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
 use pgwire::messages::startup::{
-    Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
+    Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
 };
 
 use super::backend::TransactionStatus;
@@ -44,18 +45,11 @@ pub fn authentication_ok(out: &mut BytesMut) {
 
 /// `ParameterStatus`; the value goes out byte by byte as the server spelled it.
 pub fn parameter_status(name: &str, value: &[u8], out: &mut BytesMut) {
-    match std::str::from_utf8(value) {
-        Ok(value) => put(&ParameterStatus::new(name.to_owned(), value.to_owned()), out),
-        Err(_) => {
-            let len = 4 + name.len() + value.len() + 2;
-            out.put_u8(super::backend::tag::PARAMETER_STATUS);
-            out.put_u32(u32::try_from(len).expect("a status came in one buffer"));
-            out.put_slice(name.as_bytes());
-            out.put_u8(0);
-            out.put_slice(value);
-            out.put_u8(0);
-        }
-    }
+    framed(super::backend::tag::PARAMETER_STATUS, out, |out| {
+        put_cstr(name, out);
+        out.put_slice(value);
+        out.put_u8(0);
+    });
 }
 
 /// `BackendKeyData` with a key of 4 bytes (protocol 3.0) or more (3.2).
