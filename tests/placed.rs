@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use protocol_tests::wire::{self, V3_0};
-use protocol_tests::{Database, PATIENCE, certs};
+use protocol_tests::{Cluster, Database, PATIENCE, certs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -109,20 +109,36 @@ struct Rig {
     port: u16,
     ca: PathBuf,
     _directory: TempDir,
+    _cluster: Option<Cluster>,
+}
+
+/// How servers are reached.
+#[derive(PartialEq, Eq)]
+enum Servers {
+    InTheClear,
+    OverTls,
 }
 
 impl Rig {
     /// `of_user`: more of the user's section.
-    async fn new(of_user: &str) -> Self {
-        let db = Database::create(15).await;
-        db.schemas(&TENANTS).await;
+    async fn new(of_user: &str, servers: Servers) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = certs::Authority::new(directory.path(), "authority");
         let (cert, key) = authority.sign("localhost");
+        let cluster = (servers == Servers::OverTls).then(|| Cluster::start_with_tls(15));
+        let (db, mode) = match &cluster {
+            None => (Database::create(15).await, "disable"),
+            Some(cluster) => {
+                let db = Database::create_on(15, cluster.port).await;
+                db.enable_tls(cluster, &(cert.clone(), key.clone())).await;
+                (db, "require")
+            }
+        };
+        db.schemas(&TENANTS).await;
         let tenants = TENANTS.map(|tenant| format!("[tenants.{tenant}]\n")).concat();
         let toml = format!(
             "[general]\nlisten = [\"127.0.0.1:0\"]\nworkers = 3\n[tls.client]\nmode = \"prefer\"\ncert = \"{}\"\nkey = \"{}\"\n\
-             {}{of_user}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nsearch_path = [\"{{tenant}}\"]\n{tenants}",
+             [tls.server]\nmode = \"{mode}\"\n{}{of_user}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nsearch_path = [\"{{tenant}}\"]\n{tenants}",
             cert.display(),
             key.display(),
             db.toml(SERVERS)
@@ -132,7 +148,13 @@ impl Rig {
             ListenAddress::Tcp(address) => Some(address.port()),
             ListenAddress::Unix(_) => None,
         });
-        Self { pooler, port: port.unwrap(), ca: authority.ca, _directory: directory }
+        Self {
+            pooler,
+            port: port.unwrap(),
+            ca: authority.ca,
+            _directory: directory,
+            _cluster: cluster,
+        }
     }
 
     /// Which worker serves each client that could be sent to another one.
@@ -154,7 +176,7 @@ impl Rig {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_keep_their_server_are_with_all_workers_from_the_start() {
-    let rig = Rig::new("pool_mode = \"session\"\n").await;
+    let rig = Rig::new("pool_mode = \"session\"\n", Servers::InTheClear).await;
     let login = |number| Client::login(rig.port, number, &rig.ca);
     let mut clients: Vec<Client> = (0..SERVERS).map(login).collect();
     assert_eq!(rig.placed(), [0, 0, 1, 2]);
@@ -168,7 +190,15 @@ async fn clients_that_keep_their_server_are_with_all_workers_from_the_start() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_are_sent_from_worker_to_worker_notice_nothing() {
-    let rig = Rig::new("").await;
+    sent_to_and_fro(Rig::new("", Servers::InTheClear).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_do_they_where_servers_over_tls_go_along() {
+    sent_to_and_fro(Rig::new("", Servers::OverTls).await).await;
+}
+
+async fn sent_to_and_fro(rig: Rig) {
     let (pooler, over) = (&rig.pooler, AtomicBool::new(false));
     let mut turns = 0;
     std::thread::scope(|scope| {
