@@ -13,6 +13,7 @@ type = "trust"
 [users.bench]
 tenants = ["*"]"""
 STOP_SECONDS = 20
+SOCKETS = "/tmp"  # where PostgreSQL has its unix socket
 
 
 def tenantry_binary():
@@ -74,7 +75,7 @@ class Rig:
             lines = [*hba, *f.read().splitlines()]
             f.seek(0)
             f.write("\n".join(lines) + "\n")
-        self.spawn([f"{self.bin}/postgres", "-D", data, "-p", str(self.pg_port), "-k", "/tmp", "-c", "fsync=off",
+        self.spawn([f"{self.bin}/postgres", "-D", data, "-p", str(self.pg_port), "-k", SOCKETS, "-c", "fsync=off",
                     "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100",
                     *(part for setting in settings for part in ("-c", setting))], user)
         wait_for(self.pg_port)
@@ -104,11 +105,11 @@ class Rig:
             os.chown(path, owner.pw_uid, owner.pw_gid)
         return paths
 
-    def pgbouncer(self, databases, settings, wrapper=(), auth="auth_type = any"):
-        """PgBouncer in transaction mode; anybody may be anybody, unless `auth` says otherwise."""
+    def pgbouncer(self, databases, settings, wrapper=(), auth="auth_type = any", host="127.0.0.1"):
+        """PgBouncer in transaction mode; anybody may be anybody, unless `auth` says otherwise. `host`: PostgreSQL's."""
         port = free_port()
         path = os.path.join(self.dir, f"pgbouncer-{port}.ini")
-        lines = [f"{name} = host=127.0.0.1 port={self.pg_port} dbname={name} user=bench" for name in databases]
+        lines = [f"{name} = host={host} port={self.pg_port} dbname={name} user=bench" for name in databases]
         with open(path, "w") as f:
             f.write("[databases]\n" + "\n".join(lines) + f"""
 [pgbouncer]

@@ -8,7 +8,7 @@ import os, sys, tomllib
 from dataclasses import dataclass
 from enum import Enum
 
-from rig import ROOT, TRUST
+from rig import ROOT, SOCKETS, TRUST
 
 PGO = os.path.join(ROOT, "target/pgo/release/tenantry")  # made by benches/pgo/run.py
 CLIENTS_MAX = 6000
@@ -31,6 +31,7 @@ class Setup:
     pool_size: int = 20  # servers of each database
     secret: Secret = Secret.NONE
     tenants: int = 0  # so many known tenants, named by the user (`bench.t0`); 0: the database is the tenant
+    unix: bool = False  # PostgreSQL is reached by its unix socket
 
 
 @dataclass
@@ -58,8 +59,13 @@ def user_of(setup):
     return "bench" if setup.secret is Secret.NONE else LOGIN
 
 
+def server_of(setup):
+    """PostgreSQL's host."""
+    return SOCKETS if setup.unix else "127.0.0.1"
+
+
 def direct(rig, setup, wrapper=()):
-    return Contender("direct", rig.pg_port, user=user_of(setup))
+    return Contender("direct", rig.pg_port, host=server_of(setup), user=user_of(setup))
 
 
 def pgbouncer(rig, setup, wrapper=()):
@@ -78,7 +84,7 @@ log_disconnections = 0"""
         with open(users, "w") as f:
             f.write(f'"{LOGIN}" "{rig.secrets[setup.secret]}"\n')
         auth = f"auth_type = scram-sha-256\nauth_file = {users}"
-    process, port = rig.pgbouncer(setup.databases, settings, wrapper, auth)
+    process, port = rig.pgbouncer(setup.databases, settings, wrapper, auth, server_of(setup))
     return Contender("pgbouncer", port, process.pid, process, user=user_of(setup))
 
 
@@ -88,7 +94,7 @@ def tenantry(name, workers=1, binary=None):
     def start(rig, setup, wrapper=()):
         cert, key = rig.tls
         general = f"workers = {workers}\nmax_client_conn = {CLIENTS_MAX}"
-        cluster = f"max_server_connections = {setup.pool_size * len(setup.databases)}"
+        cluster = f'host = "{server_of(setup)}"\nmax_server_connections = {setup.pool_size * len(setup.databases)}'
         if setup.tenants:
             cluster += '\ndatabase = "acme"'
         auth = TRUST

@@ -47,6 +47,8 @@ def statements():
             yield Scenario(f"{protocol}, {clients}", protocol, Pgbench(clients, protocol), short=short,
                            callgrind=(500, 2500) if clients in (8, 32) else (),
                            left_out=NO_PREPARED if protocol == "prepared" else {})
+        if protocol == "simple":
+            yield Scenario("simple, 8, by unix socket", protocol, Pgbench(8), Setup(unix=True))
     yield Scenario("simple over TLS, 8", "simple over TLS", Pgbench(8, tls=True), short=True, callgrind=(500, 2500))
     yield Scenario("django, 8", "django", Pgbench(8, script=DJANGO), short=True, callgrind=(300, 1500))
 
