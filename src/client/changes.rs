@@ -56,6 +56,14 @@ pub(super) struct Changes {
     pub(super) has_discarded: bool,
 }
 
+/// Why a session is pinned whose text came in pieces.
+const TOO_LONG: &str = "statement too long to be read";
+
+/// What a text that is too long to be read may set, as its words say.
+pub(super) fn unreadable_setting(flags: Flags) -> Option<&'static str> {
+    flags.intersects(Flags::SETTINGS).then_some(TOO_LONG)
+}
+
 /// Flags of statements that can only end what ties a session to its server.
 const ENDS: Flags = Flags::one(Flag::Ends).union(Flags::one(Flag::Deallocate));
 
@@ -155,12 +163,7 @@ impl Session {
         }
         let settings = match text {
             Some(text) => Settings::of(text, flags),
-            None => Settings {
-                unknown: flags
-                    .intersects(Flags::SETTINGS)
-                    .then_some("statement too long to be read"),
-                ..Settings::default()
-            },
+            None => Settings { unknown: unreadable_setting(flags), ..Settings::default() },
         };
         self.audit(&settings);
         self.is_other_user |= settings.names.iter().any(|name| **name == *AUTHORIZATION);
@@ -206,7 +209,7 @@ impl Session {
         let Some(changes) = &mut self.changes else { return };
         let Some(body) = body else {
             if !changes.bound.is_empty() {
-                self.pin_to_server(Pinned::Lasting("statement too long to be read"));
+                self.pin_to_server(Pinned::Lasting(TOO_LONG));
             }
             return;
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tracing::info;
 
+use super::changes::unreadable_setting;
 use super::events::Next;
 use super::link::LinkEnd;
 use super::refusal::{Refusal, Severity};
@@ -119,7 +120,10 @@ impl Session {
             }
         }
         if self.policy.on_session_state == OnSessionState::Reject {
-            let unknown = settings.and_then(|settings| settings.unknown);
+            let unknown = match settings {
+                Some(settings) => settings.unknown,
+                None => unreadable_setting(flags),
+            };
             let what = flags.iter().find(|flag| flag.ties_session()).map(Flag::name).or(unknown);
             return what.map(|what| Refusal::Ties { what, tenant: self.tenant().to_owned() });
         }

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use super::changes::Pinned;
 use super::prepared::SAYS_NAMES;
 use super::session::Session;
-use crate::flow::{ClientEvent, ClientScan, ClientVerdict};
+use crate::flow::{ClientEvent, ClientScan, ClientVerdict, READ_WHOLE_MAX};
+use crate::net::BUFFER_LEN;
 use crate::server::Parameters;
 use crate::sql::Flags;
 use crate::wire::frame::HEADER_LEN;
@@ -18,6 +19,9 @@ use crate::wire::frontend::{Names, tag};
 use crate::wire::split_cstr;
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
+
+// What is waited for has to fit.
+const _: () = assert!(READ_WHOLE_MAX <= BUFFER_LEN);
 
 /// Answer to a `Sync` that needs no server.
 const READY: &[u8] = b"Z\x00\x00\x00\x05I";

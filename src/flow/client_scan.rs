@@ -12,6 +12,10 @@ use crate::wire::frontend::{Names, statement_named, tag};
 /// Two names of `NAMEDATALEN` are a hundredth of it; behind a longer one everything counts as named.
 const NAMES_LEN_MAX: usize = 8192;
 
+/// Longest message with a text, or with values for one, that is waited for until it can be read whole, in bytes. Its
+/// session has a buffer for as much; a longer one is read in pieces, and less is known of it.
+pub const READ_WHOLE_MAX: usize = 16 * 1024;
+
 /// What the next bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientEvent {
@@ -108,6 +112,9 @@ impl ClientScan {
                 if let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) {
                     return Ok((header.frame_len(), Some(whole(header.tag, body))));
                 }
+                if is_read_whole(header) {
+                    return Ok((0, None));
+                }
                 let head = &bytes[HEADER_LEN..];
                 let Some(names) = names(header, head) else { return Ok((0, None)) };
                 let text = Text::of(header.tag).map(Box::new);
@@ -159,6 +166,12 @@ fn whole(tag: u8, body: &[u8]) -> ClientEvent {
         None => Flags::NONE,
     };
     ClientEvent::Whole { tag, names, flags }
+}
+
+/// Whether a message of which only a part is there is waited for: how it was cut on its way must not matter.
+const fn is_read_whole(header: Header) -> bool {
+    matches!(header.tag, tag::QUERY | tag::PARSE | tag::BIND)
+        && header.frame_len() <= READ_WHOLE_MAX
 }
 
 /// The names in a message of which only `head` is there.

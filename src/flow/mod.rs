@@ -19,7 +19,7 @@ mod server_scan;
 #[cfg(test)]
 mod tests;
 
-pub use client_scan::{ClientEvent, ClientScan};
+pub use client_scan::{ClientEvent, ClientScan, READ_WHOLE_MAX};
 pub use exchange::{ClientVerdict, Exchange, Refusal, Reply};
 pub use replies::{ServerVerdict, Unexpected};
 pub use server_scan::{ServerMessage, ServerScan};

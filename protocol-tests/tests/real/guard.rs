@@ -65,6 +65,22 @@ on_both! {
         assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
     }
 
+    async fn what_is_too_long_to_be_read_does_not_pin_where_nothing_may(db: &Database) {
+        let pooler = with(db, 1, "on_session_state = \"reject\"\n").await;
+        let mut other = raw(&pooler, "acme").await;
+        let long = format!("set work_mem to /*{}*/ '9MB'", "x".repeat(20_000));
+        for unit in [query(&long), [batch(&long), sync()].concat()] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.send(&unit).await;
+            assert_eq!(wire.receive().await.field('C'), "08P01");
+            assert!(wire.next().await.is_none());
+            assert_eq!(other.run("show work_mem").await.unwrap(), ["4MB"]);
+        }
+        // A local one ends with its transaction, and ties nobody.
+        assert_eq!(other.run(&long.replace("set", "set local")).await.unwrap(), [""; 0]);
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
     async fn no_disguise_gets_past_it(db: &Database) {
         let pooler = with(db, 1, "guard = \"reject\"\n").await;
         let mut wire = raw(&pooler, "acme").await;

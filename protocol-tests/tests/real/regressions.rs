@@ -25,6 +25,35 @@ on_both! {
         assert_eq!(other.until_ready().await.0[1].text(), "2", "committed before anybody else came");
     }
 
+    async fn where_a_message_is_cut_does_not_matter(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (mut a, mut b) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+        let set_config = "select set_config($1, '321kB', false)";
+        let named = [&b"\0\0\0\0\0\x01"[..], &8_u32.to_be_bytes(), b"work_mem", &[0, 0]].concat();
+        for (unit, answer) in [
+            (query("set work_mem to '123kB'"), "CZI"),
+            ([batch("set work_mem to '321kB'"), sync()].concat(), "12CZI"),
+            ([parse("", set_config), message('B', &named), execute("", 0), sync()].concat(), "12DCZI"),
+        ] {
+            for cut in 1..unit.len() {
+                // Behind a query whose answer says that the pooler has read both.
+                a.send(&[&query("select 1"), &unit[..cut]].concat()).await;
+                assert_eq!(a.tags().await, "TDCZI");
+                a.send(&unit[cut..]).await;
+                assert_eq!(a.tags().await, answer, "{cut}");
+                assert_eq!(b.run("show work_mem").await.unwrap(), ["4MB"], "{cut}");
+            }
+            assert_ne!(a.run("show work_mem").await.unwrap(), ["4MB"]);
+            // As many as do not fit into a buffer.
+            a.send(&unit.repeat(1000)).await;
+            for _ in 0..1000 {
+                assert_eq!(a.tags().await, answer);
+            }
+            a.run("reset work_mem").await.unwrap();
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
     async fn a_sync_inside_a_simple_copy_is_swallowed(db: &Database) {
         let pooler = trusting(db, 1).await;
         let mut wire = raw(&pooler, "acme").await;

@@ -42,6 +42,22 @@ on_both! {
         assert_eq!(pooler.messages("session pinned to its server"), 0);
     }
 
+    async fn names_need_no_blanks_beside_them(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for sql in ["prepare\"p\"as select 1", "PREPARE \"y\"as select 2", "prepare\"z\"(int)as select $1"] {
+            wire.run(sql).await.unwrap_or_else(|code| panic!("{sql}: {code}"));
+        }
+        for _ in 0..2 {
+            assert_eq!(wire.run("execute\"p\"").await.unwrap(), ["1"]);
+            assert_eq!(wire.run("execute\"y\";").await.unwrap(), ["2"]);
+            assert_eq!(wire.run("execute\"z\"(3)").await.unwrap(), ["3"]);
+            // Its server is another tenant's meanwhile: they are prepared there once more.
+            raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
     async fn preparing_the_same_again_and_again_leaves_nothing_behind(db: &Database) {
         let pooler = trusting(db, 1).await;
         let mut wire = raw(&pooler, "acme").await;
