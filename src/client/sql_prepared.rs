@@ -90,8 +90,7 @@ impl Session {
         if self.link.rewritten.len() > before {
             self.end_making();
         }
-        let renamed = [&text[..named.at.start], own.bytes(), &text[named.at.end..]].concat();
-        build::query_bytes(&renamed, &mut self.link.rewritten);
+        build::query_bytes(&renamed(text, named, own.bytes()), &mut self.link.rewritten);
         self.exchange.on_client(tag::QUERY, Said::Unnamed);
         true
     }
@@ -99,7 +98,7 @@ impl Session {
     /// `Parse` and `Bind` of the text with another name in it. The unnamed statement is closed again: a
     /// simple query leaves none.
     fn write_statement(&mut self, text: &[u8], named: &Named, own: &[u8]) {
-        let tail = [&text[..named.at.start], own, &text[named.at.end..], b"\0\0\0"].concat();
+        let tail = [&renamed(text, named, own)[..], b"\0\0\0"].concat();
         let out = &mut self.link.rewritten;
         build::parse(b"", &tail, out);
         build::bind(b"", b"", out);
@@ -130,7 +129,7 @@ impl Session {
             }
             return;
         }
-        self.run_unasked(&[b"PREPARE ", name, &statement.tail].concat());
+        self.run_unasked(&[b"PREPARE ", &quoted(name)[..], &statement.tail].concat());
         match key {
             Some(key) => self.owe(Reply::PreparedUnasked, Op::Parse(key)),
             None => self.exchange.owe_unasked(&[reply::COMMAND_COMPLETE]),
@@ -198,10 +197,7 @@ impl Session {
         }
         for (name, statement) in all {
             self.own_flags = self.own_flags.union(statement.flags);
-            match statement.maker {
-                Maker::Parse => self.make(&statement, &name, None),
-                Maker::Prepare => self.make(&statement, &quoted(&name), None),
-            }
+            self.make(&statement, &name, None);
         }
         if !in_pipeline {
             self.end_making();
@@ -217,4 +213,9 @@ fn quoted(name: &[u8]) -> Vec<u8> {
         _ => std::slice::from_ref(byte),
     });
     [b"\"", &*doubled.copied().collect::<Vec<_>>(), b"\""].concat()
+}
+
+/// The text with another name in it: in quotes, because what stands beside it need not be a blank.
+fn renamed(text: &[u8], named: &Named, own: &[u8]) -> Vec<u8> {
+    [&text[..named.at.start], &quoted(own), &text[named.at.end..]].concat()
 }
