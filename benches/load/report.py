@@ -23,21 +23,30 @@ def number(value):
 
 
 def line(row):
-    met = {True: "yes", False: "**no**", None: "not measured"}[row.met]
+    met = {True: "yes", False: "**no**", None: ""}[row.met]
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     return f"| {row.what} | {row.target} | {number(row.ours)} | {number(row.theirs)} | {ratio} | {met} |"
+
+
+def rows_of(medians, all_rows):
+    """A figure that has a target of its own is listed by that, and once."""
+    main = list(targets.main_rows(medians))
+    known = {row.what for row in main}
+    return [*main, *(row for row in targets.every_scenario(medians) if all_rows and row.what not in known)]
 
 
 def table(found, all_rows):
     machine, versions, options = found["machine"], found["versions"], found["options"]
     commit = found["commit"] + (" with changes" if found["dirty"] else "")
     medians = targets.Results(found)
-    rows = [*targets.main_rows(medians), *(targets.every_scenario(medians) if all_rows else ())]
-    # What the set has not measured is left out.
-    counted = rows = [row for row in rows if row.met is not None]
+    rows = rows_of(medians, all_rows)
+    counted = [row for row in rows if row.met is not None]
+    missing = len(rows) - len(counted) - sum(row.target == targets.NONE for row in rows)
+    rows = [row for row in rows if row.met is not None or row.target == targets.NONE]
     counters = {"counters": "the machine's counters", "callgrind": "callgrind (the machine has no counters: none of the kernel)"}
     return "\n".join([
-        f"{sum(row.met for row in counted)} of {len(counted)} targets are met. {found['date']}, {commit}, {found['set']} set: medians of "
+        f"{sum(row.met for row in counted)} of {len(counted)} targets are met" + (f", {missing} more were not measured" if missing else "")
+        + f". {found['date']}, {commit}, {found['set']} set: medians of "
         f"{options['rounds']} rounds of {options['seconds']} s, beside PgBouncer {versions['pgbouncer']} on PostgreSQL "
         f"{versions['postgresql']}; {machine['cores']} cores ({machine['cpu']}), Linux {machine['kernel']}. "
         f"Instructions by {counters[machine['user_instructions']]}. Figures are a transaction, a connection or a GB; "

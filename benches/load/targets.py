@@ -16,7 +16,10 @@ class Row:
     ours: float | None
     theirs: float | None = None
     ratio: float | None = None
-    met: bool | None = None  # None: not measured
+    met: bool | None = None  # None: not measured, or there is no target
+
+
+NONE = "none"  # a target that nobody has set
 
 
 class Results:
@@ -109,8 +112,11 @@ def connections(results):
 
 
 def every_scenario(results):
-    """CPU beside PgBouncer, and with two workers beside one."""
+    """CPU beside PgBouncer, and with two workers beside one; and what was counted."""
     for name in results.scenarios:
+        ours, theirs = (results.median(name, contender, "user_instructions") for contender in (results.ours, "pgbouncer"))
+        if ours is not None and theirs is not None:
+            yield Row(f"{name}: user instructions", NONE, ours, theirs, ours / theirs)
         key = "cpu_s" if name.startswith("copy") else "cpu_us"
         what = {"cpu_s": "CPU a GB, s", "cpu_us": "CPU, us"}[key]
         if results.median(name, "pgbouncer", key) is not None:
