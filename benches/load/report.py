@@ -51,7 +51,8 @@ def table(found, all_rows):
         f"{versions['postgresql']}; {machine['cores']} cores ({machine['cpu']}), Linux {machine['kernel']}. "
         f"Instructions by {counters[machine['user_instructions']]}. Figures are a transaction, a connection or a GB; "
         "a number behind a name is that of its clients." + (" Tenantry is built with a profile, as its image is "
-        "(`benches/pgo`); the comparison of workers is between builds without one." if medians.has_profile else ""),
+        "(`benches/pgo`); the comparison of workers is between builds without one." if medians.has_profile else "")
+        + (f" Times of {len(found['again']['scenarios'])} scenarios were measured again: {found['again']['why']}." if "again" in found else ""),
         "",
         "| scenario: figure | target | Tenantry | PgBouncer, or beside what | ratio | met |",
         "|---|---|---|---|---|---|",
