@@ -245,9 +245,10 @@ impl Session {
         loop {
             let was_confirmed = self.link.confirmed;
             self.feed_client(cx)?;
-            // What a reload has held may go on.
+            // What a reload or a unit that was kept has held may go on.
             let more = was_confirmed != self.link.confirmed
                 || !self.link.rewritten.is_empty()
+                || self.inbound.len() > self.units.scanned
                 || self.shared.is_newer(self.looked);
             if sent_now && !more {
                 return Ok(());
@@ -331,6 +332,8 @@ impl Session {
         let cancelled = self.registration.slot.unlink();
         let link = std::mem::take(&mut self.link);
         self.undo_names();
+        // What was rewritten behind the first unit has to be so for the next server, too.
+        self.units.is_rewritten |= matches!(end, LinkEnd::NotSent(_)) && !link.rewritten.is_empty();
         let Some(mut linked) = link.linked else { return cancelled };
         linked.taint(self.taint);
         linked.server().unnamed_left = Some(self.registration.pid);
