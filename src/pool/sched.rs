@@ -110,9 +110,11 @@ impl<S: Pooled> Sched<S> {
         pool
     }
 
-    pub(super) fn forget_failure(&mut self, pool: usize) {
-        self.rack(pool).failure = None;
+    /// Its last failed login counts no more; `true` if there was one. The only way to forget it: a pool that may
+    /// not log in for a failure that nobody knows of would never try again.
+    pub(super) fn forget_failure(&mut self, pool: usize) -> bool {
         self.turns.allow_logins(pool, Logins::Any);
+        self.rack(pool).failure.take().is_some()
     }
 
     /// What holds for a tenant from now on.
@@ -148,9 +150,11 @@ impl<S: Pooled> Sched<S> {
         self.turns.set_max_open(cluster.max_server_connections);
         self.cluster = cluster;
         if moves {
-            for rack in self.racks.iter_mut().flatten() {
-                rack.generation += 1;
-                rack.failure = None;
+            for pool in 0..self.racks.len() {
+                if let Some(rack) = &mut self.racks[pool] {
+                    rack.generation += 1;
+                    self.forget_failure(pool);
+                }
             }
         }
         let (open, max_open) = self.turns.budget();

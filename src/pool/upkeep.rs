@@ -63,10 +63,8 @@ impl<S: Pooled> Sched<S> {
         now: Instant,
         effects: &mut Effects<S>,
     ) -> bool {
-        let rack = self.rack(pool);
-        let recovered = rack.failure.take().is_some();
-        let outdated = server.life().generation != rack.generation;
-        self.turns.allow_logins(pool, Logins::Any);
+        let recovered = self.forget_failure(pool);
+        let outdated = server.life().generation != self.rack(pool).generation;
         self.turns.opened(pool, !self.stopping && !outdated);
         if self.stopping || outdated {
             server.close();
