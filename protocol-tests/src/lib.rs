@@ -15,6 +15,7 @@
 pub mod certs;
 pub mod cluster;
 pub mod database;
+pub mod halt;
 pub mod http;
 pub mod pooler;
 pub mod report;

@@ -1,12 +1,13 @@
 //! Answers about prepared statements: which names hold from now on, and what the client hears.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::prepared::Deallocates;
 use super::session::Session;
 use crate::flow::Reply;
 use crate::prepared::{Op, PREFIX};
 use crate::wire::backend::{ServerError, tag};
+use crate::wire::build;
 use crate::wire::frame::HEADER_LEN;
 
 /// What a DEALLOCATE that was sent as something else is answered with.
@@ -37,21 +38,36 @@ impl Session {
         }
     }
 
+    /// The client gets another message in the place of one of which `count` bytes are there.
     pub(super) fn tell_instead(&mut self, count: usize, told: &[u8]) {
         let replaced = self.link.outbound.replace(self.link.passed, count, told);
         self.pass(if replaced { told.len() } else { count });
+        if replaced && !self.link.scan.at_boundary() {
+            // What is still to come of the other one is not for it.
+            (self.link.swallowing, self.link.inside) = (true, false);
+        }
     }
 
-    /// The error will be told in the place of the one that it leads to.
-    pub(super) fn foretell(&mut self, count: usize) {
+    /// The error will be told in the place of the one that it leads to; of a long one, what is known of it.
+    pub(super) fn foretell(&mut self, count: usize, error: Option<ServerError>) {
         self.undo_unit(0);
-        let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
-        let told = Bytes::copy_from_slice(frame);
+        let told = if self.link.scan.at_boundary() {
+            let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
+            Bytes::copy_from_slice(frame)
+        } else {
+            let mut told = BytesMut::new();
+            build::error_response(error.unwrap_or_default().fields, &mut told);
+            told.freeze()
+        };
         self.names.get_or_insert_default().push(Op::Refused(told));
     }
 
     /// An error that calls one of the client's statements by its name on the server, in the client's words.
     pub(super) fn in_own_words(&mut self, count: usize) -> Option<Vec<u8>> {
+        if !self.link.scan.at_boundary() {
+            // One so long is none of the kind.
+            return None;
+        }
         let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
         let at = memchr::memmem::find(frame, PREFIX)?;
         let (before, behind) = (&frame[HEADER_LEN..at], &frame[at + PREFIX.len()..]);

@@ -13,7 +13,8 @@ use tracing::debug;
 use crate::flow::{Exchange, ServerScan, ServerVerdict};
 use crate::net::{BUFFER_LEN, Phase, Shutdown};
 use crate::pool::Linked;
-use crate::wire::backend::{TransactionStatus, parameter_status};
+use crate::server::note_parameter;
+use crate::wire::backend::TransactionStatus;
 
 /// Longest a departed client's statement may run on before it is cancelled.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -93,9 +94,7 @@ async fn end(
             ServerVerdict::SwitchFailed => return Ok(false),
             ServerVerdict::SwitchDone => linked.confirm(),
             ServerVerdict::Parameter => {
-                if let Some(Ok((name, value))) = message.body.map(parameter_status) {
-                    linked.server().parameters.set(name, value);
-                }
+                note_parameter(&mut linked.server().parameters, &message).map_err(invalid)?;
             }
             ServerVerdict::Forward
             | ServerVerdict::Swallow

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
+use super::changes::Pinned;
 use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
 use super::refusal::{Refusal, Severity};
@@ -47,6 +48,8 @@ pub(super) enum Event {
     PinnedTooLong,
     /// An operator wants it gone.
     Killed,
+    /// It goes round in circles.
+    Stuck,
     /// The client is gone.
     Over,
     /// The client gets a last word.
@@ -111,9 +114,29 @@ impl Session {
                 let cancelled = self.part_from_server(&end);
                 self.on_link_end(end, cancelled).await
             }
+            Event::Stuck => self.end_stuck().await,
             Event::Over => Next::Over,
             Event::Farewell(refusal) => Next::Farewell(refusal),
         }
+    }
+
+    /// It makes no progress, and never will: its server is closed, and what is known of how it came to that goes
+    /// into the log.
+    async fn end_stuck(&mut self) -> Next {
+        self.shared.stats.stuck_sessions.add_one();
+        let (stage, exchange) = (self.stage, &self.exchange);
+        let (inbound, scanned) = (self.inbound.len(), self.units.scanned);
+        let (outbound, passed) = (self.link.outbound.len(), self.link.passed);
+        let pin = self.pin.map(Pinned::reason);
+        self.span().in_scope(|| {
+            error!(
+                ?stage, ?exchange, inbound, scanned, outbound, passed, pin,
+                "session ended: it made no progress; this is a fault of the pooler's, please report it"
+            );
+        });
+        let end = self.last_word(Refusal::Stuck);
+        let cancelled = self.part_from_server(&end);
+        self.on_link_end(end, cancelled).await
     }
 
     async fn on_unserved(&mut self, unserved: Unserved) -> Next {

@@ -242,7 +242,7 @@ impl Session {
                 return Ok(());
             }
         }
-        loop {
+        while self.fuel.burn() {
             let was_confirmed = self.link.confirmed;
             self.feed_client(cx)?;
             // What a reload or a unit that was kept has held may go on.
@@ -259,6 +259,7 @@ impl Session {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     /// The unit has been sent and nothing has come: mostly so, and then there is nothing else to do.

@@ -15,6 +15,7 @@ mod clock;
 mod consoles;
 mod departure;
 mod events;
+mod fuel;
 mod greet;
 mod guard;
 mod hello;
@@ -93,6 +94,8 @@ pub struct Shared {
     pub shutdown: Arc<Shutdown>,
     /// The first so many workers serve clients.
     pub serving: AtomicUsize,
+    /// Workers that do not answer, a bit each: there are 64 at most.
+    still: AtomicU64,
     /// Whose turn it is to get a client that stays.
     turn: AtomicUsize,
     /// How fast tenants' clients come.
@@ -133,6 +136,7 @@ impl Shared {
             rates: Rates::default(),
             shutdown,
             serving: AtomicUsize::new(serving),
+            still: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
             consoles: Arc::default(),
             closed: AtomicBool::new(false),
@@ -148,20 +152,46 @@ impl Shared {
         self.version.load(Ordering::Acquire) != version
     }
 
-    /// The number of the worker whose thread this is.
+    /// The number of the worker whose thread this is; the spare one comes behind all others.
     fn this_worker(&self) -> usize {
-        self.shutdown.workers().iter().position(Worker::is_current).unwrap_or(0)
+        let workers = self.shutdown.workers();
+        workers.iter().position(Worker::is_current).unwrap_or(workers.len())
     }
 
     /// The worker for who has just come: this one, or another one if it was given up meanwhile. Who will keep his
     /// server cannot be sent elsewhere later: such clients go to all workers in turns.
     fn worker_for(&self, mode: PoolMode) -> usize {
-        match mode {
-            PoolMode::Session => {
-                self.turn.fetch_add(1, Ordering::Relaxed) % self.shutdown.workers().len()
-            }
-            PoolMode::Transaction => self.this_worker() % self.serving.load(Ordering::Relaxed),
+        let (this, all) = (self.this_worker(), self.shutdown.workers().len());
+        if this == all || self.any_stands_still() {
+            // It came here because others do not answer.
+            return this;
         }
+        match mode {
+            PoolMode::Session => self.turn.fetch_add(1, Ordering::Relaxed) % all,
+            PoolMode::Transaction => this % self.serving.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Notes whether a worker answers.
+    pub fn note_worker(&self, number: usize, stands_still: bool) {
+        let bit = 1 << number;
+        if stands_still {
+            self.still.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.still.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether that worker does not answer.
+    #[must_use]
+    pub fn stands_still(&self, number: usize) -> bool {
+        self.still.load(Ordering::Relaxed) >> number & 1 == 1
+    }
+
+    /// Whether any of them does not.
+    #[must_use]
+    pub fn any_stands_still(&self) -> bool {
+        self.still.load(Ordering::Relaxed) != 0
     }
 
     /// From now on nobody is let in; who is there stays.

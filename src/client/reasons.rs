@@ -54,6 +54,7 @@ impl Refusal {
             Self::LeftBehind { .. } => "left_behind",
             Self::Paused { .. } => "paused",
             Self::Overdue { what, .. } => what.setting(),
+            Self::Stuck => "stuck",
             Self::Cancelled => "cancelled",
             Self::Killed => "killed",
             Self::ShuttingDown => "shutdown",
@@ -100,6 +101,7 @@ impl Refusal {
             | Self::Overdue { .. }
             | Self::UnknownStatement { .. }
             | Self::Cancelled
+            | Self::Stuck
             | Self::Killed
             | Self::ShuttingDown => None,
         }

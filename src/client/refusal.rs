@@ -10,7 +10,7 @@ use super::clock::Overdue;
 use super::texts::{
     Text, auth, certificate, checkout, claim, detail, draining, guarded, left_behind,
     may_not_claim, no_tenant, not_admin, not_there, overdue, paused, pinned_too_long, setting,
-    state, state_gone, suspended, text, ties, too_fast, too_many,
+    state, state_gone, stuck, suspended, text, ties, too_fast, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -225,6 +225,8 @@ pub enum Refusal {
     },
     /// A cancel request ended the wait for a server.
     Cancelled,
+    /// The session made no progress.
+    Stuck,
     /// An operator has ended the session.
     Killed,
     /// The pooler stops.
@@ -364,6 +366,7 @@ impl Refusal {
             Self::DuplicateStatement { name } => {
                 text("42P05", format!("prepared statement \"{name}\" already exists"))
             }
+            Self::Stuck => stuck(),
             Self::Cancelled => text("57014", "canceling statement due to user request"),
             Self::Killed | Self::ShuttingDown => {
                 text("57P01", "terminating connection due to administrator command")

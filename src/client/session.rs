@@ -14,6 +14,7 @@ use super::by_path::ByPath;
 use super::changes::{Changes, Pinned};
 use super::clock::Watch;
 use super::events::{Event, Next, Unserved};
+use super::fuel::Fuel;
 use super::greet::Peer;
 use super::kept::Hold;
 use super::link::{Link, LinkEnd};
@@ -102,6 +103,7 @@ pub struct Session {
     /// The state the session is in.
     pub(super) target: Arc<Target>,
     pub(super) stage: Stage,
+    pub(super) fuel: Fuel,
     pub(super) waiting: Option<Waiting>,
     pub(super) seat: Arc<Seat>,
     /// What it does is counted here.
@@ -112,7 +114,7 @@ pub struct Session {
 }
 
 /// Where a session stands.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Between two units; it holds nothing.
     Idle,
@@ -158,6 +160,7 @@ impl Session {
             target: parts.target,
             user: parts.user,
             stage: Stage::Idle,
+            fuel: Fuel::new(),
             waiting: None,
             seat: parts.seat,
             tally: parts.tally,
@@ -224,12 +227,18 @@ impl Session {
         }
     }
 
-    /// Units, servers and answers, as long as nobody has to wait for anything but a socket.
+    /// Units, servers and answers; a session that goes round in circles is noticed.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if self.registration.slot.is_killed() {
             return Poll::Ready(Event::Killed);
         }
-        loop {
+        let poll = self.poll_stages(cx);
+        if self.fuel.is_empty() { Poll::Ready(Event::Stuck) } else { poll }
+    }
+
+    /// The same, as long as nobody has to wait for anything but a socket.
+    fn poll_stages(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        while self.fuel.burn() {
             self.stage = match self.stage {
                 Stage::Idle if self.shared.is_newer(self.looked) => {
                     return Poll::Ready(Event::Outdated);
@@ -294,11 +303,12 @@ impl Session {
                 },
             };
         }
+        Poll::Pending
     }
 
     /// Waits for a unit that needs a server: whole, or as much of it as a buffer holds.
     fn poll_unit(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        loop {
+        while self.fuel.burn() {
             if self.units.owes_client() {
                 match self.poll_answers(cx) {
                     Poll::Ready(Ok(())) => continue,
@@ -333,6 +343,7 @@ impl Session {
                 }
             }
         }
+        Poll::Pending
     }
 
     /// Reads from the client. To wait once more for what it has waited for already costs a look.
@@ -348,6 +359,7 @@ impl Session {
         let poll = self.inbound.poll_fill(&mut self.client, cx);
         if let Poll::Ready(Ok(count)) = poll {
             self.tally.received.add(count as u64);
+            self.fuel.fill();
         }
         // Not where it only had to let others run: then it is not waiting for the client.
         self.client_wakes |= poll.is_pending() && !self.client.may_have_news();

@@ -43,6 +43,11 @@ pub(super) fn pinned_too_long(what: &str, limit: Duration) -> Text {
     hint(detail(ended, why), "The tenant's limit is max_pin_time.")
 }
 
+pub(super) fn stuck() -> Text {
+    let ended = text("XX000", "terminating connection: the pooler made no progress with it");
+    hint(ended, "This is a fault of the pooler's; its log says more. Connect again.")
+}
+
 pub(super) fn not_admin(user: &str) -> Text {
     let denied = text("42501", format!("user \"{user}\" may not use the console"));
     hint(denied, "The operator allows users by the setting admin.users.")

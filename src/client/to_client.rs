@@ -18,10 +18,11 @@ use crate::flow::ServerVerdict;
 use crate::net::Phase;
 use crate::sql::AUTHORIZATION;
 use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag};
+use crate::wire::split_cstr;
 
 impl Session {
     pub(super) fn feed_client(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
-        loop {
+        while self.fuel.burn() {
             // Mostly that is why it is looked at: the server has an answer, and nothing of it was read.
             let nothing_yet =
                 self.link.outbound.is_empty() && self.exchange.is_busy() && !self.link.flush_client;
@@ -40,11 +41,12 @@ impl Session {
                     self.last_word_if_due()?;
                     return self.rest();
                 }
-                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(1..)) => self.fuel.fill(),
                 Poll::Ready(Ok(0)) => return Err(self.server_lost("the stream ended")),
                 Poll::Ready(Err(error)) => return Err(self.server_lost(error)),
             }
         }
+        Ok(())
     }
 
     /// The server has nothing more for now.
@@ -109,7 +111,7 @@ impl Session {
     }
 
     fn scan_outbound(&mut self) -> Result<(), LinkEnd> {
-        loop {
+        while self.fuel.burn() {
             if self.link.passed == self.link.outbound.len() {
                 return Ok(());
             }
@@ -169,6 +171,7 @@ impl Session {
             let error = message.body.filter(|_| tag == tag::ERROR).map(ServerError::read);
             self.on_message(tag, count, verdict, error)?;
         }
+        Ok(())
     }
 
     /// A message that is more than passed on; `count` bytes of it are there.
@@ -188,7 +191,6 @@ impl Session {
             _ => None,
         };
         self.link.swallowing = match verdict {
-            // Its words may be too long to be looked into.
             ServerVerdict::SwitchFailed => {
                 let server = self.server_pid();
                 return Err(LinkEnd::SwitchFailed(Box::new(error.unwrap_or_default()), server));
@@ -206,7 +208,7 @@ impl Session {
                 return Err(self.server_lost("its statements could not be prepared once more"));
             }
             ServerVerdict::Foretold => {
-                self.foretell(count);
+                self.foretell(count, error);
                 true
             }
             ServerVerdict::Forward => {
@@ -255,9 +257,8 @@ impl Session {
     fn is_news(&mut self, count: usize) -> bool {
         let link = &mut self.link;
         let frame = &link.outbound.bytes()[link.passed..link.passed + count];
-        // Longer than is looked into: passed on, and told again each time.
-        let whole = link.scan.at_boundary().then(|| &frame[crate::wire::frame::HEADER_LEN..]);
-        let Some(Ok((name, value))) = whole.map(parameter_status) else { return true };
+        let body = &frame[crate::wire::frame::HEADER_LEN..];
+        let Ok((name, value)) = parameter_status(body) else { return self.is_long_news(count) };
         if let Some(linked) = &mut link.linked {
             linked.server().parameters.set(name, value);
         }
@@ -280,6 +281,24 @@ impl Session {
             self.note_report(&name);
         }
         is_news
+    }
+
+    /// A report that is longer than is looked into. It is passed on; and nobody else may have the server before
+    /// that is undone, because what it says cannot be kept.
+    #[cold]
+    fn is_long_news(&mut self, count: usize) -> bool {
+        let link = &mut self.link;
+        let frame = &link.outbound.bytes()[link.passed..link.passed + count];
+        let name = split_cstr(&frame[crate::wire::frame::HEADER_LEN..]).map(|(name, _)| name);
+        if let (Some(name), Some(linked)) = (name, &mut link.linked) {
+            linked.server().parameters.forget(name);
+            Arc::make_mut(&mut self.told).forget(name);
+        }
+        if self.exchange.switching() {
+            return false;
+        }
+        self.pin_to_server(Pinned::Lasting("reported setting too long to be followed"));
+        true
     }
 
     #[inline]
@@ -338,6 +357,7 @@ impl Session {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.tally.sent.add(count as u64);
+            self.fuel.fill();
             link.outbound.consume(count);
             link.passed -= count;
             link.flush_client = self.client.buffers_writes();

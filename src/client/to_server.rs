@@ -15,7 +15,7 @@ impl Session {
     /// `Ok(true)`: something moved.
     pub(super) fn feed_server(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkEnd> {
         let mut moved = false;
-        while self.link.linked.is_some() && self.link.write_error.is_none() {
+        while self.link.linked.is_some() && self.link.write_error.is_none() && self.fuel.burn() {
             if self.link.confirmed
                 && !self.link.keeps_unit
                 && !self.link.leaving
@@ -62,7 +62,7 @@ impl Session {
 
     fn scan_inbound(&mut self) {
         self.note_more();
-        loop {
+        while self.fuel.burn() {
             if self.changes.is_some() && self.is_below_home() || self.is_held() {
                 return;
             }
@@ -118,6 +118,7 @@ impl Session {
             };
             link.sent += of_unit;
             (wrote, link.wrote) = (true, true);
+            self.fuel.fill();
             link.flush_server = stream.buffers_writes();
             if link.confirmed && !link.keeps_unit {
                 self.inbound.consume(link.sent);

@@ -160,7 +160,7 @@ impl Session {
         {
             names.begin_unit();
         }
-        loop {
+        while self.fuel.burn() {
             let bytes = &self.inbound.bytes()[self.units.scanned..];
             let Ok((count, event)) = self.units.scan.next(bytes) else {
                 return Step::Broken("invalid message length".to_owned());
@@ -181,6 +181,7 @@ impl Session {
                 Some(ClientEvent::Ends { tag, flags }) => self.message_ends(tag, flags, count),
             };
         }
+        Step::NeedsMore
     }
 
     /// A message of which only the header and perhaps a part of its body is there.
@@ -380,6 +381,7 @@ impl Session {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.tally.sent.add(written as u64);
+            self.fuel.fill();
             answers.advance(written);
             if answers.is_empty() {
                 self.units.answers = None;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -22,6 +22,8 @@ pub(super) struct Home {
     parked: AtomicBool,
     stopped: AtomicBool,
     bell: mio::Waker,
+    /// How often it has come round. Only its own thread counts.
+    turns: AtomicU64,
     /// Where the kernel tells what its thread has used, once that runs.
     pub(super) account: OnceLock<PathBuf>,
     /// Its epoll.
@@ -44,6 +46,7 @@ impl Home {
             parked: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             bell,
+            turns: AtomicU64::new(0),
             account: OnceLock::new(),
             registry,
         }
@@ -71,6 +74,16 @@ impl Home {
 
     pub(super) fn unpark(&self) {
         self.parked.store(false, Ordering::SeqCst);
+    }
+
+    /// It has come round.
+    pub(super) fn turn(&self) {
+        self.turns.store(self.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// The turn that it is in; `None`: it waits for its sockets.
+    pub(super) fn busy_turn(&self) -> Option<u64> {
+        (!self.parked.load(Ordering::SeqCst)).then(|| self.turns.load(Ordering::Relaxed))
     }
 
     pub(super) fn stop(&self) {

@@ -90,6 +90,13 @@ impl Worker {
         local::with(|local| Arc::ptr_eq(&local.home, &self.0)) == Some(true)
     }
 
+    /// The number of the turn of its loop that it is in; `None`: it waits for its sockets. One that is in the same turn
+    /// for seconds does not answer its clients.
+    #[must_use]
+    pub fn busy_turn(&self) -> Option<u64> {
+        self.0.busy_turn()
+    }
+
     /// What its thread has used of the processors; `None` if the system does not say.
     #[must_use]
     pub fn used(&self) -> Option<Duration> {
@@ -139,6 +146,7 @@ fn run(mut poll: mio::Poll, local: &Local) {
             }
         }
         local.home.unpark();
+        local.home.turn();
         tick::next_turn();
         {
             let sources = local.sources.borrow();

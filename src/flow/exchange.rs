@@ -35,6 +35,14 @@ pub(super) enum Owed {
     CopyEnd,
 }
 
+impl Owed {
+    /// Whether whoever follows names of statements waits for its answer: each such message that the server
+    /// skips is counted, or that wait would never end.
+    pub(super) const fn has_op(self) -> bool {
+        matches!(self, Self::Named(_) | Self::RefusedQuery)
+    }
+}
+
 /// What a message about a named statement is answered with, and what the client hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {

@@ -208,7 +208,7 @@ impl Exchange {
                     // The client has bound its statement; that it failed is its own affair.
                     self.unnamed_waits &= skipped != Some(Owed::Bind);
                     lost |= skipped == Some(Owed::ParseUnnamed);
-                    self.skipped += u32::from(matches!(skipped, Some(Owed::Named(_))));
+                    self.skipped += u32::from(skipped.is_some_and(Owed::has_op));
                 }
                 self.unnamed_lost |= lost && !self.owed.contains(&Owed::ParseUnnamed);
                 self.skip_to_sync = self.owed.is_empty();

@@ -4,16 +4,19 @@ use crate::wire::Malformed;
 use crate::wire::backend::tag;
 use crate::wire::frame::{HEADER_LEN, Header};
 
-/// Longest body that is looked into, in bytes. A longer one is passed on unseen.
-const BODY_SEEN_MAX: u32 = 4096;
+/// Longest body that is looked into, in bytes; of a longer one, its beginning is. PostgreSQL puts what matters first:
+/// an error's severity, SQLSTATE and text, a parameter's name.
+const BODY_SEEN_MAX: usize = 4096;
 
 /// A message at the front of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerMessage<'a> {
     /// Its type.
     pub tag: u8,
-    /// Its body, if it is one that is looked into: `Z`, `S` and `E`.
+    /// Its body, if it is one that is looked into: `Z`, `S`, `E` and `C`; or the beginning of that, if it is long.
     pub body: Option<&'a [u8]>,
+    /// All of the message is there. Of one whose body is looked into, it is only missing if that is long.
+    pub is_whole: bool,
     /// Bytes of it that were consumed now: all of it, or as much of it as is there.
     pub consumed: usize,
 }
@@ -50,17 +53,20 @@ impl ServerScan {
     /// [`Malformed`] for an impossible length.
     pub fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<ServerMessage<'a>>, Malformed> {
         let Some(header) = Header::read(bytes)? else { return Ok(None) };
-        let seen = matches!(header.tag, tag::READY_FOR_QUERY | tag::PARAMETER_STATUS | tag::ERROR);
-        if !seen || header.body_len > BODY_SEEN_MAX {
-            let consumed = header.frame_len().min(bytes.len());
-            self.body_left = u32::try_from(header.frame_len() - consumed).expect("of a body");
-            return Ok(Some(ServerMessage { tag: header.tag, body: None, consumed }));
-        }
-        let message = bytes.get(HEADER_LEN..header.frame_len()).map(|body| ServerMessage {
-            tag: header.tag,
-            body: Some(body),
-            consumed: header.frame_len(),
-        });
-        Ok(message)
+        let is_seen = matches!(
+            header.tag,
+            tag::READY_FOR_QUERY | tag::PARAMETER_STATUS | tag::ERROR | tag::COMMAND_COMPLETE
+        );
+        let frame = &bytes[..header.frame_len().min(bytes.len())];
+        let is_whole = frame.len() == header.frame_len();
+        let seen_len = header.frame_len().min(HEADER_LEN + BODY_SEEN_MAX);
+        let body = if is_seen {
+            let Some(body) = frame.get(HEADER_LEN..seen_len) else { return Ok(None) };
+            Some(body)
+        } else {
+            None
+        };
+        self.body_left = u32::try_from(header.frame_len() - frame.len()).expect("of a body");
+        Ok(Some(ServerMessage { tag: header.tag, body, is_whole, consumed: frame.len() }))
     }
 }

@@ -140,6 +140,8 @@ pub(super) const METRICS: &[Metric] = &[
         Source::Counts(|it| vec![one("warm", it.warm.get()), one("cold", it.cold.get())])),
     count("tenantry_switch_round_trips_total", "Switches that cost a round trip: the client's first message did not fit into the buffer", |it| it.switch_round_trips.get()),
     count("tenantry_absorbed_total", "SETs that were answered without a server", |it| it.absorbed.get()),
+    count("tenantry_stuck_sessions_total", "Sessions that made no progress, and were ended for it", |it| it.stuck_sessions.get()),
+    count("tenantry_stuck_workers_total", "Times that a worker did not turn for two seconds", |it| it.stuck_workers.get()),
     count("tenantry_guarded_total", "Statements that guard or on_session_state has refused or counted", |it| it.guarded.get()),
     count("tenantry_cancels_total", "Cancel requests that were passed on", |it| it.cancels.get()),
     count("tenantry_dials_total", "Logins to PostgreSQL that were begun", |it| it.dials.get()),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,14 +26,26 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// A socket's file, removed on drop.
+/// A socket's file, removed on drop by whoever made it.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    of: Maker,
+}
+
+/// Who made a socket's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    This,
+    Another,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may have been removed by hand; nothing is left to do then.
-        let _ = std::fs::remove_file(&self.0);
+        if self.of == Maker::This {
+            // It may have been removed by hand; nothing is left to do then.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -84,7 +97,7 @@ impl Listener {
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
                 let listener = UnixListener::bind(path)?;
-                Ok(Self::Unix(listener, SocketFile(path.clone())))
+                Ok(Self::Unix(listener, SocketFile { path: path.clone(), of: Maker::This }))
             }
         }
     }
@@ -96,7 +109,26 @@ impl Listener {
     pub fn local_address(&self) -> io::Result<ListenAddress> {
         match self {
             Self::Tcp(tcp) => tcp.local_addr().map(ListenAddress::Tcp),
-            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.0.clone())),
+            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.path.clone())),
+        }
+    }
+
+    /// The same socket once more: whoever accepts takes a connection from the same queue.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(tcp) => {
+                let same = std::net::TcpListener::from(tcp.as_fd().try_clone_to_owned()?);
+                Ok(Self::Tcp(TcpListener::from_std(same)))
+            }
+            Self::Unix(unix, file) => {
+                let same =
+                    std::os::unix::net::UnixListener::from(unix.as_fd().try_clone_to_owned()?);
+                let file = SocketFile { path: file.path.clone(), of: Maker::Another };
+                Ok(Self::Unix(UnixListener::from_std(same), file))
+            }
         }
     }
 

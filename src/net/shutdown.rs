@@ -25,13 +25,14 @@ pub struct Shutdown {
     phase: AtomicU8,
     rung: Notify,
     workers: Vec<Worker>,
+    spare: Option<Worker>,
 }
 
 impl Shutdown {
     /// Nothing stops yet.
     #[must_use]
-    pub fn new(workers: Vec<Worker>) -> Self {
-        Self { workers, ..Self::default() }
+    pub fn new(workers: Vec<Worker>, spare: Worker) -> Self {
+        Self { workers, spare: Some(spare), ..Self::default() }
     }
 
     /// The phase now.
@@ -51,7 +52,7 @@ impl Shutdown {
         self.wake_all();
     }
 
-    /// The workers that are told.
+    /// The workers that serve clients.
     #[must_use]
     pub fn workers(&self) -> &[Worker] {
         &self.workers
@@ -59,7 +60,7 @@ impl Shutdown {
 
     /// Has every task look whether it may go on.
     pub fn wake_all(&self) {
-        for worker in &self.workers {
+        for worker in self.workers.iter().chain(&self.spare) {
             worker.wake_all();
         }
     }

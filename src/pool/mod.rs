@@ -202,6 +202,17 @@ impl Pools {
         }
     }
 
+    /// The same for who cannot be rung, because the bell is another's: looks every so often.
+    pub async fn look_at_the_clock(self: Arc<Self>, period: Duration) {
+        let mut tick = tokio::time::interval(period);
+        while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let mut effects = Effects::default();
+            self.desk.0.lock().tick(Instant::now(), &mut effects);
+            effects.silence();
+            self.carry_out(effects);
+        }
+    }
+
     /// Looks after idle servers until [`Pools::stop`].
     pub async fn janitor(self: Arc<Self>) {
         let mut tick = tokio::time::interval(JANITOR_PERIOD);

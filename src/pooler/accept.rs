@@ -21,10 +21,13 @@ const GREETING_MAX: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a listener's connections go.
+#[derive(Clone)]
 pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
     pub(super) clients: Tasks,
     pub(super) workers: Vec<Worker>,
+    /// For those of a worker that does not answer.
+    pub(super) spare: Worker,
     pub(super) tenant: Option<Arc<str>>,
     /// Until then, who comes waits: nobody is told yet that his tenant does not exist.
     pub(super) opened: CancellationToken,
@@ -59,7 +62,9 @@ async fn accept_all(doors: &Doors, place: &Place) {
     let open = Arc::new(Semaphore::new(GREETING_MAX + place.shared.general.max_client_conn));
     for number in 0.. {
         let serving = place.shared.serving.load(Ordering::Relaxed);
-        let worker = &place.workers[number % serving];
+        let at = number % serving.min(place.workers.len());
+        let still = place.shared.stands_still(at);
+        let worker = if still { &place.spare } else { &place.workers[at] };
         let incoming = loop {
             match doors.accept().await {
                 Ok(incoming) => break incoming,

@@ -16,6 +16,7 @@ mod reload;
 mod signals;
 mod supervisor;
 mod watch;
+mod watchdog;
 mod workers;
 
 use std::io;
@@ -49,6 +50,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const ORDERS_MAX: usize = 8;
 /// Longest the last clients and servers may take once everything stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+/// The same where a worker does not answer.
+const STOP_TIME_STILL: Duration = Duration::from_secs(1);
 
 /// Why the pooler does not start.
 #[derive(Debug, thiserror::Error)]
@@ -113,20 +116,31 @@ impl Pooler {
         }
         let shared = Arc::new(shared(config, &servers, &workers)?);
         let (orders, waiting_orders) = mpsc::channel(ORDERS_MAX);
+        let mut entrances = Vec::new();
         for (listener, tenant) in listeners {
             let place = accept::Place {
                 shared: Arc::clone(&shared),
                 clients: clients.clone(),
                 workers: workers.all().to_vec(),
+                spare: workers.spare().clone(),
                 tenant: tenant.map(Arc::from),
                 opened: opened.clone(),
                 orders: orders.clone(),
             };
+            entrances.push((listener.try_clone()?, place.clone()));
             // By the first worker: with one, nobody is handed over.
             let worker = &workers.all()[0];
             let doors = accept::open(listener, worker)?;
             acceptors.spawn_on(accept::accept(doors, place), worker);
         }
+        let watchdog = watchdog::Watchdog {
+            shared: Arc::clone(&shared),
+            entrances,
+            spare: workers.spare().clone(),
+            acceptors: acceptors.clone(),
+            servers: servers.clone(),
+        };
+        acceptors.spawn(watchdog.watch());
         acceptors.spawn(period::count(Arc::clone(&shared)));
         if placing::serving_first(workers.all()) < workers.all().len() {
             acceptors.spawn(placing::place(Arc::clone(&shared)));
@@ -222,7 +236,10 @@ impl Pooler {
     /// Stops, and returns when nothing is left.
     pub async fn stopped(self) {
         self.stop();
-        let deadline = tokio::time::Instant::now() + STOP_TIME_MAX;
+        // Who belongs to a worker that does not answer never ends.
+        let still = self.shared.any_stands_still();
+        let limit = if still { STOP_TIME_STILL } else { STOP_TIME_MAX };
+        let deadline = tokio::time::Instant::now() + limit;
         let clients = timeout_at(deadline, self.clients.wait()).await;
         for (_, pools) in self.shared.access().clusters.values() {
             pools.stop();
@@ -231,7 +248,9 @@ impl Pooler {
         if clients.is_err() || servers.is_err() {
             warn!("some connections did not end in time and are cut");
         }
-        self.acceptors.wait().await;
+        if timeout_at(deadline, self.acceptors.wait()).await.is_err() {
+            warn!("a worker does not answer; what it accepts is left behind");
+        }
         self.workers.join();
         info!("stopped");
     }
@@ -248,7 +267,7 @@ fn shared(config: Config, servers: &Tasks, workers: &Workers) -> Result<Shared, 
     let credentials = credentials(known, &config, &clusters, &keychain);
     let general = config.general.clone();
     let access = Access::new(config, credentials, acceptor, clusters, 0, keychain);
-    let shutdown = Arc::new(Shutdown::new(workers.all().to_vec()));
+    let shutdown = Arc::new(Shutdown::new(workers.all().to_vec(), workers.spare().clone()));
     let serving = placing::serving_first(workers.all());
     Ok(Shared::new(general, access, shutdown, serving, stats, everywhere))
 }

@@ -69,7 +69,8 @@ fn carry_out(change: Change, shared: &Shared, busy: &[u32]) {
     let mut number = 0;
     shared.cancels.place(|at| {
         number += 1;
-        change.place(number, at)
+        // Who came to the spare worker stays there.
+        if at < of { change.place(number, at) } else { at }
     });
 }
 

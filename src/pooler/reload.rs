@@ -94,10 +94,8 @@ impl Pooler {
         let number = old.number + 1;
         let access = Access::new(config, credentials, acceptor, clusters, number, keychain);
         apply(access, &self.shared, why);
-        for worker in self.workers.all() {
-            // Who is idle may have to go.
-            worker.wake_all();
-        }
+        // Who is idle may have to go.
+        self.shared.shutdown.wake_all();
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Frames, Server};
-use crate::flow::{Exchange, ServerScan, ServerVerdict, Unexpected};
+use super::{Frames, Parameters, Server};
+use crate::flow::{Exchange, ServerMessage, ServerScan, ServerVerdict, Unexpected};
 use crate::wire::Malformed;
 use crate::wire::backend::{
     ServerError, TransactionStatus, parameter_status, ready_for_query, tag,
@@ -12,6 +12,7 @@ use crate::wire::backend::{
 use crate::wire::build;
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::{Names, tag as frontend};
+use crate::wire::split_cstr;
 
 /// Bytes of answers to a client that are gathered when nobody knows how many are owed: a few
 /// `ReadyForQuery`, and errors.
@@ -120,20 +121,39 @@ impl Server {
             }
             match exchange.on_server(message.tag, message.body)? {
                 ServerVerdict::Parameter => {
-                    let (name, value) = parameter_status(message.body.unwrap_or_default())?;
-                    self.parameters.set(name, value);
+                    note_parameter(&mut self.parameters, &message)?;
                 }
                 ServerVerdict::Ready(status) => return Ok(Answer { rows, status }),
                 ServerVerdict::Forward if message.tag == tag::DATA_ROW => rows += 1,
                 ServerVerdict::Forward
                 | ServerVerdict::Swallow
                 | ServerVerdict::Named(_)
-                | ServerVerdict::Foretold
-                | ServerVerdict::SwitchDone
-                | ServerVerdict::SwitchFailed => {}
+                | ServerVerdict::SwitchDone => {}
+                ServerVerdict::Foretold | ServerVerdict::SwitchFailed => {
+                    return Err(AskError::Refused(ServerError::default()));
+                }
             }
             let consumed = message.consumed;
             bytes.advance(consumed);
         }
     }
+}
+
+/// Records what a server reports of a parameter. Of a report that is too long to be looked into nothing is known but
+/// that what was known holds no more.
+///
+/// # Errors
+/// [`Malformed`]; close the server.
+pub fn note_parameter(
+    parameters: &mut Parameters,
+    report: &ServerMessage<'_>,
+) -> Result<(), Malformed> {
+    let body = report.body.unwrap_or_default();
+    if report.is_whole {
+        let (name, value) = parameter_status(body)?;
+        parameters.set(name, value);
+    } else if let Some((name, _)) = split_cstr(body) {
+        parameters.forget(name);
+    }
+    Ok(())
 }

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub use ask::{Answer, AskError};
+pub use ask::{Answer, AskError, note_parameter};
 pub use cancel::{CancelKey, PendingCancel};
 pub use facts::ServerFacts;
 pub use fetch::Row;

@@ -28,6 +28,11 @@ impl Parameters {
         }
     }
 
+    /// What was recorded of a parameter holds no more, and what does is not known.
+    pub fn forget(&mut self, name: &[u8]) {
+        self.0.retain(|(n, _)| n.as_bytes() != name);
+    }
+
     /// Whether a report would be no news.
     #[must_use]
     pub fn knows(&self, name: &[u8], value: &[u8]) -> bool {

@@ -62,6 +62,10 @@ pub struct Stats {
     pub refusals: ByReason<(&'static str, String)>,
     /// What quotas would have refused, had they not been audited only.
     pub quota_audited: ByReason<&'static str>,
+    /// Sessions that made no progress, and were ended for it.
+    pub stuck_sessions: Counter,
+    /// Times that a worker did not turn.
+    pub stuck_workers: Counter,
     /// Cancel requests passed on.
     pub cancels: Counter,
     /// Reloads that were taken over.

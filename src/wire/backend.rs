@@ -162,7 +162,8 @@ impl ServerError {
         let mut fields = Vec::new();
         let mut rest = body;
         while let [code @ 1..=u8::MAX, text @ ..] = rest {
-            let Some((text, after)) = split_cstr(text) else { break };
+            // Of a long one only the beginning may be there, and the end of its last field is missing.
+            let (text, after) = split_cstr(text).unwrap_or((text, &[]));
             fields.push((*code, String::from_utf8_lossy(text).into_owned()));
             rest = after;
         }

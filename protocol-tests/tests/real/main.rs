@@ -46,6 +46,7 @@ mod session_state;
 mod shutdown;
 mod simple_query;
 mod sql_prepared;
+mod standing_still;
 mod startup;
 mod startup_rows;
 mod state_corpus;
