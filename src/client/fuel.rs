@@ -1,6 +1,7 @@
 //! No input keeps a worker: how often a session may look again without a byte having moved.
 //!
-//! Every loop of a session's poll burns from here, and every byte that comes or goes fills it up again. A session
+//! Every loop of a session's poll burns from here, every server that it takes burns a good deal, and every byte that
+//! comes from its client or goes there fills it up again (what it says to a server by itself is no progress). A session
 //! that has burned all of it within a second, in one poll or by waking itself, is not going anywhere: whatever the
 //! reason, it ends, its server is closed, and the worker serves the others.
 
@@ -9,6 +10,9 @@ use crate::engine::{Tick, tick};
 /// Looks without a byte that moved. A buffer full of the shortest messages takes some ten thousand, in which
 /// nothing has to be read or written: that much is work.
 const LOOKS_MAX: u32 = 1 << 16;
+
+/// What taking a server burns. One may refuse the switch, and one may be lost before anything is sent.
+const SERVER: u32 = LOOKS_MAX / 16;
 
 /// In which they are burned, in microseconds: an idle client is looked at now and then, too, but not so often.
 const HASTE_MICROS: u64 = 1_000_000;
@@ -26,7 +30,7 @@ impl Fuel {
         Self { left: LOOKS_MAX, filled: tick() }
     }
 
-    /// A byte has moved.
+    /// A byte of the client's has moved.
     #[inline]
     pub(super) const fn fill(&mut self) {
         self.left = LOOKS_MAX;
@@ -40,6 +44,12 @@ impl Fuel {
         }
         self.left -= 1;
         true
+    }
+
+    /// One more server for what the client has sent.
+    #[inline]
+    pub(super) const fn burn_for_a_server(&mut self) {
+        self.left = self.left.saturating_sub(SERVER);
     }
 
     /// Whether all of it was burned without anything to show for it.

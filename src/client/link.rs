@@ -123,6 +123,7 @@ impl Link {
 impl Session {
     /// Binds the session to a server; the switch goes in front of the unit that waits.
     pub(super) fn link_to(&mut self, checkout: Checkout) {
+        self.fuel.burn_for_a_server();
         let (mut linked, switch) = checkout.switch_to(&self.target);
         let now = tick();
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key), now);
@@ -286,8 +287,10 @@ impl Session {
         }
         self.consume_sent();
         if std::mem::take(&mut self.units.is_rewritten) && held_back {
-            // It was too long to be sent with the switch; now it is read for this server.
+            // It was too long to be sent with the switch; now it is read for this server. At once: nothing of it
+            // is owed before, and a server that owes nothing goes back.
             self.scan_again();
+            self.scan_inbound();
         }
     }
 

@@ -20,7 +20,7 @@ impl Session {
             return None;
         }
         match tag {
-            tag::QUERY => {}
+            tag::QUERY if !self.exchange.is_unsynced() => {}
             tag::PARSE if names == Names::Unnamed => {}
             tag::BIND | tag::DESCRIBE if !self.is_rewritten(tag, names, flags) => {}
             tag::EXECUTE => {}

@@ -16,6 +16,7 @@ use super::session::Session;
 use crate::config::PoolMode;
 use crate::flow::ServerVerdict;
 use crate::net::Phase;
+use crate::pool::Taint;
 use crate::sql::AUTHORIZATION;
 use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag};
 use crate::wire::split_cstr;
@@ -41,7 +42,7 @@ impl Session {
                     self.last_word_if_due()?;
                     return self.rest();
                 }
-                Poll::Ready(Ok(1..)) => self.fuel.fill(),
+                Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) => return Err(self.server_lost("the stream ended")),
                 Poll::Ready(Err(error)) => return Err(self.server_lost(error)),
             }
@@ -345,6 +346,8 @@ impl Session {
         self.deallocates = Deallocates::No;
         self.units.is_rewritten = false;
         self.registration.slot.unlink();
+        // What it did to this server, the next one has not.
+        self.taint = Taint::None;
         linked.check_in();
     }
 

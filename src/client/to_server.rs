@@ -60,7 +60,7 @@ impl Session {
         Ok(moved)
     }
 
-    fn scan_inbound(&mut self) {
+    pub(super) fn scan_inbound(&mut self) {
         self.note_more();
         while self.fuel.burn() {
             if self.changes.is_some() && self.is_below_home() || self.is_held() {
@@ -118,7 +118,6 @@ impl Session {
             };
             link.sent += of_unit;
             (wrote, link.wrote) = (true, true);
-            self.fuel.fill();
             link.flush_server = stream.buffers_writes();
             if link.confirmed && !link.keeps_unit {
                 self.inbound.consume(link.sent);

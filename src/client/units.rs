@@ -12,6 +12,7 @@ use super::prepared::SAYS_NAMES;
 use super::session::Session;
 use crate::flow::{ClientEvent, ClientScan, ClientVerdict, READ_WHOLE_MAX};
 use crate::net::BUFFER_LEN;
+use crate::pool::Taint;
 use crate::server::Parameters;
 use crate::sql::Flags;
 use crate::wire::frame::HEADER_LEN;
@@ -316,6 +317,11 @@ impl Session {
 
     /// `Some`: there is nothing to scan behind it.
     fn begin_message(&mut self, tag: u8, names: Names, place: Place) -> Option<Step> {
+        if tag == tag::QUERY && self.exchange.is_unsynced() {
+            // Behind a query in the middle of a pipeline, PostgreSQL 18 fails the first statement that comes: whoever
+            // has the server next is not to hear of it.
+            self.taint(Taint::Scrub);
+        }
         let verdict = match place {
             Place::Linked => self.exchange.on_client(tag, names),
             Place::Unlinked | Place::UnlinkedAndEmpty => self.unlinked(tag, names, place),
