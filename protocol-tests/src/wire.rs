@@ -153,13 +153,7 @@ impl Wire {
                     self.pid = i32::from_be_bytes(message.body[..4].try_into().unwrap());
                     self.key = message.body[4..].to_vec();
                 }
-                'S' => {
-                    let mut parts = message
-                        .body
-                        .split(|b| *b == 0)
-                        .map(|p| String::from_utf8_lossy(p).into_owned());
-                    self.parameters.push((parts.next().unwrap(), parts.next().unwrap()));
-                }
+                'S' => {}
                 'Z' => return,
                 'R' => assert_eq!(message.body, [0; 4], "asked for a password"),
                 'v' => {}
@@ -167,6 +161,25 @@ impl Wire {
             }
             message = self.receive().await;
         }
+    }
+
+    /// Keeps what it is told of its settings.
+    fn note(&mut self, message: &Message) {
+        if message.tag != 'S' {
+            return;
+        }
+        let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
+        let mut parts = message.body.split(|b| *b == 0).map(text);
+        // A client's `Sync` has the same type.
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return };
+        self.parameters.retain(|(known, _)| *known != name);
+        self.parameters.push((name, value));
+    }
+
+    /// What it was last told of a setting.
+    #[must_use]
+    pub fn told(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
@@ -191,7 +204,9 @@ impl Wire {
                         let mut frame = self.buffer.split_to(len);
                         let tag = char::from(frame.get_u8());
                         frame.advance(4);
-                        return Some(Message { tag, body: frame.to_vec() });
+                        let message = Message { tag, body: frame.to_vec() };
+                        self.note(&message);
+                        return Some(message);
                     }
                 }
                 match self.socket.read_buf(&mut self.buffer).await {

@@ -3,13 +3,12 @@
 //! Only of settings that take any value of the kind that is absorbed: `search_path`,
 //! `application_name`, and the custom settings of the tenant. Frameworks send one before every query.
 
-use std::sync::Arc;
-
 use bytes::BytesMut;
 
 use super::session::Session;
 use crate::config::PoolMode;
 use crate::pool::Taint;
+use crate::server::Parameters;
 use crate::sql::{LoneSet, lone_set, lone_set_path};
 use crate::tenant::{GucName, SessionState, Value};
 use crate::wire::backend::TransactionStatus;
@@ -19,6 +18,8 @@ use crate::wire::frontend::tag;
 use crate::wire::split_cstr;
 
 const APPLICATION_NAME: &str = "application_name";
+/// Reported from PostgreSQL 18 on.
+const SEARCH_PATH: &str = "search_path";
 
 /// Longest `application_name` that servers report as it is: `NAMEDATALEN - 1`.
 const APPLICATION_NAME_LEN_MAX: usize = 63;
@@ -34,11 +35,11 @@ impl Session {
         let Some((session, mut out)) = may.then(|| self.state_after(unit)).flatten() else {
             return false;
         };
-        if let Some(Value::Text(name)) = session.get(APPLICATION_NAME)
-            && self.target.session.get(APPLICATION_NAME) != session.get(APPLICATION_NAME)
-        {
-            Arc::make_mut(&mut self.told).set(APPLICATION_NAME.as_bytes(), name);
-            build::parameter_status(APPLICATION_NAME, name, &mut out);
+        let Some(reports) = self.reports_of(&session) else { return false };
+        for (name, value) in reports {
+            if Parameters::note(&mut self.told, name.as_bytes(), value.as_bytes()) {
+                build::parameter_status(name, value.as_bytes(), &mut out);
+            }
         }
         build::ready_for_query(TransactionStatus::Idle, &mut out);
         self.target = self.target_of(session);
@@ -50,6 +51,19 @@ impl Session {
         self.units.answer(&out);
         self.shared.stats.absorbed.add_one();
         true
+    }
+
+    /// What PostgreSQL would report of that state; `None`: that is not known here.
+    fn reports_of(&self, session: &SessionState) -> Option<Vec<(&'static str, String)>> {
+        let mut reports = Vec::new();
+        for name in [APPLICATION_NAME, SEARCH_PATH] {
+            let value = session.get(name);
+            if value == self.target.session.get(name) || self.told.get(name).is_none() {
+                continue;
+            }
+            reports.push((name, value?.shown()?));
+        }
+        Some(reports)
     }
 
     /// The state behind a unit, and the answer to it.

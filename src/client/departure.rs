@@ -99,6 +99,7 @@ async fn end(
             ServerVerdict::Forward
             | ServerVerdict::Swallow
             | ServerVerdict::Named(_)
+            | ServerVerdict::NotRestored
             | ServerVerdict::Foretold
             | ServerVerdict::Ready(_) => {}
         }

@@ -221,13 +221,10 @@ impl Session {
     /// Passes on what is the client's, and what the server reports and the client has not heard.
     pub(super) async fn tell(&mut self, mut out: BytesMut) -> Next {
         let Some(linked) = &mut self.link.linked else { return Next::Over };
-        for (name, value) in linked.server().parameters.iter() {
-            if !self.told.knows(name.as_bytes(), value) {
-                build::parameter_status(name, value, &mut out);
-            }
-        }
-        self.told = Arc::new(linked.server().parameters.clone());
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key), tick());
+        if let Some(reports) = self.untold() {
+            out.unsplit(reports);
+        }
         if self.link.outbound.append(&out) {
             // It goes out with whatever comes next: a client that does not read holds no server.
             self.link.passed += out.len();
@@ -268,7 +265,8 @@ impl Session {
             self.registration.slot.pin(None);
         }
         self.deallocates = Deallocates::No;
-        self.pin_if_unreadable();
+        let reported = self.reported();
+        self.pin_if_unreadable(&reported);
         if self.client.write_all(&out).await.is_err() || self.client.flush().await.is_err() {
             return Next::Over;
         }

@@ -13,6 +13,7 @@ use super::changes::unreadable_setting;
 use super::events::Next;
 use super::link::LinkEnd;
 use super::refusal::{Refusal, Severity};
+use super::restore::resets_in_the_middle;
 use super::session::Session;
 use crate::config::{Guard, OnSessionState};
 use crate::flow::Reply;
@@ -114,6 +115,10 @@ impl Session {
                     name: "(in a statement too long to be read)".into(),
                 });
             };
+            if text.is_some_and(|text| resets_in_the_middle(flags, text)) {
+                let name = "(reset in front of other statements)".into();
+                return Some(Refusal::Guarded { name });
+            }
             let blinds = text.and_then(|text| blinds(text, settings));
             if let Some(name) = self.guarded(settings).or(blinds) {
                 return Some(Refusal::Guarded { name });

@@ -93,6 +93,8 @@ pub(super) struct Link {
     /// The message by which it did that was sent in part and gets no end: it is never answered.
     pub(super) is_cut_off: bool,
     pub(super) outbound: Buffer,
+    /// What goes out behind `passed`, and had no room there.
+    pub(super) aside: BytesMut,
     /// Bytes at the front of `outbound` that go to the client.
     pub(super) passed: usize,
     pub(super) scan: ServerScan,
@@ -124,6 +126,9 @@ impl Session {
     /// Binds the session to a server; the switch goes in front of the unit that waits.
     pub(super) fn link_to(&mut self, checkout: Checkout) {
         self.fuel.burn_for_a_server();
+        let mut checkout = checkout;
+        let before =
+            (!Arc::ptr_eq(checkout.reported(), &self.told)).then(|| checkout.known().clone());
         let (mut linked, switch) = checkout.switch_to(&self.target);
         let now = tick();
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key), now);
@@ -144,6 +149,9 @@ impl Session {
         self.link.confirmed = frames.is_none();
         self.exchange.begin_switch(frames.as_ref().map_or(0, |frames| frames.replies));
         (self.link.begun, self.link.wrote, self.link.swallowing) = (false, false, false);
+        if let Some(before) = before {
+            self.tell_defaults(&before);
+        }
         if let Some(frames) = frames {
             self.put_in_front(frames);
         }
@@ -307,7 +315,7 @@ impl Session {
     /// A last word for the client, unless it is in the middle of a message: it would be taken for
     /// a part of that.
     pub(super) fn last_word(&self, refusal: Refusal) -> LinkEnd {
-        if self.link.passed == 0 && !self.link.inside {
+        if self.link.passed == 0 && !self.link.inside && self.link.aside.is_empty() {
             LinkEnd::Farewell(Box::new(refusal))
         } else {
             LinkEnd::Over

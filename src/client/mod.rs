@@ -31,6 +31,8 @@ mod quotas;
 mod reasons;
 mod refresh;
 mod refusal;
+mod reported;
+mod restore;
 mod session;
 mod sql_prepared;
 mod statements;

@@ -86,7 +86,8 @@ impl Session {
         }
         self.changes = None;
         self.target = self.target_of(session);
-        self.pin_if_unreadable();
+        let reported = self.reported();
+        self.pin_if_unreadable(&reported);
         if self.pin.is_none() && self.taint != Taint::Close {
             self.taint = Taint::None;
         }
@@ -156,7 +157,8 @@ impl Session {
         } else {
             self.pin_to_server(Pinned::Lasting("more settings than are followed"));
         }
-        self.pin_if_unreadable();
+        let reported = self.reported();
+        self.pin_if_unreadable(&reported);
         let back =
             (fits && !self.is_other_user).then(|| self.target.session.statements_from(&server));
         let Some(linked) = &mut self.link.linked else { return Ok(()) };

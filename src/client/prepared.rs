@@ -37,6 +37,9 @@ impl Session {
         if !flags.is_empty() && self.refuses() && !self.exchange.skips_to_sync() {
             return true;
         }
+        if self.may_reset(message, flags) && !self.exchange.skips_to_sync() {
+            return true;
+        }
         match (message, said) {
             (_, Said::Statement) => self.has_virtual_names(),
             (tag::BIND | tag::DESCRIBE, Said::Unnamed) => {
@@ -171,6 +174,12 @@ impl Session {
                 return Some(frame.len());
             }
         }
+        if whole
+            && self.may_reset(message, flags)
+            && let Some(used) = self.rewrite_reset(message, frame, flags)
+        {
+            return Some(used);
+        }
         let says = SAYS_NAMES.union(Flags::one(Flag::Deallocate));
         let uses = flags.intersects(says) && !flags.contains(Flag::Prepare);
         if uses
@@ -219,5 +228,6 @@ impl Session {
             self.deallocates = Deallocates::InEarlierUnit;
         }
         self.link.asked = false;
+        self.end_resets();
     }
 }

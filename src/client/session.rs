@@ -20,6 +20,7 @@ use super::kept::Hold;
 use super::link::{Link, LinkEnd};
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
+use super::restore::Resets;
 use super::units::{Step, Units};
 use crate::config::{Policy, PoolMode, Tenant};
 use crate::flow::Exchange;
@@ -91,6 +92,8 @@ pub struct Session {
     pub(super) is_other_user: bool,
     /// What statements under their own names may do when they are bound.
     pub(super) own_flags: Flags,
+    /// What of it resets settings when it runs.
+    pub(super) resets: Option<Box<Resets>>,
     /// What it did to the server it holds.
     pub(super) taint: Taint,
     /// What the server is to be asked when the transaction is over.
@@ -152,6 +155,7 @@ impl Session {
             has_own_names: false,
             is_other_user: false,
             own_flags: Flags::NONE,
+            resets: None,
             taint: Taint::None,
             changes: None,
             registration: parts.registration,
@@ -167,12 +171,14 @@ impl Session {
             by_path: parts.by_path,
             _permit: parts.permit,
         });
-        session.pin_if_unreadable();
+        let told = Arc::clone(&session.told);
+        session.pin_if_unreadable(&told);
         session
     }
 
-    pub(super) fn pin_if_unreadable(&mut self) {
-        if let Some(reason) = super::units::unreadable(&self.told) {
+    /// Texts of a client in such a session cannot be read.
+    pub(super) fn pin_if_unreadable(&mut self, reported: &Parameters) {
+        if let Some(reason) = super::units::unreadable(reported) {
             self.pin_to_server(Pinned::Lasting(reason));
         }
         if self.target.session.names_temporary_schema() {

@@ -19,7 +19,7 @@ use crate::wire::build;
 use crate::wire::frontend::{Names as Said, tag};
 
 /// Statement and portal that make a `PREPARE` of the pooler's own run.
-const MAKER: &[u8] = b"tenantry_maker";
+pub(super) const MAKER: &[u8] = b"tenantry_maker";
 
 /// Replies to `Parse`, `Bind` and `Close`.
 const MADE: [u8; 3] = [reply::PARSE_COMPLETE, reply::BIND_COMPLETE, reply::CLOSE_COMPLETE];
@@ -140,14 +140,7 @@ impl Session {
     /// Runs a text beside the client's own unnamed statement and portal. `CommandComplete` and two times
     /// `CloseComplete` are still to be owed.
     fn run_unasked(&mut self, text: &[u8]) {
-        let out = &mut self.link.rewritten;
-        // One that failed may have left its maker.
-        build::close_statement(MAKER, out);
-        build::parse(MAKER, &[text, b"\0\0\0"].concat(), out);
-        build::bind(MAKER, MAKER, out);
-        build::execute(MAKER, out);
-        build::close_portal(MAKER, out);
-        build::close_statement(MAKER, out);
+        self.write_beside(text);
         let made = [reply::CLOSE_COMPLETE, reply::PARSE_COMPLETE, reply::BIND_COMPLETE];
         self.exchange.owe_unasked(&made);
     }

@@ -155,6 +155,11 @@ impl Session {
         let (portal, behind) = split_cstr(body)?;
         let (name, rest) = split_cstr(behind)?;
         let statement = match name {
+            [] if self.exchange.parsed_unnamed_statement() => {
+                // It is there; what it does was noted when it was parsed.
+                self.note_bound(whole.then_some(body));
+                return None;
+            }
             [] => {
                 self.provide_unnamed();
                 self.unnamed()

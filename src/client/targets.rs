@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::server::{Class, Target};
+use crate::server::{Class, Parameters, Target};
 use crate::tenant::{SessionState, TenantId};
 
 type Key = (TenantId, SessionState);
@@ -19,9 +19,19 @@ type Key = (TenantId, SessionState);
 pub struct Targets {
     targets: Interned<Key, Target>,
     classes: Interned<Key, Class>,
+    reports: Interned<Parameters, Parameters>,
 }
 
 impl Targets {
+    /// The one value for what a server has reported, whoever has it.
+    #[must_use]
+    pub fn report(&self, parameters: &Arc<Parameters>) -> Arc<Parameters> {
+        match self.reports.known(parameters) {
+            Some(known) => known,
+            None => self.reports.get((**parameters).clone(), Parameters::clone),
+        }
+    }
+
     /// The target for a tenant's session in `state`.
     #[must_use]
     pub fn get(&self, tenant: &TenantId, state: SessionState) -> Arc<Target> {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use tokio::io::AsyncWrite;
 
 use super::changes::Pinned;
@@ -17,6 +18,7 @@ use crate::config::PoolMode;
 use crate::flow::ServerVerdict;
 use crate::net::Phase;
 use crate::pool::Taint;
+use crate::server::Parameters;
 use crate::sql::AUTHORIZATION;
 use crate::wire::backend::{ServerError, TransactionStatus, parameter_status, tag};
 use crate::wire::split_cstr;
@@ -113,7 +115,7 @@ impl Session {
 
     fn scan_outbound(&mut self) -> Result<(), LinkEnd> {
         while self.fuel.burn() {
-            if self.link.passed == self.link.outbound.len() {
+            if self.link.passed == self.link.outbound.len() || !self.link.aside.is_empty() {
                 return Ok(());
             }
             let bytes = &self.link.outbound.bytes()[self.link.passed..];
@@ -161,6 +163,13 @@ impl Session {
                     watch.ready(status);
                 }
             }
+            if matches!(verdict, ServerVerdict::Ready(_))
+                && !self.link.sends_again
+                && !self.has_told_all()
+            {
+                self.on_ready(count, verdict)?;
+                continue;
+            }
             if let ServerVerdict::Ready(TransactionStatus::Idle) = verdict
                 && !self.link.sends_again
                 && !self.exchange.is_unsure()
@@ -173,6 +182,16 @@ impl Session {
             self.on_message(tag, count, verdict, error)?;
         }
         Ok(())
+    }
+
+    /// A `ReadyForQuery` in front of which the client has to be told something.
+    fn on_ready(&mut self, count: usize, verdict: ServerVerdict) -> Result<(), LinkEnd> {
+        self.link.swallowing = false;
+        self.pass_behind_reports(count);
+        if matches!(verdict, ServerVerdict::Ready(status) if status != TransactionStatus::Idle) {
+            self.note_doubt();
+        }
+        self.check_doubt()
     }
 
     /// A message that is more than passed on; `count` bytes of it are there.
@@ -217,6 +236,10 @@ impl Session {
                 return Ok(());
             }
             ServerVerdict::Ready(_) => self.link.sends_again,
+            ServerVerdict::NotRestored => {
+                self.undo_unit(0);
+                true
+            }
             ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
             ServerVerdict::Parameter => !self.is_news(count),
         };
@@ -234,10 +257,15 @@ impl Session {
             | ServerVerdict::Swallow
             | ServerVerdict::SwitchFailed
             | ServerVerdict::Foretold
+            | ServerVerdict::NotRestored
             | ServerVerdict::Parameter
             | ServerVerdict::Ready(TransactionStatus::Idle)
             | ServerVerdict::Named(_) => {}
         }
+        self.check_doubt()
+    }
+
+    fn check_doubt(&mut self) -> Result<(), LinkEnd> {
         if self.exchange.is_unsure() && self.names.as_ref().is_some_and(|n| !n.is_settled()) {
             return Err(self.server_lost("a COPY failed among prepared statements"));
         }
@@ -253,35 +281,33 @@ impl Session {
         self.link.sends_again
     }
 
-    /// Records the `ParameterStatus` that was scanned, `count` bytes of it; `true` if the client
-    /// was last told something else.
+    /// Records the `ParameterStatus` that was scanned, `count` bytes of it; `true` if it goes to the client at once.
     fn is_news(&mut self, count: usize) -> bool {
         let link = &mut self.link;
         let frame = &link.outbound.bytes()[link.passed..link.passed + count];
         let body = &frame[crate::wire::frame::HEADER_LEN..];
         let Ok((name, value)) = parameter_status(body) else { return self.is_long_news(count) };
-        if let Some(linked) = &mut link.linked {
-            linked.server().parameters.set(name, value);
-        }
+        let Some(linked) = &mut link.linked else { return true };
+        Parameters::note(&mut linked.server().parameters, name, value);
         if self.exchange.switching() || self.told.knows(name, value) {
             return false;
         }
-        let is_news = Arc::make_mut(&mut self.told).set(name, value);
-        if super::units::unreadable(&self.told).is_some() {
+        // What a `ReadyForQuery` is to come behind is told in front of that.
+        let at_once = !self.exchange.is_busy();
+        let reported = Arc::clone(linked.reported());
+        let (name, value): (Box<[u8]>, Box<[u8]>) = (name.into(), value.into());
+        if at_once {
+            Arc::make_mut(&mut self.told).set(&name, &value);
+        }
+        if super::units::unreadable(&reported).is_some() {
             // Whatever has changed it: from now on texts cannot be read.
-            self.pin_if_unreadable();
-            return is_news;
-        }
-        if name == AUTHORIZATION.as_bytes() {
-            let value: Box<[u8]> = value.into();
+            self.pin_if_unreadable(&reported);
+        } else if *name == *AUTHORIZATION.as_bytes() {
             self.note_user(&value);
-            return is_news;
-        }
-        if self.changes.is_none() && !self.target.session.shows(name, value) {
-            let name: Box<[u8]> = name.into();
+        } else if self.changes.is_none() && !self.target.session.shows(&name, &value) {
             self.note_report(&name);
         }
-        is_news
+        at_once
     }
 
     /// A report that is longer than is looked into. It is passed on; and nobody else may have the server before
@@ -292,7 +318,7 @@ impl Session {
         let frame = &link.outbound.bytes()[link.passed..link.passed + count];
         let name = split_cstr(&frame[crate::wire::frame::HEADER_LEN..]).map(|(name, _)| name);
         if let (Some(name), Some(linked)) = (name, &mut link.linked) {
-            linked.server().parameters.forget(name);
+            Arc::make_mut(&mut linked.server().parameters).forget(name);
             Arc::make_mut(&mut self.told).forget(name);
         }
         if self.exchange.switching() {
@@ -363,6 +389,16 @@ impl Session {
             self.fuel.fill();
             link.outbound.consume(count);
             link.passed -= count;
+            link.flush_client = self.client.buffers_writes();
+        }
+        while !link.aside.is_empty() {
+            let count = ready!(Pin::new(&mut self.client).poll_write(cx, &link.aside))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.tally.sent.add(count as u64);
+            self.fuel.fill();
+            link.aside.advance(count);
             link.flush_client = self.client.buffers_writes();
         }
         if link.flush_client {

@@ -1,8 +1,8 @@
 //! What a client is told at login: the parameters a server reports in the client's own state.
 //!
-//! The first client of a state asks a server: the guarded switch to that state, and whether the
-//! tenant's schema is there. That also checks the client's settings and the tenant's role, with
-//! PostgreSQL's own errors. Later clients of the same state get the answer from here, for a while.
+//! A client's login asks a server: the guarded switch to the client's state, and whether the tenant's schema is there.
+//! That also checks the client's settings and the tenant's role, with PostgreSQL's own errors. Where all servers are
+//! busy, who comes to a state that somebody had a moment ago gets that answer, and need not wait.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use super::refusal::Refusal;
 use super::targets::Targets;
 use crate::config::Tenant;
-use crate::pool::{Acquired, CheckoutError, Seat};
+use crate::pool::{Acquired, Checkout, CheckoutError, Seat};
 use crate::server::{AskError, Parameters, Switch, Target};
 use crate::tenant::{GucName, SessionState, TenantId, Value};
 
-/// How long an answer is good: a schema that is dropped is missed no later than this.
+/// How long an answer is good where no server rests: a schema that is dropped is missed no later than this.
 const WELCOME_AGE_MAX: Duration = Duration::from_mins(1);
 /// Answers kept.
 const WELCOMES_MAX: usize = 4096;
@@ -61,20 +61,28 @@ impl Welcomes {
     ) -> Result<Welcome, Refusal> {
         let whole = (tenant.id.clone(), state.clone());
         let age = self.forgotten.load(Ordering::Acquire);
-        if let Some(welcome) = self.known(&whole) {
-            return Ok(welcome);
-        }
         let (nameless, name) = without_plain_name(state);
         let key = (tenant.id.clone(), nameless);
-        let welcome = match self.known(&key) {
-            Some(welcome) => welcome,
-            None => self.keep(&key, age, ask(tenant, &key.1, own, seat, targets).await?),
+        let known = self.known(&key);
+        let resting = known.as_ref().and_then(|known| seat.acquire_now(&known.target));
+        let welcome = match (known, resting) {
+            (Some(welcome), None) => {
+                if let Some(welcome) = self.known(&whole) {
+                    return Ok(welcome);
+                }
+                welcome
+            }
+            (_, resting) => {
+                let asked = ask(tenant, &key.1, own, seat, targets, resting).await?;
+                self.keep(&key, age, asked)
+            }
         };
         let Some(name) = name else { return Ok(welcome) };
         let mut parameters = (*welcome.parameters).clone();
         parameters.set(APPLICATION_NAME.as_bytes(), &name);
         let target = targets.get(&tenant.id, state.clone());
-        let welcome = Welcome { target, parameters: Arc::new(parameters), asked: welcome.asked };
+        let parameters = targets.report(&Arc::new(parameters));
+        let welcome = Welcome { target, parameters, asked: welcome.asked };
         Ok(self.keep(&whole, age, welcome))
     }
 
@@ -129,6 +137,7 @@ async fn ask(
     own: &SessionState,
     seat: &Arc<Seat>,
     targets: &Targets,
+    resting: Option<Checkout>,
 ) -> Result<Welcome, Refusal> {
     let target = targets.get(&tenant.id, state.clone());
     let sql = match &tenant.schema {
@@ -136,14 +145,17 @@ async fn ask(
         None => String::new(),
     };
     let refused = |error: CheckoutError| Refusal::Checkout { tenant: tenant.id.to_string(), error };
-    let mut last = String::new();
+    let (mut last, mut resting) = (String::new(), resting);
     // Twice: the first server may have been in a state that fails the switch.
     for _ in 0..2 {
-        let checkout = match seat.acquire(&target).map_err(refused)? {
-            Acquired::Now(checkout) => checkout,
-            Acquired::Later(mut waiting) => {
-                poll_fn(|cx| waiting.poll(cx)).await.map_err(refused)?
-            }
+        let checkout = match resting.take() {
+            Some(checkout) => checkout,
+            None => match seat.acquire(&target).map_err(refused)? {
+                Acquired::Now(checkout) => checkout,
+                Acquired::Later(mut waiting) => {
+                    poll_fn(|cx| waiting.poll(cx)).await.map_err(refused)?
+                }
+            },
         };
         let (mut linked, switch) = checkout.switch_to(&target);
         let frames = match &switch {
@@ -154,7 +166,8 @@ async fn ask(
         match timeout(limit, linked.server().ask(frames, &sql)).await {
             Ok(Ok(answer)) => {
                 linked.confirm();
-                let parameters = Arc::new(linked.server().parameters.clone());
+                let parameters = targets.report(&linked.server().parameters);
+                linked.server().parameters = Arc::clone(&parameters);
                 linked.check_in();
                 return match &tenant.schema {
                     Some(schema) if answer.rows == 0 => Err(Refusal::NoSchema {
@@ -169,7 +182,7 @@ async fn ask(
                 // It is, if the tenant's state works without the client's own settings: then the
                 // client gets PostgreSQL's words.
                 let none = SessionState::default();
-                Box::pin(ask(tenant, &tenant.baseline, &none, seat, targets)).await?;
+                Box::pin(ask(tenant, &tenant.baseline, &none, seat, targets, None)).await?;
                 return Err(Refusal::Server(error));
             }
             Ok(Err(error)) => last = error.to_string(),

@@ -29,6 +29,9 @@ pub(super) enum Owed {
     Named(Reply),
     /// The pooler's own message; the reply has this type.
     Unasked(u8),
+    /// A message of the pooler's own that puts the session's state back; the reply has this type. If it fails, the
+    /// client does not hear of it: the session looks itself where it stands before anything else runs.
+    Restoring(u8),
     /// A `Sync` of the pooler's own.
     SyncUnasked,
     /// Not answered itself: marks where a COPY's data ends.
@@ -312,6 +315,14 @@ impl Exchange {
         self.unsynced = true;
         for tag in replies {
             self.owed.push(Owed::Unasked(*tag));
+        }
+    }
+
+    /// Messages that put the session's state back go to the server; what types their replies have.
+    pub fn owe_restoring(&mut self, replies: &[u8]) {
+        self.unsynced = true;
+        for tag in replies {
+            self.owed.push(Owed::Restoring(*tag));
         }
     }
 

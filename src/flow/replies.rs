@@ -20,6 +20,8 @@ pub enum ServerVerdict {
     Ready(TransactionStatus),
     /// It answers a message about a named statement; an error, if the reply was to be one.
     Named(Reply),
+    /// What was to put the session's state back has failed; the client does not hear of it.
+    NotRestored,
     /// An error of what the pooler put in front. A simple query behind it will fail for lack of that: the
     /// client is to hear the first of the two errors.
     Foretold,
@@ -49,7 +51,11 @@ impl Exchange {
                     self.owed.first(),
                     Some(Owed::Named(Reply::Refused) | Owed::RefusedQuery)
                 );
+                let restoring = matches!(self.owed.first(), Some(Owed::Restoring(_)));
                 self.on_error();
+                if restoring {
+                    return Ok(ServerVerdict::NotRestored);
+                }
                 if self.owed.first() == Some(&Owed::SyncUnasked) {
                     if let Some(query @ Owed::Query) = self.owed.get_mut(1) {
                         *query = Owed::RefusedQuery;
@@ -112,7 +118,7 @@ impl Exchange {
             Owed::Query | Owed::Execute => return self.on_result(tag, head).and(forward),
             Owed::FunctionCall if tag == server::FUNCTION_RESULT => return forward,
             Owed::Describe if tag == server::PARAMETER_DESCRIPTION => return forward,
-            Owed::Unasked(own) if own == tag => {
+            Owed::Unasked(own) | Owed::Restoring(own) if own == tag => {
                 self.pop();
                 return Ok(ServerVerdict::Swallow);
             }
@@ -136,6 +142,7 @@ impl Exchange {
             | Owed::Sync
             | Owed::SyncUnasked
             | Owed::Unasked(_)
+            | Owed::Restoring(_)
             | Owed::RefusedQuery
             | Owed::Named(_)
             | Owed::CopyEnd => return Err(Unexpected { tag }),
@@ -242,7 +249,10 @@ impl Exchange {
             }
             _ => return Err(Unexpected { tag: server::READY_FOR_QUERY }),
         }
-        self.ready(body)
+        let ready = self.ready(body)?;
+        // What puts the state back follows the query; the client hears of the `ReadyForQuery` behind that.
+        let goes_on = matches!(self.owed.first(), Some(Owed::Restoring(_)));
+        Ok(if goes_on { ServerVerdict::Swallow } else { ready })
     }
 
     fn ready(&mut self, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {

@@ -103,7 +103,10 @@ impl Exchange {
     /// A message comes that may be owed; `false`: it is not, or more is to be done about it. Then
     /// nothing has changed.
     fn is_passed_on(&mut self, tag: u8) -> bool {
-        let is_ours = matches!(self.owed.first(), Some(Owed::Unasked(_) | Owed::Named(_)));
+        let is_ours = matches!(
+            self.owed.first(),
+            Some(Owed::Unasked(_) | Owed::Restoring(_) | Owed::Named(_))
+        );
         !is_ours && self.on_reply(tag) == Ok(ServerVerdict::Forward)
     }
 }

@@ -34,6 +34,12 @@ pub(super) enum Granted<S> {
 }
 
 impl<S: Pooled> Desk<S> {
+    /// A server for the tenant at `place`, if one is idle and nobody is overtaken.
+    pub(super) fn take_idle(&self, place: usize, target: &Arc<Target>) -> Option<Lent<S>> {
+        let mut sched = self.0.lock();
+        if sched.is_stopping() { None } else { sched.take_idle(place, target) }
+    }
+
     /// A server for the tenant at `place`: at once if one is idle and nobody is overtaken; else the answer will
     /// be in the `slot`. Who has waited before names his `deadline`.
     pub(super) fn ask(

@@ -10,7 +10,7 @@ use super::effects::Effects;
 use super::sched::Lent;
 use super::seat::Seat;
 use crate::server::switch::Fit;
-use crate::server::{Frames, Known, Server, Switch, Target};
+use crate::server::{Frames, Known, Parameters, Server, Switch, Target};
 use crate::wire::backend::TransactionStatus;
 
 /// Longest a scrub may take: it drops what a session made, which may be many temporary tables.
@@ -105,6 +105,17 @@ impl Checkout {
         self.loan().server().is_usable()
     }
 
+    /// What it has reported of its settings.
+    #[inline]
+    pub fn reported(&mut self) -> &Arc<Parameters> {
+        &self.loan().server().parameters
+    }
+
+    /// What it is known to be in.
+    pub fn known(&mut self) -> &Known {
+        &self.loan().server().known
+    }
+
     /// Has the current worker wait for its socket: the client is the worker's own.
     pub(super) fn move_here(&mut self) -> bool {
         let moved = self.loan().server().stream().move_here();
@@ -165,6 +176,13 @@ impl Linked {
     /// The server.
     pub fn server(&mut self) -> &mut Server {
         self.loan.server()
+    }
+
+    /// What the server has reported of its settings.
+    #[inline]
+    #[must_use]
+    pub fn reported(&self) -> &Arc<Parameters> {
+        &self.loan.server.as_ref().expect("a loan has its server until it ends").parameters
     }
 
     /// Its process id, for a log line.

@@ -82,6 +82,19 @@ impl Seat {
         self.acquire_by(None, target)
     }
 
+    /// A server, if one rests and nobody is overtaken.
+    #[must_use]
+    pub fn acquire_now(self: &Arc<Self>, target: &Arc<Target>) -> Option<Checkout> {
+        loop {
+            let lent = self.pools.desk.take_idle(self.place, target)?;
+            let mut checkout = self.checkout(lent);
+            if checkout.is_usable() && checkout.move_here() {
+                return Some(checkout);
+            }
+            checkout.close();
+        }
+    }
+
     /// The same, for who has waited before: his patience ends when it would have ended.
     fn acquire_by(
         self: &Arc<Self>,

@@ -1,5 +1,7 @@
 //! The pooler's own questions to a server: is the schema there, and the ROLLBACK of who left.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -94,7 +96,7 @@ impl Server {
             match (header.tag, answered) {
                 (tag::PARAMETER_STATUS, _) => {
                     let (name, value) = parameter_status(body)?;
-                    self.parameters.set(name, value);
+                    Parameters::note(&mut self.parameters, name, value);
                 }
                 (tag::CLOSE_COMPLETE, false) => answered = true,
                 (tag::READY_FOR_QUERY, true) => return Ok((owed, ready_for_query(body)?)),
@@ -129,7 +131,9 @@ impl Server {
                 | ServerVerdict::Swallow
                 | ServerVerdict::Named(_)
                 | ServerVerdict::SwitchDone => {}
-                ServerVerdict::Foretold | ServerVerdict::SwitchFailed => {
+                ServerVerdict::NotRestored
+                | ServerVerdict::Foretold
+                | ServerVerdict::SwitchFailed => {
                     return Err(AskError::Refused(ServerError::default()));
                 }
             }
@@ -145,15 +149,15 @@ impl Server {
 /// # Errors
 /// [`Malformed`]; close the server.
 pub fn note_parameter(
-    parameters: &mut Parameters,
+    parameters: &mut Arc<Parameters>,
     report: &ServerMessage<'_>,
 ) -> Result<(), Malformed> {
     let body = report.body.unwrap_or_default();
     if report.is_whole {
         let (name, value) = parameter_status(body)?;
-        parameters.set(name, value);
+        Parameters::note(parameters, name, value);
     } else if let Some((name, _)) = split_cstr(body) {
-        parameters.forget(name);
+        Arc::make_mut(parameters).forget(name);
     }
     Ok(())
 }

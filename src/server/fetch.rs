@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{AskError, Server};
+use super::{AskError, Parameters, Server};
 use crate::flow::Unexpected;
 use crate::wire::backend::{ServerError, data_row, parameter_status, tag};
 use crate::wire::build;
@@ -68,7 +68,7 @@ impl Server {
                 }
                 tag::PARAMETER_STATUS => {
                     let (name, value) = parameter_status(body)?;
-                    self.parameters.set(name, value);
+                    Parameters::note(&mut self.parameters, name, value);
                 }
                 tag::ERROR => error = Some(ServerError::read(body)),
                 tag::READY_FOR_QUERY => {

@@ -275,6 +275,7 @@ async fn start(endpoint: &Endpoint, address: &Address) -> Result<Box<Server>, Lo
     if let Some(&tag) = unread.first() {
         return Err(LoginError::Unexpected { tag });
     }
+    let reported = Arc::new(reported);
     let life = Life::new(Instant::now(), endpoint.lifetime);
     let (at, connector) = (address.clone(), endpoint.connector.clone());
     let facts = ServerFacts {
@@ -293,7 +294,8 @@ async fn start(endpoint: &Endpoint, address: &Address) -> Result<Box<Server>, Lo
     Ok(Box::new(Server {
         stream,
         cancel_key: Arc::new(CancelKey::new(at, connector, life.id, (pid, &key))),
-        parameters: reported,
+        parameters: Arc::clone(&reported),
+        defaults: reported,
         known: Known::Neutral,
         unnamed_left: None,
         held: Held::default(),

@@ -53,8 +53,10 @@ pub struct Server {
     stream: Stream,
     /// How its running statement is cancelled.
     pub cancel_key: Arc<CancelKey>,
-    /// What it reported of its settings.
-    pub parameters: Parameters,
+    /// What it reported of its settings: what its session had at its last `ReadyForQuery`.
+    pub parameters: Arc<Parameters>,
+    /// The same at its login: what it has of those that nobody has set.
+    pub defaults: Arc<Parameters>,
     /// What is known of its session state.
     pub known: Known,
     /// The client (its process id) that may have left an unnamed statement.
@@ -181,13 +183,13 @@ impl Server {
 }
 
 /// Whether a server may say this while nobody holds it.
-fn take_unasked(mut bytes: &[u8], parameters: &mut Parameters) -> bool {
+fn take_unasked(mut bytes: &[u8], parameters: &mut Arc<Parameters>) -> bool {
     while !bytes.is_empty() {
         let Ok(Some(header)) = Header::read(bytes) else { return false };
         let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) else { return false };
         match header.tag {
             tag::PARAMETER_STATUS => match parameter_status(body) {
-                Ok((name, value)) => drop(parameters.set(name, value)),
+                Ok((name, value)) => drop(Parameters::note(parameters, name, value)),
                 Err(_) => return false,
             },
             tag::NOTICE => {}

@@ -1,12 +1,17 @@
 //! The settings a server reports by `ParameterStatus`.
 //!
+//! A set of them is a value that servers and clients share: where both hold the same one, the client has been told
+//! what the server's session has, and that costs a look at a pointer.
+//!
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC>
+
+use std::sync::Arc;
 
 /// Most parameters kept; PostgreSQL 18 reports 15.
 const PARAMETERS_MAX: usize = 64;
 
 /// Names and values as the server spelled them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Parameters(Vec<(Box<str>, Box<[u8]>)>);
 
 impl Parameters {
@@ -26,6 +31,11 @@ impl Parameters {
                 true
             }
         }
+    }
+
+    /// The same, where the set may be shared: it is another one from now on only if that is news.
+    pub fn note(shared: &mut Arc<Self>, name: &[u8], value: &[u8]) -> bool {
+        !shared.knows(name, value) && Arc::make_mut(shared).set(name, value)
     }
 
     /// What was recorded of a parameter holds no more, and what does is not known.

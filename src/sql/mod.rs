@@ -28,4 +28,4 @@ pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use lone_set::{LoneSet, lone_set, lone_set_path};
 pub use prepare::{Named, executes, prepares, used};
-pub use settings::{AUTHORIZATION, COMPUTED, Settings};
+pub use settings::{AUTHORIZATION, COMPUTED, Settings, resets_inside};

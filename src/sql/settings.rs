@@ -22,6 +22,10 @@ pub struct Settings {
     pub resets: bool,
     /// All of them did, before those of `names` that are not in `reset` were set.
     pub resets_all: bool,
+    /// The role has gone back to the login role's own.
+    pub resets_role: bool,
+    /// It may begin a COPY.
+    pub copies: bool,
     /// Those of `names` whose last word is a RESET.
     pub reset: Vec<Box<str>>,
     /// Tables may have been made in the schema of temporary ones.
@@ -56,6 +60,7 @@ impl Settings {
     fn text(&mut self, text: &[u8]) {
         let Some(tokens) = tokens(text) else { return self.give_up("unterminated quote") };
         self.temporary |= tokens.iter().any(may_say_temporary);
+        self.copies |= tokens.iter().any(|token| token.is("copy"));
         for statement in tokens.split(|token| *token == Token::Punct(b';')) {
             self.statement(statement);
         }
@@ -103,7 +108,14 @@ impl Settings {
         self.resets = true;
         self.name(name);
         self.reset.push(name.into());
+        self.resets_role |= name == "role";
         true
+    }
+
+    /// The session user is the login role again, and so is the role.
+    fn authorization_reset(&mut self) -> bool {
+        (self.resets, self.resets_role) = (true, true);
+        self.name("role")
     }
 
     fn reset_all(&mut self) {
@@ -143,8 +155,7 @@ impl Settings {
 
     fn authorization(&mut self, tokens: &[Token<'_>]) -> bool {
         if tokens.first().is_some_and(|word| word.is("default")) {
-            self.resets = true;
-            return self.name("role");
+            return self.authorization_reset();
         }
         self.authorizes();
         true
@@ -159,15 +170,17 @@ impl Settings {
     /// A setting and its value.
     fn one(&mut self, tokens: &[Token<'_>]) -> bool {
         match tokens {
-            [a, b, rest @ ..] if a.is("time") && b.is("zone") => {
-                self.resets |= rest.first().is_some_and(|w| w.is("default") || w.is("local"));
-                self.name("timezone")
+            [a, b, rest, ..]
+                if a.is("time") && b.is("zone") && (rest.is("default") || rest.is("local")) =>
+            {
+                self.name_reset("timezone")
             }
+            [a, b, ..] if a.is("time") && b.is("zone") => self.name("timezone"),
             [a, b, ..] if a.is("xml") && b.is("option") => self.name("xmloption"),
-            [a, rest @ ..] if a.is("names") && !is_assignment(rest) => {
-                self.resets |= rest.first().is_none_or(|word| word.is("default"));
-                self.name("client_encoding")
-            }
+            [a, rest @ ..] if a.is("names") && !is_assignment(rest) => match rest.first() {
+                Some(word) if !word.is("default") => self.name("client_encoding"),
+                _ => self.name_reset("client_encoding"),
+            },
             [a, Token::Text(_), ..] if a.is("schema") => self.name("search_path"),
             [a, ..] if a.is("seed") => {
                 self.give_up("SET SEED");
@@ -192,8 +205,8 @@ impl Settings {
                 self.reset_all();
                 true
             }
-            [a, b, ..] if a.is("session") && b.is("authorization") => self.name("role"),
-            [a, b, ..] if a.is("time") && b.is("zone") => self.name("timezone"),
+            [a, b, ..] if a.is("session") && b.is("authorization") => self.authorization_reset(),
+            [a, b, ..] if a.is("time") && b.is("zone") => self.name_reset("timezone"),
             [a, b, ..] if a.is("transaction") && b.is("isolation") => true,
             _ => match name(tokens) {
                 Some((name, _)) => self.name_reset(&name),
@@ -323,4 +336,19 @@ fn is_cast(tokens: &[Token<'_>]) -> bool {
         [a, b, Token::Word(_)] => *a == colon && *b == colon,
         _ => false,
     }
+}
+
+/// Whether a text of several statements has one that resets a setting and others behind it.
+#[must_use]
+pub fn resets_inside(text: &[u8]) -> bool {
+    let Some(tokens) = tokens(text) else { return true };
+    let statements: Vec<&[Token<'_>]> =
+        tokens.split(|token| *token == Token::Punct(b';')).filter(|s| !s.is_empty()).collect();
+    let [before @ .., _last] = statements.as_slice() else { return false };
+    before.iter().any(|statement| {
+        let mut settings = Settings::default();
+        settings.statement(statement);
+        settings.anywhere(statement);
+        settings.resets
+    })
 }

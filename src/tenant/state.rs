@@ -82,12 +82,28 @@ pub enum Value {
 }
 
 impl Value {
-    /// Whether a server that has this value shows that text.
+    /// Whether a server that has this value shows that text. A path that means the same in another spelling is another
+    /// value: whoever comes to the server sees how it is spelled.
     #[must_use]
     pub(super) fn reads(&self, shown: &[u8]) -> bool {
         match self {
             Self::Text(text) => **text == *shown,
-            Self::Names(names) => identifiers(shown).is_some_and(|shown| *shown == **names),
+            Self::Names(names) => quote::is_list(shown, names),
+        }
+    }
+}
+
+impl Value {
+    /// What a server that is set to this value shows, if that is known.
+    #[must_use]
+    pub fn shown(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => String::from_utf8(text.to_vec()).ok(),
+            Self::Names(names) if names.is_empty() => Some("\"\"".to_owned()),
+            Self::Names(names) => {
+                let names: Vec<String> = names.iter().map(|name| quote::shown(name)).collect();
+                Some(names.join(", "))
+            }
         }
     }
 }
@@ -267,6 +283,19 @@ impl SessionState {
     #[must_use]
     pub fn statements(&self) -> Vec<String> {
         self.statements_from(&Self::default())
+    }
+
+    /// The statement that sets one setting to what it is in this state; `None`: it is not set there.
+    #[must_use]
+    pub fn statement_of(&self, name: &str) -> Option<String> {
+        if name == "role" {
+            let role = self.role.as_ref()?;
+            let mut sql = String::from("SET role TO ");
+            quote::literal(role.as_bytes(), &mut sql);
+            return Some(sql);
+        }
+        let (name, value) = self.settings.iter().find(|(n, _)| n.as_str() == name)?;
+        Some(assignment(name, value))
     }
 
     /// The statements that lead from `before` to this state.

@@ -9,6 +9,9 @@ fn describe(kind: u8, name: &str) -> Vec<u8> {
     message('D', &[&[kind][..], name.as_bytes(), b"\0"].concat())
 }
 
+/// Which of the conversations has a simple query in the middle.
+const QUERY_IN_A_PIPELINE: usize = 11;
+
 on_both! {
     async fn conversations_are_postgresqls_own(db: &Database) {
         let pooler = trusting(db, 1).await;
@@ -33,6 +36,11 @@ on_both! {
         let (mut through, mut bare) = (raw(&pooler, "acme").await, bare(db).await);
         for (at, (bytes, readies)) in conversations.iter().enumerate() {
             let mut answers = Vec::new();
+            // Behind a query in the middle of a pipeline, PostgreSQL 18 fails the next statement of the connection, and
+            // that fault is not passed on to whoever comes to the server.
+            if at == QUERY_IN_A_PIPELINE + 1 {
+                bare.run("").await.ok();
+            }
             for wire in [&mut through, &mut bare] {
                 wire.send(bytes).await;
                 let mut all = Vec::new();

@@ -8,12 +8,28 @@ use crate::raw;
 
 async fn with(db: &Database, servers: usize, rules: &str) -> Pooler {
     db.schemas(&["acme", "umbra"]).await;
+    start(db, servers, rules).await
+}
+
+async fn start(db: &Database, servers: usize, rules: &str) -> Pooler {
     let tenant = "settings = { \"app.tenant\" = \"{tenant}\" }\n";
     Pooler::start(&format!(
         "{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}{tenant}{rules}",
         db.toml(servers)
     ))
     .await
+}
+
+/// A role for each tenant, which may see what is its own. The schemas are there.
+async fn roles(db: &Database) {
+    let name = &db.name;
+    for tenant in ["acme", "umbra"] {
+        let sql = format!(
+            "create role {name}_{tenant}; grant {name}_{tenant} to {name}; \
+             grant usage, create on schema {tenant} to {name}_{tenant}; grant all on {tenant}.who to {name}_{tenant}"
+        );
+        db.admin.batch_execute(&sql).await.unwrap();
+    }
 }
 
 /// SQLSTATE and HINT of the error, and where the session stands.
@@ -147,6 +163,64 @@ on_both! {
         // PostgreSQL 18 reports it; on 15 a DO makes the pooler look.
         wire.run("do $$ begin perform acme.sneak(); end $$").await.unwrap();
         assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+    }
+
+    async fn nothing_runs_between_a_reset_and_the_tenants_state(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        roles(db).await;
+        let role = format!("role = \"{}_{{tenant}}\"\n", db.name);
+        for guard in ["reject", "off"] {
+            let pooler = start(db, 1, &format!("{role}guard = \"{guard}\"\n")).await;
+            let name = format!("{}_acme", db.name);
+            let home = format!("acme acme {name}");
+            let (mut wire, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+            let run = |sql: &str| batch(sql);
+            for reset in ["discard all", "reset all", "reset role", "set role to default", "reset search_path", "set search_path to default",
+                "reset session authorization", "set session authorization default", "reset app.tenant", "set time zone default"] {
+                let refuses = guard == "reject" && reset.contains("app.tenant");
+                for between in ["", "rollback", "commit", "select 1/0"] {
+                    if between.is_empty() && refuses {
+                        continue;
+                    }
+                    // A statement behind it in the same pipeline; by name, and by a portal of another one.
+                    let rest = if between.is_empty() { run(SEEN) } else { [run(between), run(SEEN)].concat() };
+                    for unit in [
+                        [run(reset), rest.clone(), sync()].concat(),
+                        [parse("r", reset), bind("p", "r"), parse("", SEEN), bind("", ""), execute("p", 0), execute("", 0), rest.clone(), sync()].concat(),
+                    ] {
+                        wire.send(&unit).await;
+                        let (messages, _) = wire.until_ready().await;
+                        for row in messages.iter().filter(|m| m.tag == 'D') {
+                            assert_eq!(row.text(), home, "{guard} {reset} {between}");
+                        }
+                        assert_eq!(wire.run(SEEN).await, Ok(vec![home.clone()]), "{guard} {reset} {between}");
+                        assert_eq!(other.run(SEEN).await, Ok(vec![home.clone()]), "{guard} {reset} {between}");
+                        let _ = wire.run("deallocate all").await;
+                    }
+                }
+                // Behind the query, and in one write with the next.
+                wire.send(&[query(reset), query(SEEN)].concat()).await;
+                wire.until_ready().await;
+                let (messages, _) = wire.until_ready().await;
+                let row = messages.iter().find(|m| m.tag == 'D').map(protocol_tests::wire::Message::text);
+                assert_eq!(row.as_deref(), Some(&*home), "{guard} {reset}");
+                // In a block, to its end and back.
+                for end in ["commit", "rollback"] {
+                    wire.run("begin").await.unwrap();
+                    if wire.run(reset).await.is_ok() {
+                        assert_eq!(wire.run(SEEN).await, Ok(vec![home.clone()]), "{guard} {reset} in a block");
+                    }
+                    wire.run(end).await.unwrap();
+                    assert_eq!(wire.run(SEEN).await, Ok(vec![home.clone()]), "{guard} {reset} {end}");
+                }
+            }
+            if guard == "reject" {
+                for sql in ["reset role; table umbra.who", "reset all; select 1", "set search_path to default; select 1", "begin; reset role; table umbra.who; commit"] {
+                    assert_eq!(refused(&mut wire, &query(sql)).await.0, "42501", "{sql}");
+                }
+                wire.run("select pg_advisory_unlock_all(); close all; unlisten *; reset all").await.unwrap();
+            }
+        }
     }
 
     async fn an_audit_counts_and_lets_pass(db: &Database) {

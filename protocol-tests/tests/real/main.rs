@@ -41,6 +41,7 @@ mod quotas;
 mod registry;
 mod regressions;
 mod reload;
+mod reported;
 mod session_mode;
 mod session_state;
 mod shutdown;

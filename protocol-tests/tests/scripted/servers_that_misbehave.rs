@@ -166,7 +166,13 @@ async fn a_pinned_session_whose_server_dies_after_a_reset_is_told_and_not_moved(
     let (mut server, mut client) = linked(&mut scripted, &pooler).await;
     client.send(&query("reset all")).await;
     assert_eq!(server.receive().await.tag, 'Q');
-    server.send(&[message('C', b"RESET\0"), message('Z', b"I")].concat()).await;
+    let back = until_sync(&mut server).await;
+    assert_eq!(back, "CPBECCCPBECCS", "what leads back goes out with it");
+    let back =
+        "312C33312C33".chars().map(|tag| message(tag, if tag == 'C' { b"SET\0" } else { b"" }));
+    let back: Vec<u8> = back.flatten().collect();
+    let ready = message('Z', b"I");
+    server.send(&[&message('C', b"RESET\0"), &ready[..], &back, &ready].concat()).await;
     assert_eq!(client.tags().await, "CZI");
     answer_switch(&mut server).await;
     server.send(&[message('I', b""), message('Z', b"I")].concat()).await;
@@ -212,9 +218,14 @@ async fn what_is_owed_after_a_failed_copy_is_found_out_and_passed_on() {
         if !late.is_empty() {
             assert_eq!(client.tags().await, "ZI");
         }
-        let mut other = Wire::login(pooler.port, &[("user", "app.acme")]).await;
+        let login = Wire::login(pooler.port, &[("user", "app.acme")]);
+        let asked = async {
+            assert_eq!(server.receive().await.tag, 'Q', "the server is lent again");
+            server.send(&[message('I', b""), message('Z', b"I")].concat()).await;
+        };
+        let (mut other, ()) = tokio::join!(login, asked);
         other.send(&query("select 1")).await;
-        assert_eq!(server.receive().await.tag, 'Q', "the server is lent again");
+        assert_eq!(server.receive().await.tag, 'Q');
         server.send(&[message('C', b"SELECT 1\0"), message('Z', b"I")].concat()).await;
         assert_eq!(other.tags().await, "CZI");
     }
