@@ -27,9 +27,18 @@ impl Session {
     /// The answer to a message that the pooler has a hand in; `count` bytes long.
     pub(super) fn on_named(&mut self, reply: Reply, count: usize) {
         let op = self.names.as_mut().and_then(|names| names.answered());
-        self.link.swallowing =
-            matches!(reply, Reply::ParsedUnasked | Reply::ClosedUnasked | Reply::PreparedUnasked);
+        self.link.swallowing = matches!(
+            reply,
+            Reply::ParsedUnasked
+                | Reply::ClosedUnasked
+                | Reply::PreparedUnasked
+                | Reply::DescribedUnasked
+        );
         match (reply, op) {
+            (Reply::Described | Reply::DescribedUnasked, Some(Op::Described { name, key })) => {
+                self.on_described(count, name.as_deref(), key);
+                self.pass(count);
+            }
             (Reply::Refused, Some(Op::Refused(told))) => {
                 self.undo_unit(1);
                 self.tell_instead(count, &told);

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use super::departure;
+use super::described::LooksAt;
 use super::kept::SESSION_MODE;
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
@@ -26,6 +27,7 @@ use crate::engine::tick;
 use crate::flow::ServerScan;
 use crate::net::{Buffer, Phase};
 use crate::pool::{Checkout, Linked, Taint};
+use crate::prepared::Key;
 use crate::server::{Frames, Switch};
 use crate::wire::backend::ServerError;
 use crate::wire::build::{FLUSH, SYNC};
@@ -74,6 +76,13 @@ pub(super) struct Link {
     /// The unit is kept until the first answer to it: such a statement may turn out to be stale, and
     /// then nothing has run.
     pub(super) keeps_unit: bool,
+    /// A statement of the unit that is kept must return what the client was told: if it is stale, the client hears of
+    /// it.
+    pub(super) must_not_change: bool,
+    /// The statement of which it was asked what it returns here.
+    pub(super) looks_at: Option<LooksAt>,
+    /// The statement of the portal that is described next, and that the client has not been told of.
+    pub(super) describes_portal_of: Option<(Box<[u8]>, Option<Key>)>,
     /// It has turned out to be: behind the server's `ReadyForQuery` the unit is sent once more.
     pub(super) sends_again: bool,
     /// The unit did not fit into the buffer: it waits until the switch is confirmed.
@@ -149,6 +158,7 @@ impl Session {
         self.link.confirmed = frames.is_none();
         self.exchange.begin_switch(frames.as_ref().map_or(0, |frames| frames.replies));
         (self.link.begun, self.link.wrote, self.link.swallowing) = (false, false, false);
+        self.link.must_not_change = false;
         if let Some(before) = before {
             self.tell_defaults(&before);
         }

@@ -14,6 +14,7 @@ mod changes;
 mod clock;
 mod consoles;
 mod departure;
+mod described;
 mod events;
 mod fuel;
 mod greet;

@@ -5,6 +5,9 @@
 //! its end, and again for the server it gets ([`Session::scan_again`]). Everything else passes
 //! untouched; what must keep its place behind a rewritten message is copied after it.
 
+use smallvec::SmallVec;
+
+use super::described::{Look, LooksAt, statement_of};
 use super::session::Session;
 use super::units::Step;
 use crate::config::PoolMode;
@@ -42,7 +45,13 @@ impl Session {
         }
         match (message, said) {
             (_, Said::Statement) => self.has_virtual_names(),
-            (tag::BIND | tag::DESCRIBE, Said::Unnamed) => {
+            (tag::DESCRIBE, Said::Unnamed) => self.has_virtual_names(),
+            (tag::DESCRIBE, Said::Other) => {
+                self.link.describes_portal_of.is_some() && self.has_virtual_names()
+            }
+            // It waits for what the statement returns, which the server has by now.
+            (tag::BIND, Said::Unnamed) if self.link.looks_at == Some(LooksAt::Unnamed) => true,
+            (tag::BIND, Said::Unnamed) => {
                 !self.exchange.parsed_unnamed_statement()
                     && !self.exchange.skips_to_sync()
                     && self.keeps_unnamed()
@@ -113,6 +122,11 @@ impl Session {
         if waits || (self.link.confirmed && self.has_rewritten_enough()) {
             return Some(Step::NeedsMore);
         }
+        let Some(look) = self.look_first(message) else { return Some(Step::NeedsMore) };
+        if look == Look::Changed && !whole {
+            // In the middle of a message nothing else can be said.
+            return Some(Step::Broken("the result of a prepared statement has changed".into()));
+        }
         self.link.asked = false;
         self.rewrite_what_is_before();
         // Taken out, because what is in it is read while the session changes.
@@ -120,7 +134,12 @@ impl Session {
         let bytes = &inbound.bytes()[self.units.scanned..];
         let frame_len = Header::read(bytes).ok().flatten().map_or(0, Header::frame_len);
         let frame = &bytes[..frame_len.min(bytes.len())];
-        let rewritten = self.rewrite_frame(message, frame, whole, flags);
+        let rewritten = if look == Look::Changed {
+            self.refuse_changed();
+            Some(frame.len())
+        } else {
+            self.rewrite_frame(message, frame, whole, flags, bytes.get(frame_len).copied())
+        };
         let used = rewritten.unwrap_or_else(|| {
             let body = frame.get(HEADER_LEN..).unwrap_or_default();
             let said = statement_named(message, body).unwrap_or(Said::Other);
@@ -139,8 +158,25 @@ impl Session {
         None
     }
 
+    /// Whether the next message may go; `None`: it has to wait for what its statement returns.
+    fn look_first(&mut self, message: u8) -> Option<Look> {
+        let tells = self.names.as_ref().is_some_and(|names| names.tells());
+        if message != tag::BIND || !tells || !self.has_virtual_names() {
+            return Some(Look::Go);
+        }
+        let bytes = &self.inbound.bytes()[self.units.scanned..];
+        let frame_len = Header::read(bytes).ok().flatten().map_or(0, Header::frame_len);
+        let next = bytes.get(frame_len).copied();
+        let Some(name) = statement_of(&bytes[..frame_len.min(bytes.len())]) else {
+            return Some(Look::Go);
+        };
+        let name: SmallVec<[u8; 64]> = name.into();
+        let look = self.look(&name, next);
+        (look != Look::Wait).then_some(look)
+    }
+
     /// What was scanned goes out before what is written from now on.
-    fn rewrite_what_is_before(&mut self) {
+    pub(super) fn rewrite_what_is_before(&mut self) {
         let before = &self.inbound.bytes()[self.link.sent..self.units.scanned];
         self.link.rewritten.extend_from_slice(before);
         self.link.sent = self.units.scanned;
@@ -165,6 +201,7 @@ impl Session {
         frame: &[u8],
         whole: bool,
         flags: Flags,
+        next: Option<u8>,
     ) -> Option<usize> {
         let body = frame.get(HEADER_LEN..)?;
         if !flags.is_empty() {
@@ -199,7 +236,7 @@ impl Session {
         }
         match message {
             tag::PARSE => self.rewrite_parse(body, flags),
-            tag::BIND => self.rewrite_bind(frame, whole),
+            tag::BIND => self.rewrite_bind(frame, whole, next),
             tag::DESCRIBE => self.rewrite_describe(frame),
             tag::CLOSE => self.note_close(body),
             tag::QUERY => self.rewrite_query(body, flags),
@@ -228,6 +265,7 @@ impl Session {
             self.deallocates = Deallocates::InEarlierUnit;
         }
         self.link.asked = false;
+        self.end_describes();
         self.end_resets();
     }
 }

@@ -26,7 +26,7 @@ use crate::config::{Policy, PoolMode, Tenant};
 use crate::flow::Exchange;
 use crate::net::{Buffer, Phase, Stream};
 use crate::pool::{Acquired, Checkout, Linked, Registration, Seat, Taint, Waiting};
-use crate::prepared::Names;
+use crate::prepared::{Description, Names};
 use crate::server::{Parameters, Target};
 use crate::sql::Flags;
 use crate::stats::Tally;
@@ -92,6 +92,10 @@ pub struct Session {
     pub(super) is_other_user: bool,
     /// What statements under their own names may do when they are bound.
     pub(super) own_flags: Flags,
+    /// The statement that the client describes in the unit.
+    pub(super) describes: Option<Box<[u8]>>,
+    /// What the unnamed statement returns on the server, if that was looked at.
+    pub(super) unnamed_returns: Option<Description>,
     /// What of it resets settings when it runs.
     pub(super) resets: Option<Box<Resets>>,
     /// What it did to the server it holds.
@@ -155,6 +159,8 @@ impl Session {
             has_own_names: false,
             is_other_user: false,
             own_flags: Flags::NONE,
+            describes: None,
+            unnamed_returns: None,
             resets: None,
             taint: Taint::None,
             changes: None,

@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 use tracing::debug;
 
 use super::changes::Pinned;
+use super::described::describe_statement;
 use super::prepared::SAYS_NAMES;
 use super::refusal::{Refusal, Severity};
 use super::session::Session;
@@ -28,7 +29,7 @@ const NOTHING: &[u8] = b"UNLISTEN tenantry_none";
 pub(super) struct OwnName([u8; NAME_LEN_MAX], usize);
 
 impl OwnName {
-    const UNNAMED: Self = Self([0; NAME_LEN_MAX], 0);
+    pub(super) const UNNAMED: Self = Self([0; NAME_LEN_MAX], 0);
 
     pub(super) fn new(number: u32) -> Self {
         let mut digits = itoa::Buffer::new();
@@ -150,7 +151,12 @@ impl Session {
     }
 
     /// Of a message that is not whole, only the names are rewritten; the rest follows as it comes.
-    pub(super) fn rewrite_bind(&mut self, frame: &[u8], whole: bool) -> Option<usize> {
+    pub(super) fn rewrite_bind(
+        &mut self,
+        frame: &[u8],
+        whole: bool,
+        next: Option<u8>,
+    ) -> Option<usize> {
         let body = &frame[HEADER_LEN..];
         let (portal, behind) = split_cstr(body)?;
         let (name, rest) = split_cstr(behind)?;
@@ -188,6 +194,11 @@ impl Session {
         } else {
             frame.len() - rest.len()
         };
+        self.link.describes_portal_of = None;
+        let is_new = self.names.as_ref().is_some_and(|names| names.told(name).is_none());
+        if next == Some(tag::DESCRIBE) && !name.is_empty() && is_new {
+            self.link.describes_portal_of = Some((name.into(), Some(self.key(&statement))));
+        }
         self.exchange.on_client(tag::BIND, Said::Statement);
         self.tally.binds.add(u64::from(!name.is_empty()));
         Some(used)
@@ -202,25 +213,26 @@ impl Session {
     }
 
     pub(super) fn rewrite_describe(&mut self, frame: &[u8]) -> Option<usize> {
+        if frame.get(HEADER_LEN) != Some(&b'S') {
+            return self.note_describe_of_portal(frame);
+        }
         let (name, _) = split_cstr(frame.get(HEADER_LEN + 1..)?)?;
         if name.is_empty() {
-            self.provide_unnamed();
+            if !self.exchange.parsed_unnamed_statement() {
+                self.provide_unnamed();
+            }
             self.link.rewritten.put_slice(frame);
+            self.note_describe(name, None);
         } else {
             let Some(statement) = self.names.as_ref().and_then(|names| names.get(name).cloned())
             else {
                 return self.refuse_own_name(name, frame.len());
             };
             let own = self.provide(&statement);
-            let len = 4 + 1 + own.bytes().len() + 1;
-            let out = &mut self.link.rewritten;
-            out.put_u8(tag::DESCRIBE);
-            out.put_u32(u32::try_from(len).ok()?);
-            for part in [b"S", own.bytes(), b"\0"] {
-                out.put_slice(part);
-            }
+            describe_statement(own.bytes(), &mut self.link.rewritten);
+            let key = self.key(&statement);
+            self.note_describe(name, Some(key));
         }
-        self.exchange.on_client(tag::DESCRIBE, Said::Statement);
         Some(frame.len())
     }
 

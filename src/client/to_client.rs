@@ -277,7 +277,10 @@ impl Session {
         self.undo_unit(0);
         let Some(error) = error else { return false };
         self.link.fatal |= matches!(error.field(b'V'), "FATAL" | "PANIC");
-        self.link.sends_again = self.heal(&error) && self.link.keeps_unit && !self.link.inside;
+        self.link.sends_again = self.heal(&error)
+            && self.link.keeps_unit
+            && !self.link.inside
+            && !self.link.must_not_change;
         self.link.sends_again
     }
 

@@ -61,6 +61,10 @@ pub enum Reply {
     Prepared,
     /// The same, that the client did not ask for.
     PreparedUnasked,
+    /// What a statement returns, for the client: parameters, then columns or that there are none.
+    Described,
+    /// The same, that the client did not ask for.
+    DescribedUnasked,
     /// An error, which the client gets in other words.
     Refused,
 }

@@ -122,6 +122,18 @@ impl Exchange {
                 self.pop();
                 return Ok(ServerVerdict::Swallow);
             }
+            Owed::Named(Reply::Described) if tag == server::PARAMETER_DESCRIPTION => {
+                return forward;
+            }
+            Owed::Named(Reply::DescribedUnasked) if tag == server::PARAMETER_DESCRIPTION => {
+                return Ok(ServerVerdict::Swallow);
+            }
+            Owed::Named(reply @ (Reply::Described | Reply::DescribedUnasked))
+                if matches!(tag, server::ROW_DESCRIPTION | server::NO_DATA) =>
+            {
+                self.pop();
+                return Ok(ServerVerdict::Named(reply));
+            }
             Owed::Named(reply) if reply.tag() == Some(tag) => {
                 self.pop();
                 return Ok(ServerVerdict::Named(reply));
@@ -296,7 +308,7 @@ impl Reply {
             Self::Parsed | Self::ParsedUnasked => Some(server::PARSE_COMPLETE),
             Self::Closed | Self::ClosedUnasked => Some(server::CLOSE_COMPLETE),
             Self::Prepared | Self::PreparedUnasked => Some(server::COMMAND_COMPLETE),
-            Self::Refused => None,
+            Self::Described | Self::DescribedUnasked | Self::Refused => None,
         }
     }
 }

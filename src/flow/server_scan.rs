@@ -13,7 +13,7 @@ const BODY_SEEN_MAX: usize = 4096;
 pub struct ServerMessage<'a> {
     /// Its type.
     pub tag: u8,
-    /// Its body, if it is one that is looked into: `Z`, `S`, `E` and `C`; or the beginning of that, if it is long.
+    /// Its body, if it is one that is looked into: `Z`, `S`, `E`, `C` and `T`; or the beginning of that, if it is long.
     pub body: Option<&'a [u8]>,
     /// All of the message is there. Of one whose body is looked into, it is only missing if that is long.
     pub is_whole: bool,
@@ -55,7 +55,11 @@ impl ServerScan {
         let Some(header) = Header::read(bytes)? else { return Ok(None) };
         let is_seen = matches!(
             header.tag,
-            tag::READY_FOR_QUERY | tag::PARAMETER_STATUS | tag::ERROR | tag::COMMAND_COMPLETE
+            tag::READY_FOR_QUERY
+                | tag::PARAMETER_STATUS
+                | tag::ERROR
+                | tag::COMMAND_COMPLETE
+                | tag::ROW_DESCRIPTION
         );
         let frame = &bytes[..header.frame_len().min(bytes.len())];
         let is_whole = frame.len() == header.frame_len();

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use super::Description;
+
 /// Which statement, parsed in which class of session states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -30,6 +32,8 @@ pub struct Evicted(pub u32);
 struct Entry {
     number: u32,
     used: u64,
+    /// What it returns there, if that was looked at.
+    description: Option<Description>,
 }
 
 /// A server's statements; the least recently used one goes when there are too many.
@@ -59,7 +63,7 @@ impl Held {
         let evicted = evicted.or_else(|| self.dead.pop().map(Evicted));
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
-        self.entries.insert(key, Entry { number, used: self.clock });
+        self.entries.insert(key, Entry { number, used: self.clock, description: None });
         (Slot { number, is_new: true }, evicted)
     }
 
@@ -68,7 +72,7 @@ impl Held {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         if let Some(entry) = self.entries.get_mut(&key) {
-            entry.number = number;
+            (entry.number, entry.description) = (number, None);
         }
         number
     }
@@ -83,6 +87,19 @@ impl Held {
     #[must_use]
     pub fn of_number(&self, number: u32) -> Option<u64> {
         self.entries.iter().find(|(_, entry)| entry.number == number).map(|(key, _)| key.statement)
+    }
+
+    /// What a statement returns there, if that is known.
+    #[must_use]
+    pub fn description(&self, key: Key) -> Option<&Description> {
+        self.entries.get(&key)?.description.as_ref()
+    }
+
+    /// That was looked at.
+    pub fn describe(&mut self, key: Key, description: Description) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.description = Some(description);
+        }
     }
 
     /// Whether the server has it.

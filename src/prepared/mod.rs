@@ -6,16 +6,19 @@
 //!
 //! Promises: a name means what its own client last prepared under it, and only once PostgreSQL has
 //! accepted it; a message that PostgreSQL skipped after an error has changed nothing; a statement
-//! parsed in one state is not bound in another; texts are kept once, and in bounded memory. Pure.
+//! parsed in one state is not bound in another; a client that was told what a statement returns gets nothing else by
+//! that name; texts are kept once, and in bounded memory. Pure.
 //!
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY>
 
+mod description;
 mod held;
 mod names;
 mod statement;
 #[cfg(test)]
 mod tests;
 
+pub use description::Description;
 pub use held::{Evicted, Held, Key, Slot};
 pub use names::{Names, Op, UNNAMED_LEN_MAX};
 pub use statement::{Maker, Statement, Statements};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Key, Statement, Statements};
+use super::{Description, Key, Statement, Statements};
 use crate::sql::Flags;
 
 /// Most names of one client. Who needs more keeps its server.
@@ -40,6 +40,13 @@ pub enum Op {
     },
     /// The server's error will be replaced by this message.
     Refused(Bytes),
+    /// What a statement returns was asked for: by the client under this name, or by the pooler.
+    Described {
+        /// The client's name.
+        name: Option<Box<[u8]>>,
+        /// What it is on the server; `None`: the unnamed one.
+        key: Option<Key>,
+    },
 }
 
 /// What a client's names mean.
@@ -47,6 +54,8 @@ pub enum Op {
 pub struct Names {
     // By SipHash: clients choose the names, and whoever made them collide would hold up his worker.
     known: HashMap<Box<[u8]>, Arc<Statement>>,
+    /// What the client was told that statements return, by its names for them; the unnamed one too.
+    told: HashMap<Box<[u8]>, Description>,
     ops: VecDeque<Op>,
     /// A unit has ended whose ops are not all answered.
     sealed: bool,
@@ -104,7 +113,28 @@ impl Names {
             *gone = None;
         }
         self.known.insert(name.into(), statement);
+        self.told.remove(name);
         self.ops.push_back(Op::Named { name: name.into(), parses });
+    }
+
+    /// Whether the client was told what any of its statements returns.
+    #[inline]
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// What the client was told that a statement returns.
+    #[must_use]
+    pub fn told(&self, name: &[u8]) -> Option<&Description> {
+        self.told.get(name)
+    }
+
+    /// It is told that now.
+    pub fn tell(&mut self, name: &[u8], description: Description) {
+        if self.known.contains_key(name) || name.is_empty() {
+            self.told.insert(name.into(), description);
+        }
     }
 
     /// Takes a name away.
@@ -177,7 +207,10 @@ impl Names {
                 }
                 Op::Closed { name, was: Some(was) } => drop(self.known.insert(name, was)),
                 Op::Parse(key) => lacks.push(key),
-                Op::Closed { was: None, .. } | Op::Other | Op::Refused(_) => {}
+                Op::Closed { was: None, .. }
+                | Op::Other
+                | Op::Refused(_)
+                | Op::Described { .. } => {}
             }
         }
         self.sealed &= !self.ops.is_empty();
@@ -187,6 +220,7 @@ impl Names {
     /// `DEALLOCATE ALL` or `DISCARD ALL` has run.
     pub fn clear(&mut self) {
         self.known.clear();
+        self.told.retain(|name, _| name.is_empty());
     }
 
     /// Whether nothing needs to be kept.
@@ -226,7 +260,10 @@ impl Names {
     }
 
     /// What it was stays known until the next unit, and its memory is used again then.
-    const fn change_unnamed(&mut self) {
+    fn change_unnamed(&mut self) {
+        if !self.told.is_empty() {
+            self.told.remove(&b""[..]);
+        }
         if !self.has_changed_unnamed {
             std::mem::swap(&mut self.unnamed, &mut self.unnamed_before);
             self.has_changed_unnamed = true;

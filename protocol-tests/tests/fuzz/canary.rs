@@ -59,9 +59,8 @@ pub(crate) async fn sing(
                 }
                 wire.until_ready().await
             };
-            let (messages, status) = match timeout(limit, looked).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(format!("{tenant} was not answered within {limit:?}")),
+            let Ok((messages, status)) = timeout(limit, looked).await else {
+                return Err(format!("{tenant} was not answered within {limit:?}"));
             };
             if let Some(error) = messages.iter().find(|m| m.tag == 'E') {
                 // Others of its tenant, or all others where servers are shared, may hold what it waits for.

@@ -1,5 +1,7 @@
 //! Every setting that a conversation can meet, at random.
 
+use std::fmt::Write;
+
 use protocol_tests::Database;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -31,11 +33,8 @@ pub(crate) fn random(rng: &mut StdRng, db: &Database) -> Config {
     let servers = rng.random_range(1..4);
     let apart = servers > 1 && rng.random_bool(0.7);
     let mut general = String::new();
-    if rng.random_bool(0.2) {
-        general.push_str("max_prepared_statements = 0\n");
-    } else if rng.random_bool(0.2) {
-        general.push_str("max_prepared_statements = 2\n");
-    }
+    general +=
+        &one(rng, &["", "", "", "max_prepared_statements = 0\n", "max_prepared_statements = 2\n"]);
     if rng.random_bool(0.2) {
         general.push_str("absorb = false\n");
     }
@@ -52,19 +51,19 @@ pub(crate) fn random(rng: &mut StdRng, db: &Database) -> Config {
         "[tenancy]\ntenant_from = [\"user:.\"]\nunknown = \"template\"\nschema = \"{tenant}\"\n",
     );
     if rng.random_bool(0.5) {
-        tenancy.push_str(&format!("role = \"{}_{{tenant}}\"\n", db.name));
+        writeln!(tenancy, "role = \"{}_{{tenant}}\"", db.name).unwrap();
     }
     if rng.random_bool(0.5) {
         tenancy.push_str("settings = { \"app.tenant\" = \"{tenant}\" }\n");
     }
-    tenancy.push_str(&format!("guard = \"{}\"\n", one(rng, &["off", "audit", "reject", "reject"])));
-    tenancy.push_str(&format!("on_session_state = \"{}\"\n", one(rng, &["pin", "pin", "reject"])));
+    writeln!(tenancy, "guard = \"{}\"", one(rng, &["off", "audit", "reject", "reject"])).unwrap();
+    writeln!(tenancy, "on_session_state = \"{}\"", one(rng, &["pin", "pin", "reject"])).unwrap();
     tenancy.push_str(
         "max_pin_time = \"500ms\"\nidle_transaction_timeout = \"300ms\"\ntransaction_timeout = \"1500ms\"\n\
          query_timeout = \"1s\"\nquery_wait_timeout = \"15s\"\n",
     );
     if apart {
-        tenancy.push_str(&format!("max_server_connections = {}\n", servers - 1));
+        writeln!(tenancy, "max_server_connections = {}", servers - 1).unwrap();
         tenancy.push_str("guaranteed_server_connections = 1\n");
     }
     let toml = format!(

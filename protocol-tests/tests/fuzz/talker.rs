@@ -28,7 +28,7 @@ impl Heard {
         let mut rest = &self.bytes[..];
         while let Some((head, body)) = rest.split_first_chunk::<5>() {
             let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-            if len < 4 || len > 1 << 20 || !b"RSKZ123CDEGHINTntsAVcdv".contains(&head[0]) {
+            if !(4..=1 << 20).contains(&len) || !b"RSKZ123CDEGHINTntsAVcdv".contains(&head[0]) {
                 return Err(format!("no message: {head:?}"));
             }
             let Some(body) = body.get(..len - 4) else { break };

@@ -42,6 +42,7 @@ mod registry;
 mod regressions;
 mod reload;
 mod reported;
+mod result_types;
 mod session_mode;
 mod session_state;
 mod shutdown;
