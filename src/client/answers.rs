@@ -93,6 +93,8 @@ impl Session {
     /// with.
     pub(super) fn undo_unit(&mut self, known: usize) {
         self.note_doubt();
+        // What was asked may have been skipped, too: it is asked again.
+        self.link.looks_at = None;
         self.undo_skipped(known);
         if self.exchange.take_unnamed_lost() {
             self.forget_unnamed();

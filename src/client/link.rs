@@ -158,7 +158,7 @@ impl Session {
         self.link.confirmed = frames.is_none();
         self.exchange.begin_switch(frames.as_ref().map_or(0, |frames| frames.replies));
         (self.link.begun, self.link.wrote, self.link.swallowing) = (false, false, false);
-        self.link.must_not_change = false;
+        (self.link.must_not_change, self.link.looks_at) = (false, None);
         if let Some(before) = before {
             self.tell_defaults(&before);
         }
