@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use tracing::info;
 
+use super::guard::{ENCODING, STRINGS};
 use super::prepared::Deallocates;
 use super::session::Session;
-use crate::config::{Guard, PoolMode};
+use crate::config::PoolMode;
 use crate::pool::Taint;
 use crate::server::Parameters;
 use crate::sql::{AUTHORIZATION, Flag, Flags, Settings};
@@ -146,10 +147,16 @@ impl Session {
             }
         }
         if flags == Flags::one(Flag::SetLocal) {
-            if self.policy.guard == Guard::Audit
-                && let Some(text) = text
-            {
-                self.audit(&Settings::of(text, flags));
+            let Some(text) = text else {
+                // What it sets may be what texts are read by until the transaction ends.
+                return self.taint(Taint::Scrub);
+            };
+            let settings = Settings::of(text, flags);
+            self.audit(&settings);
+            self.pin_if_blinding(&settings);
+            if settings.lasts {
+                self.taint(Taint::Close);
+                self.pin_to_server(Pinned::Lasting(Flag::Seed.name()));
             }
             return;
         }
@@ -165,13 +172,15 @@ impl Session {
             Some(text) => Settings::of(text, flags),
             None => Settings { unknown: unreadable_setting(flags), ..Settings::default() },
         };
+        if settings.is_empty() && flags == Flags::one(Flag::Set) {
+            // It says the name of a setting by which texts are read, and does not set it.
+            return;
+        }
         self.audit(&settings);
         self.is_other_user |= settings.names.iter().any(|name| **name == *AUTHORIZATION);
-        self.taint(if flags.iter().all(Flag::can_be_scrubbed) {
-            Taint::Scrub
-        } else {
-            Taint::Close
-        });
+        self.pin_if_blinding(&settings);
+        let can_be_scrubbed = flags.iter().all(Flag::can_be_scrubbed) && !settings.lasts;
+        self.taint(if can_be_scrubbed { Taint::Scrub } else { Taint::Close });
         let lasting = flags.iter().find(|flag| is_lasting(*flag)).map(Flag::name);
         let lasting = lasting.or(settings.unknown);
         // What it sets, it sets at each EXECUTE, which looks like nothing.
@@ -213,18 +222,24 @@ impl Session {
             }
             return;
         };
-        let mut unknown = false;
+        let (mut unknown, mut lasts) = (false, false);
         for number in &changes.bound {
             let Some(name) = bound_text(body, *number) else { continue };
             match std::str::from_utf8(name).map(GucName::new) {
                 Ok(Ok(name)) if name.as_str() == AUTHORIZATION => {
                     (unknown, self.is_other_user) = (true, true);
                 }
+                // By these, texts are read; that seed nothing undoes.
+                Ok(Ok(name)) if matches!(name.as_str(), STRINGS | ENCODING) => unknown = true,
+                Ok(Ok(name)) if name.as_str() == "seed" => (unknown, lasts) = (true, true),
                 Ok(Ok(name)) => drop(changes.question.names.insert(name)),
                 // PostgreSQL has no such setting.
                 Ok(Err(_)) if name.is_ascii() && name.len() <= 63 => {}
                 Ok(Err(_)) | Err(_) => unknown = true,
             }
+        }
+        if lasts {
+            self.taint(Taint::Close);
         }
         if unknown {
             self.pin_to_server(Pinned::Lasting("set_config of a bound name"));

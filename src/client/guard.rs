@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tracing::info;
 
-use super::changes::unreadable_setting;
+use super::changes::{Pinned, unreadable_setting};
 use super::events::Next;
 use super::link::LinkEnd;
 use super::refusal::{Refusal, Severity};
@@ -18,8 +18,8 @@ use super::session::Session;
 use crate::config::{Guard, OnSessionState};
 use crate::flow::Reply;
 use crate::prepared::Op;
-use crate::sql::{AUTHORIZATION, COMPUTED, Flag, Flags, Settings, lone_set};
-use crate::tenant::SessionState;
+use crate::sql::{AUTHORIZATION, Assignment, COMPUTED, Flag, Flags, PG_SETTINGS, Said, Settings};
+use crate::tenant::{GucName, Observed, SessionState, names_in};
 use crate::wire::build;
 use crate::wire::frontend::tag;
 
@@ -30,7 +30,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const NO_STATEMENT: &str = "tenantry refused this statement";
 
 /// Statements that set something, for the session or the transaction.
-const SETS: Flags = Flags::SETTINGS.union(Flags::one(Flag::SetLocal));
+const SETS: Flags =
+    Flags::SETTINGS.union(Flags::one(Flag::SetLocal)).union(Flags::one(Flag::PgSettings));
 
 /// Flags of statements that may set anything, where nobody can read it.
 const HIDES: Flags = Flags::one(Flag::UnicodeIdentifier)
@@ -40,22 +41,26 @@ const HIDES: Flags = Flags::one(Flag::UnicodeIdentifier)
 
 /// A setting behind which texts could not be read any more, unless it is plainly set to what they are
 /// read by.
-fn blinds(text: &[u8], settings: &Settings) -> Option<String> {
-    let said = lone_set(text);
-    let mut named = settings.names.iter().chain(&settings.local).map(|name| &**name);
-    let blinding = named.find(|name| {
-        let plain = said.as_ref().filter(|said| said.name == **name);
-        let value = plain.and_then(|said| said.items.as_deref());
-        match value {
-            Some([value]) => blinds_with(name, value.as_bytes()),
-            _ => matches!(*name, STRINGS | ENCODING),
-        }
+fn blinds(settings: &Settings) -> Option<String> {
+    let blinding = settings.assignments.iter().find(|it| match &it.value {
+        Said::Items(items) => match items.as_slice() {
+            [value] => blinds_with(&it.name, value.as_bytes()),
+            _ => is_read_by(&it.name),
+        },
+        Said::Text(value) => blinds_with(&it.name, value.as_bytes()),
+        Said::Default => false,
+        Said::Unknown => is_read_by(&it.name),
     });
-    blinding.map(str::to_owned)
+    blinding.map(|it| it.name.to_string())
 }
 
-const STRINGS: &str = "standard_conforming_strings";
-const ENCODING: &str = "client_encoding";
+/// Whether it decides how texts are read, or may be a setting that does.
+fn is_read_by(name: &str) -> bool {
+    matches!(name, STRINGS | ENCODING | PG_SETTINGS)
+}
+
+pub(super) const STRINGS: &str = "standard_conforming_strings";
+pub(super) const ENCODING: &str = "client_encoding";
 
 /// Encodings in which a byte of ASCII may be half of something else, by all their names.
 ///
@@ -119,8 +124,7 @@ impl Session {
                 let name = "(reset in front of other statements)".into();
                 return Some(Refusal::Guarded { name });
             }
-            let blinds = text.and_then(|text| blinds(text, settings));
-            if let Some(name) = self.guarded(settings).or(blinds) {
+            if let Some(name) = self.guarded(settings).or_else(|| blinds(settings)) {
                 return Some(Refusal::Guarded { name });
             }
         }
@@ -135,19 +139,57 @@ impl Session {
         None
     }
 
-    /// A guarded setting that the text may change.
+    /// A guarded setting that the text may change to something that is not the tenant's.
     fn guarded(&self, settings: &Settings) -> Option<String> {
-        let mut named = settings.names.iter().chain(&settings.local).map(|name| &**name);
-        let guarded = &self.policy.guarded;
-        let is_guarded = |name: &&str| {
-            *name == AUTHORIZATION || guarded.iter().any(|guarded| guarded.as_str() == *name)
+        let is_guarded = |name: &str| {
+            matches!(name, AUTHORIZATION | PG_SETTINGS)
+                || self.policy.guarded.iter().any(|guarded| guarded.as_str() == name)
         };
-        let name = named.find(is_guarded);
-        let name = name.map(str::to_owned);
+        let leads_away = |it: &&Assignment| is_guarded(&it.name) && !self.leads_home(it);
+        if let Some(away) = settings.assignments.iter().find(leads_away) {
+            return Some(away.name.to_string());
+        }
+        // What was named and not read.
+        let is_read = |name: &str| settings.assignments.iter().any(|it| *it.name == *name);
+        let mut named = settings.names.iter().chain(&settings.local).map(|name| &**name);
+        let unread = named.find(|name| is_guarded(name) && !is_read(name)).map(str::to_owned);
         let computed = settings.local.iter().any(|name| &**name == COMPUTED)
             || !settings.parameters.is_empty()
             || settings.unknown.is_some();
-        name.or_else(|| computed.then(|| "(a computed name)".to_owned()))
+        unread.or_else(|| computed.then(|| "(a computed name)".to_owned()))
+    }
+
+    /// Whether a guarded setting is set to what it has to be anyway: its default, behind which the tenant's own comes
+    /// back at once; the tenant's value; or less than its path.
+    fn leads_home(&self, it: &Assignment) -> bool {
+        let home = &self.home.session;
+        match (&*it.name, &it.value) {
+            (_, Said::Unknown) | (AUTHORIZATION | PG_SETTINGS, _) => false,
+            // Nothing comes back before the transaction ends.
+            (_, Said::Default) => !it.is_local,
+            ("role", Said::Items(items)) => match items.as_slice() {
+                [role] => home.role().unwrap_or("none") == role,
+                _ => false,
+            },
+            ("role", Said::Text(role)) => home.role().unwrap_or("none") == role,
+            ("search_path", Said::Items(names)) => home.has_in_path(names),
+            ("search_path", Said::Text(text)) => {
+                names_in(text).is_some_and(|names| home.has_in_path(&names))
+            }
+            (name, Said::Items(items)) => match items.as_slice() {
+                [value] => home.shows(name.as_bytes(), value.as_bytes()),
+                _ => false,
+            },
+            (name, Said::Text(value)) => home.shows(name.as_bytes(), value.as_bytes()),
+        }
+    }
+
+    /// A text that may change how the next one is to be read: from now on the session is nobody else's, because what it
+    /// does cannot be followed.
+    pub(super) fn pin_if_blinding(&mut self, settings: &Settings) {
+        if blinds(settings).is_some() {
+            self.pin_to_server(Pinned::Lasting("setting by which texts are read"));
+        }
     }
 
     /// `guard = "audit"`: counts what `reject` would refuse.
@@ -179,7 +221,48 @@ impl Session {
         self.names.get_or_insert_default().push(Op::Refused(told.freeze()));
     }
 
-    /// What a function has set although it is guarded is taken back.
+    /// A transaction is over in which anything may have run: whatever its texts say, the server is asked whether the
+    /// session is still its tenant's. What functions, triggers and views do inside, no text shows.
+    #[inline]
+    pub(super) fn verify_if_guarded(&mut self) {
+        if self.policy.guard == Guard::Reject && !std::mem::replace(&mut self.is_verified, true) {
+            let guarded = self.policy.guarded.clone();
+            self.changes.get_or_insert_default().question.names.extend(guarded);
+        }
+    }
+
+    /// Whether the next unit may not go yet: where the guard is on, what ran before is over first, and outside a block
+    /// the session is known to be its tenant's.
+    #[inline]
+    pub(super) fn waits_to_be_verified(&self) -> bool {
+        self.policy.guard == Guard::Reject
+            && self.units.at_boundary()
+            && !self.exchange.is_unsynced()
+            && !self.exchange.copies_in()
+            && !self.exchange.ends_copy_unsynced()
+            && (self.exchange.is_busy() || !(self.is_verified || self.exchange.in_block()))
+    }
+
+    /// What the session has left its tenant by, if the guard is on and it has: `server` is the state that it is in.
+    pub(super) fn left_by(&self, server: &SessionState, observed: &Observed) -> Option<Refusal> {
+        if self.policy.guard != Guard::Reject {
+            return None;
+        }
+        let home = self.without_guarded(server.clone());
+        let name = if observed.is_too_long {
+            "(values too long to be read)"
+        } else if home.role() != server.role() {
+            "role"
+        } else {
+            let differs = |name: &&GucName| home.get(name.as_str()) != server.get(name.as_str());
+            self.policy.guarded.iter().find(differs)?.as_str()
+        };
+        self.shared.stats.guarded.add_one();
+        let tenant = self.tenant().to_owned();
+        Some(Refusal::LeftTenant { name: name.to_owned(), tenant })
+    }
+
+    /// The state as it may be where the guard is on.
     pub(super) fn without_guarded(&self, session: SessionState) -> SessionState {
         if self.policy.guard != Guard::Reject {
             return session;
@@ -187,6 +270,9 @@ impl Session {
         let home = &self.home.session;
         let role = home.role().map(str::to_owned);
         self.policy.guarded.iter().fold(session.with_role(role), |state, name| {
+            if name.as_str() == "search_path" && home.has_in_path(&state.search_path()) {
+                return state;
+            }
             match home.get(name.as_str()) {
                 Some(value) => state.with(name.clone(), value.clone()),
                 None => state.without(name),

@@ -13,7 +13,7 @@ use super::events::Next;
 use super::link::Link;
 use super::refusal::Refusal;
 use super::session::Session;
-use crate::config::OnSessionState;
+use crate::config::{Guard, OnSessionState};
 use crate::pool::Taint;
 use crate::server::{AskError, Frames, ObserveError, Target};
 use crate::tenant::{Observed, Question, SessionState, Ties};
@@ -54,6 +54,11 @@ impl Session {
                 Err(refusal) => refusal,
             },
             // Whatever the reason, such as a statement_timeout of 1 ms: it stays with its server.
+            Ok(Err(ObserveError::Refused(error))) if self.policy.guard == Guard::Reject => {
+                let tenant = self.tenant().to_owned();
+                self.span().in_scope(|| info!(%error, "server would not say what the client left"));
+                Refusal::LeftTenant { name: "(it could not be asked for)".to_owned(), tenant }
+            }
             Ok(Err(ObserveError::Refused(error))) => {
                 self.span().in_scope(|| info!(%error, "server would not say what the client left"));
                 self.pin_to_server(Pinned::Lasting("state that could not be asked for"));
@@ -142,6 +147,12 @@ impl Session {
         let (before, home) = (&self.target.session, &self.home.session);
         let (session, server) = observed.states(question, before, home);
         let proven = changes.may_prove_reset && changes.has_discarded && !observed.is_too_long;
+        // A RESET that the text shows has been followed by what leads back, or is now.
+        if !question.resets
+            && let Some(left) = self.left_by(&server, observed)
+        {
+            return Err(left);
+        }
         let session = self.without_guarded(session);
         if self.policy.on_session_state == OnSessionState::Reject
             && let Some(tie) = observed.ties.iter().next()

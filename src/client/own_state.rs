@@ -5,7 +5,7 @@ use super::hello::Hello;
 use super::refusal::Refusal;
 use super::welcome::APPLICATION_NAME;
 use crate::config::Tenant;
-use crate::tenant::{GucName, SessionState, Source, TenantId, Value};
+use crate::tenant::{GucName, SessionState, Source, TenantId, Value, names_in};
 
 /// Longest `application_name`, in bytes: `NAMEDATALEN` less one. PostgreSQL cuts the rest off.
 const NAME_LEN_MAX: usize = 63;
@@ -71,6 +71,11 @@ pub(super) fn with_tenants_name(own: SessionState, tenant: &TenantId) -> Session
 fn may_start_with(guc: &GucName, value: &Value, tenant: &Tenant) -> bool {
     let Value::Text(text) = value else { return false };
     let is_own = !tenant.policy.guarded.contains(guc);
-    let is_home = tenant.baseline.shows(guc.as_str().as_bytes(), text);
+    let is_home = tenant.baseline.shows(guc.as_str().as_bytes(), text)
+        || (guc.as_str() == "search_path"
+            && std::str::from_utf8(text)
+                .ok()
+                .and_then(names_in)
+                .is_some_and(|names| tenant.baseline.has_in_path(&names)));
     !blinds_with(guc.as_str(), text) && (is_own || is_home)
 }

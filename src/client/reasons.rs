@@ -48,7 +48,7 @@ impl Refusal {
             Self::Unsupported { .. } => "unsupported",
             Self::Protocol { .. } => "protocol",
             Self::DuplicateStatement { .. } | Self::UnknownStatement { .. } => "statement_name",
-            Self::Guarded { .. } => "guard",
+            Self::Guarded { .. } | Self::LeftTenant { .. } => "guard",
             Self::Ties { .. } => "on_session_state",
             Self::PinnedTooLong { .. } => "max_pin_time",
             Self::LeftBehind { .. } => "left_behind",
@@ -76,6 +76,7 @@ impl Refusal {
             | Self::Checkout { tenant, .. }
             | Self::Switch { tenant, .. }
             | Self::StateGone { tenant, .. }
+            | Self::LeftTenant { tenant, .. }
             | Self::Ties { tenant, .. }
             | Self::LeftBehind { tenant, .. }
             | Self::Paused { tenant, .. }

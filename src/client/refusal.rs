@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use super::clock::Overdue;
 use super::texts::{
-    Text, auth, certificate, checkout, claim, detail, draining, guarded, left_behind,
+    Text, auth, certificate, checkout, claim, detail, draining, guarded, left_behind, left_tenant,
     may_not_claim, no_tenant, not_admin, not_there, overdue, paused, pinned_too_long, setting,
     state, state_gone, stuck, suspended, text, ties, too_fast, too_many,
 };
@@ -175,6 +175,13 @@ pub enum Refusal {
     Guarded {
         /// Its name.
         name: String,
+    },
+    /// Something that no text shows has led the session out of its tenant, and the guard is on.
+    LeftTenant {
+        /// The setting.
+        name: String,
+        /// The tenant.
+        tenant: String,
     },
     /// The tenant's sessions may not keep a server.
     Ties {
@@ -356,6 +363,7 @@ impl Refusal {
             Self::Unsupported { what } => text("0A000", what.clone()),
             Self::Protocol { problem } => text("08P01", problem.clone()),
             Self::Guarded { name } => guarded(name),
+            Self::LeftTenant { name, tenant } => left_tenant(name, tenant),
             Self::Ties { what, tenant } => ties(what, tenant),
             Self::PinnedTooLong { what, limit } => pinned_too_long(what, *limit),
             Self::LeftBehind { what, tenant } => left_behind(what, tenant),

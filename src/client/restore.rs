@@ -70,6 +70,12 @@ impl Session {
             return None;
         }
         let home = &self.home.session;
+        let back = |name: &str| {
+            if settings.may_reset.iter().any(|n| **n == *name) {
+                return home.query_if_reset(name);
+            }
+            home.statement_of(name)
+        };
         let set_again = |name: &str| {
             settings.names.iter().any(|n| **n == *name)
                 && !settings.reset.iter().any(|r| **r == *name)
@@ -80,13 +86,13 @@ impl Session {
             way.extend(names.filter(|name| !set_again(name)).filter_map(|n| home.statement_of(n)));
         } else {
             let names = settings.reset.iter().filter(|name| ***name != *"role");
-            way.extend(names.filter_map(|name| home.statement_of(name)));
+            way.extend(names.filter_map(|name| back(name)));
         }
         // RESET ALL leaves the role, DISCARD ALL does not.
         let leaves_role =
             settings.resets_role || (settings.resets_all && flags.contains(Flag::Discard));
         if leaves_role {
-            way.extend(home.statement_of("role"));
+            way.extend(back("role"));
         }
         // It is committed by itself, and a ROLLBACK behind it must not take the way home back.
         if flags.contains(Flag::Discard) && !way.is_empty() && !self.exchange.in_block() {

@@ -96,6 +96,8 @@ pub struct Session {
     pub(super) describes: Option<Box<[u8]>>,
     /// What the unnamed statement returns on the server, if that was looked at.
     pub(super) unnamed_returns: Option<Description>,
+    /// The server was asked, or is about to be, whether the session is its tenant's: nothing has run since.
+    pub(super) is_verified: bool,
     /// What of it resets settings when it runs.
     pub(super) resets: Option<Box<Resets>>,
     /// What it did to the server it holds.
@@ -159,6 +161,7 @@ impl Session {
             has_own_names: false,
             is_other_user: false,
             own_flags: Flags::NONE,
+            is_verified: true,
             describes: None,
             unnamed_returns: None,
             resets: None,
@@ -186,6 +189,10 @@ impl Session {
     pub(super) fn pin_if_unreadable(&mut self, reported: &Parameters) {
         if let Some(reason) = super::units::unreadable(reported) {
             self.pin_to_server(Pinned::Lasting(reason));
+        }
+        if self.target.session.seeds() {
+            self.pin_to_server(Pinned::Lasting("setseed"));
+            self.taint(Taint::Close);
         }
         if self.target.session.names_temporary_schema() {
             self.pin_to_server(Pinned::Lasting("search_path with pg_temp"));

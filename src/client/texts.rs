@@ -31,6 +31,14 @@ pub(super) fn guarded(name: &str) -> Text {
     hint(denied, "It belongs to the tenant: guard = \"reject\".")
 }
 
+pub(super) fn left_tenant(name: &str, tenant: &str) -> Text {
+    let ended = format!("terminating connection: the session has left tenant \"{tenant}\"");
+    let why = format!(
+        "Parameter \"{name}\" was changed by something that no text shows, such as a function."
+    );
+    hint(detail(text("42501", ended), why), "It belongs to the tenant: guard = \"reject\".")
+}
+
 pub(super) fn ties(what: &str, tenant: &str) -> Text {
     let refused = text("0A000", format!("{what} is not supported for tenant \"{tenant}\""));
     let why = "It would keep a server connection for this session alone.";

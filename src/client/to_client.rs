@@ -14,7 +14,7 @@ use super::link::LinkEnd;
 use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::session::Session;
-use crate::config::PoolMode;
+use crate::config::{Guard, PoolMode};
 use crate::flow::ServerVerdict;
 use crate::net::Phase;
 use crate::pool::Taint;
@@ -104,8 +104,10 @@ impl Session {
 
     /// Not while the unnamed statement is to be used again: the question would drop it.
     fn observe_if_due(&mut self) -> Result<(), LinkEnd> {
-        let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
-        let tied = matches!(self.pin, Some(Pinned::Tied(_)));
+        let guarded = self.policy.guard == Guard::Reject;
+        self.verify_if_guarded();
+        let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed() && !guarded;
+        let tied = matches!(self.pin, Some(Pinned::Tied(_))) && !guarded;
         let due = self.changes.as_ref().is_some_and(|changes| !(tied && changes.can_wait()));
         // A pin that is new: it is left to the session's loop to watch the clock.
         let untimed = self.pinned_since.is_some() && !self.is_pin_timed;
@@ -359,6 +361,7 @@ impl Session {
         if self.exchange.unnamed_statement_waits() && !self.keeps_unnamed() {
             self.pin_to_server(Pinned::Lasting("unnamed prepared statement"));
         }
+        self.verify_if_guarded();
         let followed = self.changes.is_none() || self.follow_reports();
         if !followed || self.pin.is_some() {
             return;

@@ -66,6 +66,9 @@ impl Session {
             if self.changes.is_some() && self.is_below_home() || self.is_held() {
                 return;
             }
+            if self.waits_to_be_verified() {
+                return;
+            }
             let inside = self.units.is_inside_forwarded();
             let step = self.scan(true);
             if let Some(linked) = &mut self.link.linked {
@@ -118,6 +121,7 @@ impl Session {
             };
             link.sent += of_unit;
             (wrote, link.wrote) = (true, true);
+            self.is_verified = false;
             link.flush_server = stream.buffers_writes();
             if link.confirmed && !link.keeps_unit {
                 self.inbound.consume(link.sent);

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::refusal::Refusal;
 use super::targets::Targets;
 use crate::config::Tenant;
-use crate::pool::{Acquired, Checkout, CheckoutError, Seat};
+use crate::pool::{Acquired, Checkout, CheckoutError, Seat, Taint};
 use crate::server::{AskError, Parameters, Switch, Target};
 use crate::tenant::{GucName, SessionState, TenantId, Value};
 
@@ -168,6 +168,9 @@ async fn ask(
                 linked.confirm();
                 let parameters = targets.report(&linked.server().parameters);
                 linked.server().parameters = Arc::clone(&parameters);
+                if state.seeds() {
+                    linked.taint(Taint::Close);
+                }
                 linked.check_in();
                 return match &tenant.schema {
                     Some(schema) if answer.rows == 0 => Err(Refusal::NoSchema {

@@ -115,7 +115,7 @@ pub const KEYS: &[Key] = &[
     key("tenants.<name>", "search_path", "list of schemas", "the schema, else PostgreSQL's own", "also in `[tenancy]`"),
     key("tenants.<name>", "role", "role", "", "SET ROLE; also in `[tenancy]`"),
     key("tenants.<name>", "settings", "table", "{}", "settings its sessions begin with, for row-level security; they add up with those of `[tenancy]`"),
-    key("tenants.<name>", "guard", "off, audit, reject", "off", "what becomes of statements that set search_path, role or one of `settings`; also in `[tenancy]`"),
+    key("tenants.<name>", "guard", "off, audit, reject", "off", "what becomes of statements that set search_path, role or one of `settings` to what is not the tenant's; with `reject` each transaction is followed by a question to its server ([price](isolation.md)); also in `[tenancy]`"),
     key("tenants.<name>", "on_session_state", "pin, reject", "pin", "what becomes of statements that tie a session to its server: temporary tables, LISTEN and the like; also in `[tenancy]`"),
     key("tenants.<name>", "state", "active, read_only, paused, draining, suspended", "active", "whether its transactions run, wait, or end"),
     key("tenants.<name>", "message", "text", "", "what clients of a suspended tenant are told"),

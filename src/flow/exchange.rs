@@ -233,6 +233,14 @@ impl Exchange {
         self.copy_in && self.owed.contains(&Owed::CopyEnd)
     }
 
+    /// Whether the client has ended a COPY whose `Sync` came early: PostgreSQL keeps its answer until another comes.
+    #[must_use]
+    pub fn ends_copy_unsynced(&self) -> bool {
+        let mut sent = self.owed.iter().rev();
+        self.copy_in
+            && sent.find(|owed| matches!(owed, Owed::Sync | Owed::CopyEnd)) == Some(&Owed::CopyEnd)
+    }
+
     /// Whether nobody can tell what is owed.
     #[must_use]
     pub const fn is_unsure(&self) -> bool {

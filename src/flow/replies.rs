@@ -116,6 +116,10 @@ impl Exchange {
         let forward = Ok(ServerVerdict::Forward);
         match head {
             Owed::Query | Owed::Execute => return self.on_result(tag, head).and(forward),
+            // What leads home may be a query.
+            Owed::Restoring(server::COMMAND_COMPLETE) if tag == server::DATA_ROW => {
+                return Ok(ServerVerdict::Swallow);
+            }
             Owed::FunctionCall if tag == server::FUNCTION_RESULT => return forward,
             Owed::Describe if tag == server::PARAMETER_DESCRIPTION => return forward,
             Owed::Unasked(own) | Owed::Restoring(own) if own == tag => {

@@ -31,6 +31,19 @@ impl Settings {
             _ => return self.give_up("DO"),
         };
         self.anywhere(&tokens);
+        let lasting = |token: &Token<'_>| {
+            let name = match token {
+                Token::Word(word) => word,
+                Token::Quoted(quoted) => &**quoted,
+                _ => return false,
+            };
+            let name = name.to_ascii_lowercase();
+            matches!(&*name, b"setseed" | b"load") || name.starts_with(b"dblink")
+        };
+        if tokens.iter().any(lasting) {
+            self.lasts = true;
+            self.give_up("DO that leaves something behind");
+        }
         if !self.parameters.is_empty() {
             // `EXECUTE ... USING`: not what the client binds.
             self.give_up("EXECUTE in a DO block");

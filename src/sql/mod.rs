@@ -16,6 +16,7 @@ mod flags;
 mod lexer;
 mod lone_set;
 mod prepare;
+mod set;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -28,4 +29,6 @@ pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use lone_set::{LoneSet, lone_set, lone_set_path};
 pub use prepare::{Named, executes, prepares, used};
-pub use settings::{AUTHORIZATION, COMPUTED, Settings, resets_inside};
+pub use settings::{
+    AUTHORIZATION, Assignment, COMPUTED, PG_SETTINGS, Said, Settings, resets_inside,
+};

@@ -26,12 +26,42 @@ pub struct Settings {
     pub resets_role: bool,
     /// It may begin a COPY.
     pub copies: bool,
-    /// Those of `names` whose last word is a RESET.
+    /// Those of `names` whose last word is a RESET, or may be one.
     pub reset: Vec<Box<str>>,
+    /// Those of `reset` that are set to a computed or bound value, which may be NULL.
+    pub may_reset: Vec<Box<str>>,
     /// Tables may have been made in the schema of temporary ones.
     pub temporary: bool,
+    /// Each setting, and what it is set to, as far as that can be read; those for the transaction only, too.
+    pub assignments: Vec<Assignment>,
+    /// It seeds random(), loads a library or opens a connection inside the server, which nothing undoes.
+    pub lasts: bool,
     /// Why nobody can tell.
     pub unknown: Option<&'static str>,
+}
+
+/// A setting that a text sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Its name, in lower case.
+    pub name: Box<str>,
+    /// To what.
+    pub value: Said,
+    /// For the transaction only.
+    pub is_local: bool,
+}
+
+/// What a setting is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A list of values or names, most often one.
+    Items(Vec<String>),
+    /// One text, which is read as a start-up packet's would be: `set_config`.
+    Text(String),
+    /// Its default.
+    Default,
+    /// Nobody can tell from the text.
+    Unknown,
 }
 
 /// The setting behind `SET SESSION AUTHORIZATION`: it takes the role with it.
@@ -39,6 +69,9 @@ pub const AUTHORIZATION: &str = "session_authorization";
 
 /// Stands for a name that is not in the text; no setting has it.
 pub const COMPUTED: &str = "(computed)";
+
+/// Stands for any setting: the view `pg_settings` is updated.
+pub const PG_SETTINGS: &str = "(pg_settings)";
 
 /// Longest identifier, in bytes: `NAMEDATALEN` less its end.
 const NAME_LEN_MAX: usize = 63;
@@ -51,10 +84,18 @@ impl Settings {
             all: [Flag::Do, Flag::Call, Flag::PgSettings].iter().any(|f| flags.contains(*f)),
             ..Self::default()
         };
-        if flags.intersects(Flags::SETTINGS.union(Flags::one(Flag::SetLocal))) {
+        let readable =
+            Flags::SETTINGS.union(Flags::one(Flag::SetLocal)).union(Flags::one(Flag::PgSettings));
+        if flags.intersects(readable) {
             settings.text(text);
         }
         settings
+    }
+
+    /// Whether the text only reads.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self { copies: self.copies, ..Self::default() }
     }
 
     fn text(&mut self, text: &[u8]) {
@@ -83,6 +124,12 @@ impl Settings {
             }
         } else if first.is("do") {
             self.block(rest, 0);
+        } else if tokens.iter().any(|token| token.names("pg_settings"))
+            && tokens.iter().any(|token| token.is("update"))
+        {
+            // Which one, its WHERE says.
+            let name = named_in_where(tokens).unwrap_or_else(|| PG_SETTINGS.to_owned());
+            self.assigned(&name, Said::Unknown, false);
         }
     }
 
@@ -91,7 +138,7 @@ impl Settings {
     }
 
     /// `name` is set to something.
-    fn name(&mut self, name: &str) -> bool {
+    pub(super) fn name(&mut self, name: &str) -> bool {
         if name == AUTHORIZATION {
             self.authorizes();
         } else if !is_followed(name) {
@@ -99,12 +146,14 @@ impl Settings {
         } else if !self.names.iter().any(|known| **known == *name) {
             self.names.push(name.into());
         }
-        self.reset.retain(|reset| **reset != *name);
+        for reset in [&mut self.reset, &mut self.may_reset] {
+            reset.retain(|reset| **reset != *name);
+        }
         true
     }
 
     /// `name` goes back to its default.
-    fn name_reset(&mut self, name: &str) -> bool {
+    pub(super) fn name_reset(&mut self, name: &str) -> bool {
         self.resets = true;
         self.name(name);
         self.reset.push(name.into());
@@ -113,116 +162,25 @@ impl Settings {
     }
 
     /// The session user is the login role again, and so is the role.
-    fn authorization_reset(&mut self) -> bool {
+    pub(super) fn authorization_reset(&mut self) -> bool {
         (self.resets, self.resets_role) = (true, true);
         self.name("role")
     }
 
-    fn reset_all(&mut self) {
+    pub(super) fn reset_all(&mut self) {
         (self.all, self.resets, self.resets_all) = (true, true, true);
         self.reset.clone_from(&self.names);
     }
 
-    /// Behind `SET`. `false`: it cannot be read.
-    pub(super) fn set(&mut self, tokens: &[Token<'_>]) -> bool {
-        let qualified = tokens.get(1) == Some(&Token::Punct(b'.'));
-        match tokens {
-            [scope, ..]
-                if !qualified
-                    && ["local", "transaction", "constraints"].iter().any(|w| scope.is(w)) =>
-            {
-                match &tokens[1..] {
-                    [a, b, ..] if a.is("session") && b.is("authorization") => {
-                        self.local.push(AUTHORIZATION.into());
-                    }
-                    rest => self.local.extend(name(rest).map(|(name, _)| name.into())),
-                }
-                // Anything else is a syntax error, or not what it looks like.
-                matches!(tokens.get(1), Some(Token::Word(_) | Token::Quoted(_)))
-            }
-            [scope, rest @ ..] if !qualified && scope.is("session") => match rest {
-                [word, ..] if word.is("characteristics") => {
-                    ["isolation", "read_only", "deferrable"]
-                        .iter()
-                        .all(|what| self.name(&format!("default_transaction_{what}")))
-                }
-                [word, ..] if word.is("authorization") => self.authorization(&rest[1..]),
-                _ => self.one(rest),
-            },
-            _ => self.one(tokens),
-        }
-    }
-
-    fn authorization(&mut self, tokens: &[Token<'_>]) -> bool {
-        if tokens.first().is_some_and(|word| word.is("default")) {
-            return self.authorization_reset();
-        }
-        self.authorizes();
-        true
-    }
-
     /// Another session user: its role is gone too, and only `DISCARD ALL` leads back for sure.
-    fn authorizes(&mut self) {
+    pub(super) fn authorizes(&mut self) {
         self.give_up("SET SESSION AUTHORIZATION");
         self.names.push(AUTHORIZATION.into());
-    }
-
-    /// A setting and its value.
-    fn one(&mut self, tokens: &[Token<'_>]) -> bool {
-        match tokens {
-            [a, b, rest, ..]
-                if a.is("time") && b.is("zone") && (rest.is("default") || rest.is("local")) =>
-            {
-                self.name_reset("timezone")
-            }
-            [a, b, ..] if a.is("time") && b.is("zone") => self.name("timezone"),
-            [a, b, ..] if a.is("xml") && b.is("option") => self.name("xmloption"),
-            [a, rest @ ..] if a.is("names") && !is_assignment(rest) => match rest.first() {
-                Some(word) if !word.is("default") => self.name("client_encoding"),
-                _ => self.name_reset("client_encoding"),
-            },
-            [a, Token::Text(_), ..] if a.is("schema") => self.name("search_path"),
-            [a, ..] if a.is("seed") => {
-                self.give_up("SET SEED");
-                true
-            }
-            [a, rest @ ..] if a.is("role") && !is_assignment(rest) => self.name("role"),
-            _ => match name(tokens) {
-                Some((name, rest)) if rest.get(1).is_some_and(|word| word.is("default")) => {
-                    self.name_reset(&name)
-                }
-                Some((name, _)) => self.name(&name),
-                None => false,
-            },
-        }
-    }
-
-    /// Behind `RESET`. `false`: it cannot be read.
-    pub(super) fn reset(&mut self, tokens: &[Token<'_>]) -> bool {
-        self.resets = true;
-        match tokens {
-            [word] if word.is("all") => {
-                self.reset_all();
-                true
-            }
-            [a, b, ..] if a.is("session") && b.is("authorization") => self.authorization_reset(),
-            [a, b, ..] if a.is("time") && b.is("zone") => self.name_reset("timezone"),
-            [a, b, ..] if a.is("transaction") && b.is("isolation") => true,
-            _ => match name(tokens) {
-                Some((name, _)) => self.name_reset(&name),
-                None => false,
-            },
-        }
     }
 
     /// What may stand in any statement.
     pub(super) fn anywhere(&mut self, tokens: &[Token<'_>]) {
         for (at, token) in tokens.iter().enumerate() {
-            for name in ["client_encoding", "standard_conforming_strings"] {
-                if token.names(name) {
-                    self.name(name);
-                }
-            }
             if token.names("set_config") && tokens.get(at + 1) == Some(&Token::Punct(b'(')) {
                 self.set_config(&tokens[at + 2..]);
             }
@@ -238,25 +196,67 @@ impl Settings {
         let is_true = |token: &Token<'_>| {
             token.is("true") || matches!(token, Token::Text(t) if matches!(&**t, b"t" | b"true"))
         };
-        match arguments.as_slice() {
-            // For the transaction only.
-            [[Token::Text(name), cast @ ..], _, [local]] if is_true(local) && is_cast(cast) => {
-                let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-                self.local.push(name.into());
+        let [name, value, local] = arguments.as_slice() else { return self.give_up("set_config") };
+        let is_local = matches!(local, [token] if is_true(token));
+        match name {
+            [Token::Text(name), cast @ ..] if is_cast(cast) => match std::str::from_utf8(name) {
+                Ok(name) => self.called(&name.to_ascii_lowercase(), value, is_local),
+                Err(_) => self.give_up("set_config"),
+            },
+            [column]
+                if column.is("name")
+                    && let Some(name) = named_behind(tokens) =>
+            {
+                self.called(&name, value, is_local);
             }
-            [_, _, [local]] if is_true(local) => self.local.push(COMPUTED.into()),
-            [[Token::Text(name), cast @ ..], _, _] if is_cast(cast) => {
-                match std::str::from_utf8(name) {
-                    Ok(name) => drop(self.name(&name.to_ascii_lowercase())),
-                    Err(_) => self.give_up("set_config"),
-                }
-            }
-            [[Token::Parameter(number), cast @ ..], _, _] if is_cast(cast) => {
+            _ if is_local => self.local.push(COMPUTED.into()),
+            [Token::Parameter(number), cast @ ..] if is_cast(cast) => {
                 self.parameters.push(*number);
+                self.resets |= !is_text(value);
             }
-            _ => self.give_up("set_config of a computed name"),
+            _ => {
+                // Whatever it is, it may go back to its default.
+                (self.all, self.resets) = (true, true);
+                self.give_up("set_config of a computed name");
+            }
         }
     }
+
+    /// `set_config` of that name. NULL is its default; a bound value may be NULL.
+    fn called(&mut self, name: &str, value: &[Token<'_>], is_local: bool) {
+        let said = match value {
+            [Token::Text(text), cast @ ..] if is_cast(cast) => {
+                std::str::from_utf8(text).map_or(Said::Unknown, |text| Said::Text(text.to_owned()))
+            }
+            [word] if word.is("null") => Said::Default,
+            _ => Said::Unknown,
+        };
+        if is_local {
+            self.local.push(name.into());
+        } else if is_text(value) {
+            self.name(name);
+        } else {
+            self.name_reset(name);
+            if said != Said::Default {
+                self.may_reset.push(name.into());
+            }
+        }
+        self.assigned(name, said, is_local);
+    }
+
+    /// Notes what a setting is set to.
+    pub(super) fn assigned(&mut self, name: &str, value: Said, is_local: bool) {
+        self.lasts |= name == "seed";
+        if name == "seed" {
+            self.give_up("SET SEED");
+        }
+        self.assignments.push(Assignment { name: name.into(), value, is_local });
+    }
+}
+
+/// Whether it is a text that stands there, and not NULL or something that may be.
+fn is_text(value: &[Token<'_>]) -> bool {
+    matches!(value, [Token::Text(_) | Token::Opaque, cast @ ..] if is_cast(cast))
 }
 
 /// Whether a name can be asked for and set again. PostgreSQL folds and cuts others as the database's
@@ -266,7 +266,7 @@ fn is_followed(name: &str) -> bool {
 }
 
 /// `TO` or `=`: what stands before is the name of a setting.
-fn is_assignment(tokens: &[Token<'_>]) -> bool {
+pub(super) fn is_assignment(tokens: &[Token<'_>]) -> bool {
     tokens.first().is_some_and(|token| token.is("to") || *token == Token::Punct(b'='))
 }
 
@@ -351,4 +351,29 @@ pub fn resets_inside(text: &[u8]) -> bool {
         settings.anywhere(statement);
         settings.resets
     })
+}
+
+/// The setting in `set_config(name, ...) FROM pg_settings WHERE name = 'work_mem'`, with which `pg_dump` sets what not every
+/// version has. `tokens`: behind the opening bracket.
+fn named_behind(tokens: &[Token<'_>]) -> Option<String> {
+    let statement = tokens.split(|token| *token == Token::Punct(b';')).next()?;
+    let from = statement.iter().position(|token| token.is("from"))?;
+    match &statement[from..] {
+        [_, view, clause, ..] if view.is("pg_settings") && clause.is("where") => {
+            let is_last = statement[..from].last() == Some(&Token::Punct(b')'));
+            named_in_where(statement).filter(|_| is_last)
+        }
+        _ => None,
+    }
+}
+
+/// The one setting that an `UPDATE pg_settings` may change: `WHERE name = 'work_mem'`, and nothing that widens that.
+fn named_in_where(tokens: &[Token<'_>]) -> Option<String> {
+    let at = tokens.iter().position(|token| token.is("where"))?;
+    match &tokens[at + 1..] {
+        [column, Token::Punct(b'='), Token::Text(name)] if column.is("name") => {
+            String::from_utf8(name.to_ascii_lowercase()).ok()
+        }
+        _ => None,
+    }
 }

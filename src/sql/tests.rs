@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Flag, Flags, Lexer, Settings, is_plain, lone_set};
+use super::{AUTHORIZATION, Flag, Flags, Lexer, PG_SETTINGS, Settings, is_plain, lone_set};
 
 fn flags(sql: &str) -> Flags {
     let mut lexer = Lexer::new();
@@ -163,61 +163,139 @@ fn settings(sql: &str) -> Settings {
 }
 
 #[test]
-fn the_settings_a_text_changes_are_named() {
-    for (sql, want) in [
-        ("SET search_path TO x", &["search_path"][..]),
-        ("select 1; set /* c */ \"Search_Path\" = x", &["search_path"]),
-        ("SET SESSION app.user = 'x'; SET app . \"Other\" TO 1", &["app.user", "app.other"]),
-        ("SET idle_in_transaction_session_timeout = 1", &["idle_in_transaction_session_timeout"]),
-        ("SET local.x = 1", &["local.x"]),
-        ("SET session.x = 1", &["session.x"]),
-        ("SET TIME ZONE 'UTC'", &["timezone"]),
-        ("SET SCHEMA 'x'", &["search_path"]),
-        ("SET NAMES 'utf8'", &["client_encoding"]),
-        ("SET ROLE x", &["role"]),
-        ("set role = 'x'", &["role"]),
-        ("SET XML OPTION document", &["xmloption"]),
-        (
-            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-            &[
-                "default_transaction_isolation",
-                "default_transaction_read_only",
-                "default_transaction_deferrable",
-            ],
-        ),
-        ("set local standard_conforming_strings = off", &["standard_conforming_strings"]),
-        ("select pg_catalog.set_config('App.X', $1, false)", &["app.x"]),
-        ("select set_config('a.b'::text, 'c', $2)", &["a.b"]),
-        (
-            "select \"set_config\"( 'a.b' , f(1, (2)), false), set_config('c.d', '', false)",
-            &["a.b", "c.d"],
-        ),
-        ("select set_config('a.b', 'c', true)", &[]),
-        ("select set_config('a.b', set_config('c.d', 'e', false), true)", &["c.d"]),
-        (
-            "DO $$ begin perform set_config('a.b', 'c', false); set work_mem = 1; end $$",
-            &["a.b", "work_mem"],
-        ),
-        ("DO LANGUAGE plpgsql 'begin set a.b to ''x''; end'", &["a.b"]),
-        (
-            "DO $$ begin execute 'set a.b = ' || quote_literal(x); execute format('set c.d to %L', y); end $$",
-            &["a.b", "c.d"],
-        ),
-        ("DO $$ begin execute 'se' || 't a.b = 1'; end $$", &["a.b"]),
-        ("DO $$ begin execute 'grant all on ' || quote_ident(x) || ' to y'; end $$", &[]),
-        ("DO $$ begin execute format('update %1$I set %I = %L', x) using y; end $$", &[]),
-        (
-            "SET app.a_name_that_is_longer_than_an_identifier_of_postgresql_can_ever_be_it_is_cut = 1",
-            &["app.a_name_that_is_longer_than_an_identifier_of_postgresql_can_ever"],
-        ),
-        ("DO $a$ begin execute $b$do $c$ begin set a.b = 1; end $c$ $b$; end $a$", &["a.b"]),
+fn the_setting_of_a_row_of_pg_settings_is_read() {
+    // As pg_dump says it; and what only looks like it.
+    let of = |tail: &str| settings(&format!("select set_config(name, 'x', false) {tail}"));
+    for plain in
+        ["from pg_settings where name = 'work_mem'", "FROM pg_settings WHERE name = 'WORK_MEM';"]
+    {
+        assert_eq!(
+            (&*of(plain).names, of(plain).unknown),
+            (&["work_mem".into()][..], None),
+            "{plain}"
+        );
+    }
+    for computed in [
+        "from pg_settings where name = 'work_mem' or true",
+        "from pg_settings where name = 'work_mem' || ''",
+        "from (select 'role' as name) x, pg_settings where name = 'work_mem'",
+        "from (select 'role' as name) x) from pg_settings where name = 'work_mem'",
+        ", a from pg_settings where name = 'work_mem'",
+        "from pg_settings, t where name = 'work_mem'",
+        "from pg_settings where pg_settings.name = 'work_mem'",
     ] {
+        assert!(of(computed).unknown.is_some(), "{computed}");
+    }
+}
+
+/// A text, and the settings that it may change.
+const CHANGED: &[(&str, &[&str])] = &[
+    ("SET search_path TO x", &["search_path"]),
+    ("select 1; set /* c */ \"Search_Path\" = x", &["search_path"]),
+    ("SET SESSION app.user = 'x'; SET app . \"Other\" TO 1", &["app.user", "app.other"]),
+    ("SET idle_in_transaction_session_timeout = 1", &["idle_in_transaction_session_timeout"]),
+    ("SET local.x = 1", &["local.x"]),
+    ("SET session.x = 1", &["session.x"]),
+    ("SET TIME ZONE 'UTC'", &["timezone"]),
+    ("SET SCHEMA 'x'", &["search_path"]),
+    ("SET NAMES 'utf8'", &["client_encoding"]),
+    ("SET ROLE x", &["role"]),
+    ("set role = 'x'", &["role"]),
+    ("SET XML OPTION document", &["xmloption"]),
+    (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        &[
+            "default_transaction_isolation",
+            "default_transaction_read_only",
+            "default_transaction_deferrable",
+        ],
+    ),
+    ("set local standard_conforming_strings = off", &[]),
+    ("show standard_conforming_strings", &[]),
+    ("select client_encoding from t", &[]),
+    ("SET SCHEMA E'umbr\\x61'", &["search_path"]),
+    ("SET SCHEMA U&'umbra'", &["search_path"]),
+    ("SET SCHEMA 'umb'\n'ra'", &["search_path"]),
+    ("SET SESSION ROLE x", &["role"]),
+    ("select set_config('search_path', null, false)", &["search_path"]),
+    ("update pg_settings set setting = '1' where name = 'work_mem'", &[]),
+    ("select pg_catalog.set_config('App.X', $1, false)", &["app.x"]),
+    ("select set_config('a.b'::text, 'c', $2)", &["a.b"]),
+    (
+        "select \"set_config\"( 'a.b' , f(1, (2)), false), set_config('c.d', '', false)",
+        &["a.b", "c.d"],
+    ),
+    ("select set_config('a.b', 'c', true)", &[]),
+    ("select set_config('a.b', set_config('c.d', 'e', false), true)", &["c.d"]),
+    (
+        "DO $$ begin perform set_config('a.b', 'c', false); set work_mem = 1; end $$",
+        &["a.b", "work_mem"],
+    ),
+    ("DO LANGUAGE plpgsql 'begin set a.b to ''x''; end'", &["a.b"]),
+    (
+        "DO $$ begin execute 'set a.b = ' || quote_literal(x); execute format('set c.d to %L', y); end $$",
+        &["a.b", "c.d"],
+    ),
+    ("DO $$ begin execute 'se' || 't a.b = 1'; end $$", &["a.b"]),
+    ("DO $$ begin execute 'grant all on ' || quote_ident(x) || ' to y'; end $$", &[]),
+    ("DO $$ begin execute format('update %1$I set %I = %L', x) using y; end $$", &[]),
+    (
+        "SET app.a_name_that_is_longer_than_an_identifier_of_postgresql_can_ever_be_it_is_cut = 1",
+        &["app.a_name_that_is_longer_than_an_identifier_of_postgresql_can_ever"],
+    ),
+    ("DO $a$ begin execute $b$do $c$ begin set a.b = 1; end $c$ $b$; end $a$", &["a.b"]),
+];
+
+#[test]
+fn the_settings_a_text_changes_are_named() {
+    for (sql, want) in CHANGED {
         let got = settings(sql);
         let names: Vec<&str> = got.names.iter().map(|name| &**name).collect();
-        assert_eq!((names.as_slice(), got.unknown), (want, None), "{sql}");
-        assert_eq!(got.all, sql.contains("DO"), "{sql}");
+        assert_eq!((names.as_slice(), got.unknown), (*want, None), "{sql}");
+        assert_eq!(got.all, sql.contains("DO") || sql.contains("pg_settings"), "{sql}");
     }
+}
+
+#[test]
+fn what_a_text_changes_in_other_ways_is_known() {
     assert_eq!(settings("select set_config($2, $1, false)").parameters, [2]);
+    for sql in [
+        "set session session characteristics as transaction read only",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    ] {
+        assert_eq!(settings(sql).names.len(), 3, "{sql}");
+    }
+    for (sql, local) in [
+        ("set local schema 'umbra'", "search_path"),
+        ("set local names 'SJIS'", "client_encoding"),
+        ("set local time zone 'UTC'", "timezone"),
+        ("set local role none", "role"),
+        ("set local seed to 0.5", "seed"),
+        ("set local session authorization x", AUTHORIZATION),
+    ] {
+        assert_eq!(settings(sql).local.iter().map(|n| &**n).collect::<Vec<_>>(), [local], "{sql}");
+    }
+    for sql in [
+        "set local seed = 0.5",
+        "set seed to 1",
+        "select set_config('seed', '0.5', true)",
+        "do $$ begin perform setseed(0.5); end $$",
+        "do $$ begin perform dblink_connect('x', 'y'); end $$",
+    ] {
+        assert!(settings(sql).lasts, "{sql}");
+    }
+    let update = |sql: &str| {
+        settings(sql).assignments.iter().map(|it| it.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        update("update pg_settings set setting = 'x' where name = 'work_mem'"),
+        ["work_mem"]
+    );
+    assert_eq!(
+        update("update pg_settings set setting = 'x' where name = 'a' or true"),
+        [PG_SETTINGS]
+    );
+    assert_eq!(update("select * from pg_settings"), [""; 0]);
     assert!(settings("RESET ALL").all && settings("RESET ALL").resets);
     for sql in [
         "SET x TO DEFAULT",

@@ -19,4 +19,4 @@ mod tests;
 pub use claim::{Claim, ClaimError, Claimant, Source, claim, percent_decode};
 pub use id::{InvalidTenantId, NamePattern, TenantId, WildcardPattern};
 pub use observe::{Observed, Question, Strange, Tie, Ties};
-pub use state::{GucName, InvalidGucName, SessionState, Value};
+pub use state::{GucName, InvalidGucName, SessionState, Value, names_in};

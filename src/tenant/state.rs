@@ -94,6 +94,14 @@ impl Value {
 }
 
 impl Value {
+    /// The value as `set_config` takes it.
+    fn text(&self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.to_vec(),
+            Self::Names(_) => self.shown().unwrap_or_default().into_bytes(),
+        }
+    }
+
     /// What a server that is set to this value shows, if that is known.
     #[must_use]
     pub fn shown(&self) -> Option<String> {
@@ -106,6 +114,12 @@ impl Value {
             }
         }
     }
+}
+
+/// The names in a text that a list of names is set to, as PostgreSQL reads it.
+#[must_use]
+pub fn names_in(text: &str) -> Option<Vec<String>> {
+    identifiers(text.as_bytes())
 }
 
 /// The names in a list as PostgreSQL shows it: `acme, "Other", public`.
@@ -200,6 +214,12 @@ impl SessionState {
         }
     }
 
+    /// Whether it seeds random(), which nothing undoes: a server that was in it is nobody else's.
+    #[must_use]
+    pub fn seeds(&self) -> bool {
+        self.get("seed").is_some()
+    }
+
     /// The role, if it is not the login role.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
@@ -236,6 +256,13 @@ impl SessionState {
     /// The settings in order of their names.
     pub fn settings(&self) -> impl Iterator<Item = (&GucName, &Value)> {
         self.settings.iter()
+    }
+
+    /// Whether all of these stand in the search_path, or are PostgreSQL's own: such a path leads nowhere else.
+    #[must_use]
+    pub fn has_in_path(&self, names: &[String]) -> bool {
+        let own = self.search_path();
+        names.iter().all(|name| name.is_empty() || name == "pg_catalog" || own.contains(name))
     }
 
     /// The names in the search_path.
@@ -296,6 +323,35 @@ impl SessionState {
         }
         let (name, value) = self.settings.iter().find(|(n, _)| n.as_str() == name)?;
         Some(assignment(name, value))
+    }
+
+    /// A query that sets `name` to its value in this state where the session has gone back to the server's own, and leaves
+    /// it alone where it has not.
+    #[must_use]
+    pub fn query_if_reset(&self, name: &str) -> Option<String> {
+        let (name, value) = if name == "role" {
+            (name, self.role.clone()?.into_bytes())
+        } else {
+            let (guc, value) = self.settings.iter().find(|(known, _)| known.as_str() == name)?;
+            (guc.as_str(), value.text())
+        };
+        let mut literals = [String::new(), String::new()];
+        quote::literal(name.as_bytes(), &mut literals[0]);
+        quote::literal(&value, &mut literals[1]);
+        let [name_sql, value] = literals;
+        let if_reset = if name == "role" {
+            "WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none'".to_owned()
+        } else if name.contains('.') {
+            format!(
+                "WHERE coalesce(pg_catalog.current_setting({name_sql}, true), '') OPERATOR(pg_catalog.=) ''"
+            )
+        } else {
+            format!(
+                "FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) {name_sql} \
+                 AND source OPERATOR(pg_catalog.<>) 'session'"
+            )
+        };
+        Some(format!("SELECT pg_catalog.set_config({name_sql}, {value}, false) {if_reset}"))
     }
 
     /// The statements that lead from `before` to this state.

@@ -1,7 +1,7 @@
 //! What a tenant's clients may not do to their sessions: `guard`, `on_session_state`, `max_pin_time`.
 
 use protocol_tests::pooler::BY_SCHEMA;
-use protocol_tests::wire::{batch, bind, execute, parse, query, sync};
+use protocol_tests::wire::{batch, bind, execute, message, parse, query, sync};
 use protocol_tests::{Database, Pooler, Wire, on_both};
 
 use crate::raw;
@@ -49,10 +49,10 @@ on_both! {
         let before = wire.run(SEEN).await.unwrap();
         let guarded = "It belongs to the tenant: guard = \"reject\".";
         for sql in [
-            "set search_path to umbra", "SET SESSION search_path = 'umbra'", "set local search_path to umbra", "reset search_path",
+            "set search_path to umbra", "SET SESSION search_path = 'umbra'", "set local search_path to umbra", "set local search_path to default",
             "select set_config('search_path', 'umbra', false)", "select set_config('app.tenant', 'umbra', true)",
-            "set role none", "set app.tenant to 'umbra'", "select 1; set search_path to umbra", "set schema 'umbra'",
-            "do $$ begin perform set_config('search_path', 'umbra', false); end $$", "do $$ begin execute 'set ' || 'role none'; end $$",
+            "set role postgres", "set app.tenant to 'umbra'", "select 1; set search_path to umbra", "set schema 'umbra'",
+            "do $$ begin perform set_config('search_path', 'umbra', false); end $$", "do $$ begin execute 'set ' || 'role postgres'; end $$",
             "select set_config('search' || '_path', 'umbra', false)",
         ] {
             assert_eq!(refused(&mut wire, &query(sql)).await, ("42501".into(), guarded.into(), 'I'), "{sql}");
@@ -63,6 +63,82 @@ on_both! {
             wire.run(sql).await.unwrap();
         }
         assert_eq!(wire.run(SEEN).await.unwrap(), before);
+    }
+
+    async fn what_leads_where_the_session_is_already_runs(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        roles(db).await;
+        let role = format!("role = \"{}_{{tenant}}\"\nsearch_path = [\"{{tenant}}\", \"public\"]\n", db.name);
+        let own = format!("{}_acme", db.name);
+        for rules in ["guard = \"reject\"\n", "guard = \"reject\"\non_session_state = \"reject\"\n"] {
+            let pooler = start(db, 1, &format!("{role}{rules}")).await;
+            let mut wire = raw(&pooler, "acme").await;
+            let mut other = raw(&pooler, "acme").await;
+            let home = other.run(SEEN).await.unwrap();
+            for sql in [
+                "show standard_conforming_strings", "show client_encoding", "select current_setting('client_encoding')",
+                "set search_path to acme, public", "set search_path = 'acme'", "set search_path to public", "set local search_path to acme",
+                "SET SCHEMA 'acme'", "reset search_path", "set search_path to default", &format!("set role {own}"), &format!("set role to '{own}'"),
+                &format!("set local role {own}"), "reset role", "set app.tenant to 'acme'", "set app.tenant to default", "reset all", "discard all",
+                "select set_config('search_path', 'acme', false)", "select set_config('search_path', '', false)", "select set_config('search_path', null, false)",
+                "select set_config('app.tenant', 'acme', true)", "select pg_catalog.set_config('search_path', '', false);", "reset session authorization",
+                "set names 'utf8'", "set client_encoding to default", "select name, setting from pg_settings limit 1", "set time zone default",
+                "update pg_settings set setting = '5MB' where name = 'work_mem'",
+            ] {
+                for bytes in [query(sql), [batch(sql), sync()].concat()] {
+                    wire.send(&bytes).await;
+                    let (messages, _) = wire.until_ready().await;
+                    let error = messages.iter().find(|m| m.tag == 'E').map(|m| (m.field('C'), m.field('M')));
+                    assert_eq!(error, None, "{sql}");
+                    assert_eq!(other.run(SEEN).await.unwrap(), home, "{sql}");
+                }
+            }
+            wire.run("reset all").await.unwrap();
+            assert_eq!(wire.run(SEEN).await.unwrap(), home);
+            for (name, value) in [("search_path", "acme"), ("search_path", "public"), ("options", "-c search_path=acme,public")] {
+                let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), (name, value)]).await;
+                assert_eq!(wire.run("select 1").await.unwrap(), ["1"]);
+            }
+        }
+    }
+
+    async fn nothing_hides_how_texts_are_read(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        roles(db).await;
+        let role = format!("role = \"{}_{{tenant}}\"\n", db.name);
+        let pooler = start(db, 1, &format!("{role}guard = \"reject\"\n")).await;
+        let home = format!("acme acme {}_acme", db.name);
+        for blind in ["set local names 'SJIS'", "set local client_encoding to 'BIG5'", "update pg_settings set setting = 'off' where name = 'standard_conforming_strings'",
+            "update pg_settings set setting = 'off'", "with x as (update pg_settings set setting = 'SJIS' where name like 'client%' returning 1) select 1",
+            "select set_config('standard_conforming_' || 'strings', 'off', true)", "set local standard_conforming_strings to off",
+            "do $$ begin set local client_encoding = 'SJIS'; end $$", "alter system set work_mem = '1MB'; set local names 'GBK'"] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.run("begin").await.unwrap();
+            wire.send(&[query(blind), query("select 'a\\''; set role none; --'"), query("commit"), query(SEEN)].concat()).await;
+            let mut told = Vec::new();
+            for _ in 0..4 {
+                let (messages, _) = wire.until_ready().await;
+                told.push(messages.iter().find(|m| matches!(m.tag, 'E' | 'D')).map(|m| if m.tag == 'D' { m.text() } else { m.field('C') }));
+            }
+            assert_eq!((told[0].as_deref(), told[3].as_deref()), (Some("42501"), Some(&*home)), "{blind}: {told:?}");
+        }
+    }
+
+    async fn what_is_left_in_a_server_goes_with_it(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        for how in ["set local seed = 0.5", "set seed to 0.5", "select set_config('seed', '0.5', true)", "select set_config('seed', '0.5', false)",
+            "select setseed(0.5)", "do $$ begin perform setseed(0.5); end $$", "set session seed to '0.5'", "begin; set local seed to 0.5; commit", ""] {
+            let pooler = start(db, 1, "").await;
+            let mut seen = Vec::new();
+            for _ in 0..2 {
+                let own: &[(&str, &str)] = if how.is_empty() { &[("user", "app.acme"), ("options", "-c seed=0.5")] } else { &[("user", "app.acme")] };
+                let mut wire = Wire::login(pooler.port, own).await;
+                wire.run(if how.is_empty() { "select 1" } else { how }).await.unwrap();
+                drop(wire);
+                seen.push(raw(&pooler, "umbra").await.run("select random()").await.unwrap());
+            }
+            assert_ne!(seen[0], seen[1], "{how}");
+        }
     }
 
     async fn a_refused_statement_fails_its_transaction_and_the_order_of_answers_holds(db: &Database) {
@@ -111,7 +187,7 @@ on_both! {
             assert_eq!(refused(&mut wire, &[batch(sql), sync()].concat()).await.0, "42501", "{sql}");
         }
         let call = [&2078_u32.to_be_bytes()[..], &[0; 6]].concat();
-        assert_eq!(refused(&mut wire, &protocol_tests::wire::message('F', &call)).await.0, "42501");
+        assert_eq!(refused(&mut wire, &message('F', &call)).await.0, "42501");
         for sql in ["set client_encoding to 'UTF8'", "set names 'latin1'", "set standard_conforming_strings = on", "set client_encoding = 'UTF8'"] {
             wire.run(sql).await.unwrap();
         }
@@ -155,14 +231,49 @@ on_both! {
         assert_eq!(wire.run(SEEN).await.unwrap(), before);
     }
 
-    async fn what_a_function_sets_unseen_is_taken_back(db: &Database) {
-        let pooler = with(db, 1, "guard = \"reject\"\n").await;
-        let sneak = "create function acme.sneak() returns void language sql as $$ select set_config('search_path', 'umbra', false) $$";
-        db.admin.batch_execute(sneak).await.unwrap();
-        let mut wire = raw(&pooler, "acme").await;
-        // PostgreSQL 18 reports it; on 15 a DO makes the pooler look.
-        wire.run("do $$ begin perform acme.sneak(); end $$").await.unwrap();
-        assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+    async fn who_leaves_the_tenant_by_what_no_text_shows_is_ended(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        roles(db).await;
+        let (name, role) = (&db.name, format!("role = \"{}_{{tenant}}\"\n", db.name));
+        let sql = format!(
+            "create function acme.sneak() returns text language sql as $$ select set_config('role', 'none', false) $$; \
+             create function acme.wander() returns trigger language plpgsql as $$ begin perform set_config('search_path', 'umbra', false); return new; end $$; \
+             create trigger t before insert on acme.who for each row execute function acme.wander(); \
+             create view acme.v as select acme.sneak(); create extension tablefunc schema public; \
+             grant usage on schema public to {name}_acme; alter view acme.v owner to {name}_acme; grant execute on all functions in schema acme to {name}_acme"
+        );
+        db.admin.batch_execute(&sql).await.unwrap();
+        let pooler = start(db, 1, &format!("{role}guard = \"reject\"\n")).await;
+        let seen = format!("acme acme {name}_acme");
+        let hidden = "do $$ begin perform U&\"set\\005fconfig\"('role', 'none', false); end $$";
+        let mut ended = 0;
+        for how in [
+            "select acme.sneak()", "insert into who values ('x')", "select * from v", hidden,
+            "select * from public.crosstab('select ''a''::text, ''b''::text, set_config(''role'', ''none'', false)') as t(x text, y text)",
+            "begin; select acme.sneak(); commit",
+        ] {
+            for (mode, pin) in [("transaction", ""), ("transaction", "select setseed(0.1)"), ("transaction", "listen x"), ("session", "")] {
+                let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), ("options", &format!("-c tenantry.pool_mode={mode}"))]).await;
+                if !pin.is_empty() {
+                    wire.run(pin).await.unwrap();
+                }
+                // In one write with what would use it.
+                wire.send(&[query(how), query(SEEN)].concat()).await;
+                let (first, _) = wire.until_ready().await;
+                if first.iter().any(|m| m.tag == 'E') {
+                    // The guard has read it.
+                    assert_eq!(first.iter().find(|m| m.tag == 'E').unwrap().field('C'), "42501", "{how}");
+                    continue;
+                }
+                let last = wire.next().await.expect("a last word");
+                assert_eq!((last.tag, last.field('S').as_str(), last.field('C').as_str()), ('E', "FATAL", "42501"), "{mode} {pin} {how}");
+                assert!(wire.next().await.is_none());
+                ended += 1;
+                let mut other = raw(&pooler, "acme").await;
+                assert_eq!(other.run(SEEN).await, Ok(vec![seen.clone()]), "{how}");
+            }
+        }
+        assert!(ended >= 12, "{ended}");
     }
 
     async fn nothing_runs_between_a_reset_and_the_tenants_state(db: &Database) {
@@ -221,6 +332,23 @@ on_both! {
                 wire.run("select pg_advisory_unlock_all(); close all; unlisten *; reset all").await.unwrap();
             }
         }
+    }
+
+    async fn a_copy_whose_sync_came_early_is_answered(db: &Database) {
+        let pooler = with(db, 1, "guard = \"reject\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let copy = [batch("copy who from stdin"), sync()].concat();
+        let rest = [message('d', b"copied\n"), message('c', b""), sync()].concat();
+        for _ in 0..2 {
+            // In one write, and as tokio-postgres does it: once PostgreSQL wants the data.
+            wire.send(&[&*copy, &*rest].concat()).await;
+            assert_eq!(wire.until_ready().await.1, 'I');
+            wire.send(&copy).await;
+            while wire.receive().await.tag != 'G' {}
+            wire.send(&rest).await;
+            assert_eq!(wire.until_ready().await.1, 'I');
+        }
+        assert_eq!(wire.run("select count(*) from who where name = 'copied'").await.unwrap(), ["4"]);
     }
 
     async fn an_audit_counts_and_lets_pass(db: &Database) {
