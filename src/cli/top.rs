@@ -68,6 +68,7 @@ pub(super) fn top(args: &TopArgs) -> Result<(), Failure> {
         connector: Connector::new(&tls)?,
         database: "tenantry".to_owned(),
         user: args.username.clone(),
+        only: None,
         password: std::env::var("PGPASSWORD").ok().map(|password| Secret::new(&password)),
         keychain: Arc::default(),
         neutral: Arc::new([]),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::targets::Interned;
 use crate::auth::Credentials;
-use crate::config::{Config, Guard, Policy, Tenant};
+use crate::config::{Config, Guard, Policy, ServerSharing, Tenant};
 use crate::net::{Acceptor, Connector};
 use crate::pool::Pools;
 use crate::server::{Endpoint, Keychain};
@@ -72,7 +72,10 @@ impl Access {
             tenant.password.clone(),
             &self.keychain,
         );
-        (pools, endpoint)
+        match tenant.server_sharing {
+            ServerSharing::All => (pools, endpoint),
+            ServerSharing::Tenant => (pools, endpoint.only_for(tenant.id.clone())),
+        }
     }
 
     /// What a tenant's clients may do; whose tenant is named by its search_path may set that.

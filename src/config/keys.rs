@@ -103,6 +103,7 @@ pub const KEYS: &[Key] = &[
     key("classes.<name>", "idle_transaction_timeout", "duration", "", "longest a transaction may rest between two statements; then the session ends (25P03)"),
     key("classes.<name>", "query_timeout", "duration", "", "longest a statement, or all that are sent in one query, may take; then it is cancelled (57014)"),
     key("classes.<name>", "max_connection_rate", "connections a second", "", "clients that come faster are refused (53300)"),
+    key("classes.<name>", "server_sharing", "all, tenant", "all", "who uses its servers one after another: all tenants of the same database and login role, or it alone ([what only that keeps apart](isolation.md#what-a-backend-remembers))"),
     key("classes.<name>", "quota_mode", "enforce, audit", "enforce", "audit: what would be refused is counted and logged, and goes on"),
     key("classes.<name>", "max_pin_time", "duration", "", "longest a session may keep its server between transactions; then it ends when it is idle (57P05)"),
     key("tenants.<name>", "class", "class", "", "whose quotas it has; also in `[tenancy]`, for all tenants. A section's name may hold one `*`: the most specific pattern that sets something decides"),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::rules::{Rules, State};
 use super::tenant::{
-    Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,
+    Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, ServerSharing,
+    Tenant, Timeouts,
 };
 use super::{Cluster, Config, Unknown};
 use crate::tenant::{GucName, SessionState, TenantId, Value};
@@ -91,6 +92,7 @@ impl Config {
         let state = state.filter(|_| !self.overrides.has_state(id.as_str()));
         let availability = availability(&mut layers, state.map(|state| (state, &*database)));
         let (baseline, fixed_settings) = baseline(&mut layers, schema.as_deref(), &availability);
+        let server_sharing = sharing(&mut layers);
         let quotas = quotas(&mut layers, &cluster);
         let policy = policy(&mut layers, &fixed_settings);
         let id = id.clone();
@@ -103,6 +105,7 @@ impl Config {
             schema,
             baseline,
             fixed_settings,
+            server_sharing,
             quotas,
             policy,
             availability,
@@ -192,6 +195,14 @@ fn baseline(
     };
     layers.pick("settings", |l| l.settings.as_ref(), show);
     (state, fixed)
+}
+
+fn sharing(layers: &mut Layers<'_>) -> ServerSharing {
+    let name = |sharing: &ServerSharing| match sharing {
+        ServerSharing::All => "all".to_owned(),
+        ServerSharing::Tenant => "tenant".to_owned(),
+    };
+    layers.quota("server_sharing", |l| l.server_sharing.as_ref(), ServerSharing::All, name)
 }
 
 fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {

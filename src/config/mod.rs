@@ -45,7 +45,8 @@ pub use rules::State;
 pub use secret::Secret;
 pub use shown::Shown;
 pub use tenant::{
-    Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, Tenant, Timeouts,
+    Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, ServerSharing,
+    Tenant, Timeouts,
 };
 pub use tls::{ClientTls, ServerTls, TlsMode};
 pub use userlist::read_userlist;

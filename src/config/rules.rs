@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::read::Section;
 use super::secret::Secret;
-use super::tenant::{Guard, OnSessionState, QuotaMode};
+use super::tenant::{Guard, OnSessionState, QuotaMode, ServerSharing};
 use crate::tenant::{GucName, WildcardPattern};
 
 /// One layer as written; what it does not set, the next layer does.
@@ -28,6 +28,7 @@ pub(super) struct Rules {
     pub(super) guard: Option<Guard>,
     pub(super) on_session_state: Option<OnSessionState>,
     pub(super) max_pin_time: Option<Duration>,
+    pub(super) server_sharing: Option<ServerSharing>,
     pub(super) max_client_connections: Option<usize>,
     pub(super) max_server_connections: Option<usize>,
     pub(super) guaranteed_server_connections: Option<usize>,
@@ -74,6 +75,13 @@ impl Rules {
                 "enforce" => Some(QuotaMode::Enforce),
                 "audit" => Some(QuotaMode::Audit),
                 _ => None,
+            }),
+            server_sharing: section.get("server_sharing", "all or tenant", |v| {
+                match v.as_str()? {
+                    "all" => Some(ServerSharing::All),
+                    "tenant" => Some(ServerSharing::Tenant),
+                    _ => None,
+                }
             }),
             max_pin_time: section.duration("max_pin_time"),
             ..Self::default()

@@ -26,6 +26,8 @@ pub struct Tenant {
     pub baseline: SessionState,
     /// Settings of the baseline that the operator named: a client may not start with another value.
     pub fixed_settings: Vec<GucName>,
+    /// Who else uses its servers.
+    pub server_sharing: ServerSharing,
     /// Its limits.
     pub quotas: Quotas,
     /// What its clients may do to their sessions.
@@ -71,7 +73,8 @@ impl Tenant {
     #[must_use]
     pub fn lives_with(&self, other: &Self) -> bool {
         let place = |it: &Self| (it.cluster.name.clone(), it.database.clone(), it.user.clone());
-        place(self) == place(other) && self.schema == other.schema
+        let shared = self.server_sharing == other.server_sharing;
+        shared && place(self) == place(other) && self.schema == other.schema
     }
 }
 
@@ -126,6 +129,15 @@ pub enum OnSessionState {
     Pin,
     /// They are refused.
     Reject,
+}
+
+/// `server_sharing`: who else uses a tenant's servers, one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerSharing {
+    /// All tenants of the same database and login role.
+    All,
+    /// Nobody: a server serves one tenant as long as it lives.
+    Tenant,
 }
 
 /// What a tenant may use; the names are those of the settings.

@@ -164,6 +164,7 @@ impl Cluster {
             connector: Connector::new(&disabled).map_err(crate::pooler::StartError::Tls)?,
             database: database.to_owned(),
             user: "postgres".to_owned(),
+            only: None,
             password: None,
             keychain: std::sync::Arc::default(),
             neutral: [].into(),

@@ -1,6 +1,6 @@
 //! What an operator sees of a cluster: its pools and its tenants that have clients, at one moment.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -83,21 +83,24 @@ impl Pools {
 
 impl<S: Pooled> Sched<S> {
     fn report(&self, now: Instant) -> Report {
-        let mut pools = Vec::new();
+        let (mut pools, mut places) = (Vec::<PoolReport>::new(), HashMap::new());
         let mut at = vec![None; self.racks.len()];
         for (pool, rack) in self.racks.iter().enumerate() {
             let Some(rack) = rack else { continue };
             let (open, idle, opening) = self.turns.servers_in(pool);
-            at[pool] = Some(pools.len());
-            pools.push(PoolReport {
-                database: rack.endpoint.database.clone(),
-                user: rack.endpoint.user.clone(),
-                active: open - idle - opening,
-                idle,
-                opening,
-                down: rack.failure.is_some() && open == opening,
-                ..PoolReport::default()
-            });
+            let (database, user) = (&rack.endpoint.database, &rack.endpoint.user);
+            // Those of single tenants are shown as one.
+            let known = *places.entry((database, user)).or_insert(pools.len());
+            at[pool] = Some(known);
+            if known == pools.len() {
+                let (database, user) = (database.clone(), user.clone());
+                pools.push(PoolReport { database, user, ..PoolReport::default() });
+            }
+            let entry = &mut pools[known];
+            entry.active += open - idle - opening;
+            entry.idle += idle;
+            entry.opening += opening;
+            entry.down |= rack.failure.is_some() && open == opening;
         }
         let mut tenants = Vec::new();
         for account in self.turns.accounts() {

@@ -44,8 +44,12 @@ pub(super) struct Lent<S> {
     pub(super) pool: usize,
 }
 
-/// Pools by database and login role.
-type Names = HashMap<(String, String), usize>;
+/// Pools by database, login role, and the tenant whose alone they are.
+type Names = HashMap<(String, String, Option<TenantId>), usize>;
+
+fn name_of(endpoint: &Endpoint) -> (String, String, Option<TenantId>) {
+    (endpoint.database.clone(), endpoint.user.clone(), endpoint.only.clone())
+}
 
 pub(super) struct Sched<S> {
     /// What time it was a moment ago: to read the clock twice a transaction costs more than the
@@ -90,9 +94,9 @@ impl<S: Pooled> Sched<S> {
         if self.turns.nobody_waits() { self.clock } else { tick().instant() }
     }
 
-    /// The pool of that database and login role. From now on it logs in as the endpoint says.
+    /// The pool of that database, login role and tenant, if it is one tenant's alone. From now on it logs in as the endpoint says.
     pub(super) fn pool(&mut self, endpoint: &Endpoint) -> usize {
-        let name = (endpoint.database.clone(), endpoint.user.clone());
+        let name = name_of(endpoint);
         if let Some(&pool) = self.names.get(&name) {
             let before = Arc::clone(&self.rack(pool).endpoint);
             if before.password != endpoint.password || !before.is_same_place(endpoint) {
@@ -168,8 +172,8 @@ impl<S: Pooled> Sched<S> {
         for pool in 0..self.racks.len() {
             let Some(rack) = &self.racks[pool] else { continue };
             if rack.failing(now).is_none() && self.turns.forget_pool(pool) {
-                let endpoint = Arc::clone(&rack.endpoint);
-                self.names.remove(&(endpoint.database.clone(), endpoint.user.clone()));
+                let name = name_of(&rack.endpoint);
+                self.names.remove(&name);
                 self.racks[pool] = None;
             }
         }

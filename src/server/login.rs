@@ -15,6 +15,7 @@ use super::{
 use crate::config::{Cluster, Host, Secret, SessionAttrs};
 use crate::net::{Address, Connector, Conversation, DialError, dial, resolve};
 use crate::prepared::Held;
+use crate::tenant::TenantId;
 use crate::wire::Malformed;
 use crate::wire::backend::{ServerError, backend_key_data, parameter_status, tag};
 use crate::wire::build;
@@ -35,6 +36,8 @@ pub struct Endpoint {
     pub database: String,
     /// Login role.
     pub user: String,
+    /// The only tenant that its servers serve, if `server_sharing` says so.
+    pub only: Option<TenantId>,
     /// Its password.
     pub password: Option<Secret>,
     /// What stands for it if there is none.
@@ -67,6 +70,7 @@ impl Endpoint {
             connector,
             database: database.to_owned(),
             user: user.to_owned(),
+            only: None,
             password,
             keychain: Arc::clone(keychain),
             neutral: path.into_iter().chain(cluster.neutral.iter().map(empty)).collect(),
@@ -77,6 +81,13 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// Servers that serve this tenant and no other.
+    #[must_use]
+    pub fn only_for(mut self, tenant: TenantId) -> Self {
+        self.only = Some(tenant);
+        self
+    }
+
     /// Whether another one leads to the same PostgreSQL in the same way.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {

@@ -44,6 +44,7 @@ mod regressions;
 mod reload;
 mod reported;
 mod result_types;
+mod server_sharing;
 mod session_mode;
 mod session_state;
 mod set_grammar;
