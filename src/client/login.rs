@@ -302,6 +302,10 @@ pub(super) fn may_enter(
     }
     let unknown = || Refusal::UnknownTenant { tenant: id.to_string() };
     let tenant = access.tenant(id).ok_or_else(unknown)?;
+    if let Some((key, name)) = tenant.cut_name() {
+        let (tenant, name) = (id.to_string(), name.to_owned());
+        return Err(Refusal::LongName { tenant, key, name });
+    }
     match &tenant.availability {
         Availability::Active | Availability::ReadOnly | Availability::Paused => Ok(tenant),
         Availability::Draining => Err(Refusal::Draining { tenant: id.to_string() }),

@@ -19,6 +19,7 @@ impl Refusal {
             Self::MayNotClaim { .. } => "tenant_not_allowed",
             Self::NotAdmin { .. } => "not_admin",
             Self::UnknownTenant { .. } => "unknown_tenant",
+            Self::LongName { .. } => "name_too_long",
             Self::NoSchema { .. } => "no_schema",
             Self::UnknownDatabase { .. } => "unknown_database",
             Self::Suspended { .. } => "suspended",
@@ -67,6 +68,7 @@ impl Refusal {
         match self {
             Self::MayNotClaim { tenant, .. }
             | Self::UnknownTenant { tenant }
+            | Self::LongName { tenant, .. }
             | Self::NoSchema { tenant, .. }
             | Self::UnknownDatabase { tenant, .. }
             | Self::Suspended { tenant, .. }

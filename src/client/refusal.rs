@@ -9,8 +9,8 @@ use bytes::BytesMut;
 use super::clock::Overdue;
 use super::texts::{
     Text, auth, certificate, checkout, claim, detail, draining, guarded, left_behind, left_tenant,
-    may_not_claim, no_tenant, not_admin, not_there, overdue, paused, pinned_too_long, setting,
-    state, state_gone, stuck, suspended, text, ties, too_fast, too_many,
+    long_name, may_not_claim, no_tenant, not_admin, not_there, overdue, paused, pinned_too_long,
+    setting, state, state_gone, stuck, suspended, text, ties, too_fast, too_many,
 };
 use crate::auth::AuthError;
 use crate::pool::CheckoutError;
@@ -54,6 +54,15 @@ pub enum Refusal {
     UnknownTenant {
         /// Its name.
         tenant: String,
+    },
+    /// PostgreSQL would cut a name that is made of the tenant's.
+    LongName {
+        /// The tenant.
+        tenant: String,
+        /// The key that says it.
+        key: &'static str,
+        /// The name.
+        name: String,
     },
     /// The tenant's schema is not there.
     NoSchema {
@@ -319,6 +328,7 @@ impl Refusal {
             Self::UnknownTenant { tenant } => {
                 text("3D000", format!("tenant \"{tenant}\" does not exist"))
             }
+            Self::LongName { tenant, key, name } => long_name(tenant, key, name),
             Self::NoSchema { schema, tenant } => {
                 text("3F000", format!("schema \"{schema}\" of tenant \"{tenant}\" does not exist"))
             }

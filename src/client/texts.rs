@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::clock::Overdue;
 use crate::auth::AuthError;
+use crate::config::IDENTIFIER_LEN_MAX;
 use crate::pool::CheckoutError;
 use crate::tenant::ClaimError;
 
@@ -139,6 +140,19 @@ pub(super) fn overdue(what: Overdue, limit: Duration) -> Text {
 
 pub(super) fn draining(tenant: &str) -> Text {
     text("57P03", format!("tenant \"{tenant}\" is draining"))
+}
+
+pub(super) fn long_name(tenant: &str, key: &str, name: &str) -> Text {
+    hint(
+        detail(
+            text("42622", format!("{key} of tenant \"{tenant}\" is too long")),
+            format!(
+                "\"{name}\" has {} bytes. PostgreSQL would cut it after {IDENTIFIER_LEN_MAX}, and it may be another tenant's then.",
+                name.len()
+            ),
+        ),
+        format!("Give the tenant a shorter name, or a {key} of its own."),
+    )
 }
 
 pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {

@@ -13,7 +13,7 @@ use super::read::{Context, Section};
 use super::rules::Rules;
 use super::{
     Admin, AuthMethod, Cluster, Config, General, Listen, ListenAddress, PoolMode, Scrub, Sources,
-    TlsMode, Users, clusters, http, include, registry, tenancy, tls, users,
+    TlsMode, Users, clusters, http, include, lengths, registry, tenancy, tls, users,
 };
 use crate::tenant::{GucName, WildcardPattern};
 
@@ -108,8 +108,6 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         root.fault(key, format!("unknown section; known are {}", known.join(", ")));
     }
     let sources = Sources::default();
-    let guarantees =
-        named.values().chain(&templates).chain(classes.values()).any(Rules::guarantees);
     let config = Config {
         general,
         client_tls,
@@ -128,9 +126,8 @@ fn read(root: &Section<'_>, table: &Table) -> Config {
         sources,
         written: Arc::new(written(table)),
     };
-    if guarantees {
-        check_guarantees(&config, root);
-    }
+    check_guarantees(&config, root);
+    lengths::check(&config, root);
     config
 }
 
@@ -163,6 +160,10 @@ fn admin(section: Section<'_>, users: &Users) -> Admin {
 
 /// What tenants listed by name are guaranteed must leave something to the others.
 fn check_guarantees(config: &Config, root: &Section<'_>) {
+    let rules = config.tenants.values().chain(&config.templates).chain(config.classes.values());
+    if !{ rules }.any(Rules::guarantees) {
+        return;
+    }
     for fault in config.over_promised().into_iter().map(over_promise) {
         root.context.faults.add(fault.path, fault.problem);
     }

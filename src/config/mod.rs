@@ -13,6 +13,7 @@ mod http;
 mod include;
 mod keys;
 mod layers;
+mod lengths;
 mod load;
 mod overrides;
 mod read;
@@ -45,8 +46,8 @@ pub use rules::State;
 pub use secret::Secret;
 pub use shown::Shown;
 pub use tenant::{
-    Availability, Explained, Guard, OnSessionState, Policy, QuotaMode, Quotas, ServerSharing,
-    Tenant, Timeouts,
+    Availability, Explained, Guard, IDENTIFIER_LEN_MAX, OnSessionState, Policy, QuotaMode, Quotas,
+    ServerSharing, Tenant, Timeouts,
 };
 pub use tls::{ClientTls, ServerTls, TlsMode};
 pub use userlist::read_userlist;

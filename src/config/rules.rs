@@ -129,6 +129,12 @@ impl Rules {
         self.guaranteed_server_connections.is_some()
     }
 
+    /// Names that may be made of a tenant's.
+    pub(super) fn composed(&self) -> impl Iterator<Item = &str> {
+        let one = [&self.schema, &self.role, &self.database, &self.user];
+        one.into_iter().flatten().chain(self.search_path.iter().flatten()).map(String::as_str)
+    }
+
     /// Names of the settings this layer gives to sessions.
     pub(super) fn setting_names(&self) -> impl Iterator<Item = &GucName> {
         self.settings.iter().flat_map(BTreeMap::keys)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use super::secret::Secret;
-use crate::tenant::{GucName, SessionState, TenantId};
+use crate::tenant::{GucName, SessionState, TenantId, Value};
 
 /// A tenant as the configuration has it: where it lives, its state, its quotas.
 #[derive(Debug)]
@@ -76,7 +76,30 @@ impl Tenant {
         let shared = self.server_sharing == other.server_sharing;
         shared && place(self) == place(other) && self.schema == other.schema
     }
+
+    /// A key whose name PostgreSQL would cut, and the name: then it could be another tenant's.
+    #[must_use]
+    pub fn cut_name(&self) -> Option<(&'static str, &str)> {
+        let path = match self.baseline.get("search_path") {
+            Some(Value::Names(names)) => &**names,
+            Some(Value::Text(_)) | None => &[],
+        };
+        let of_path = path.iter().map(|name| ("search_path", name.as_str()));
+        let named = [
+            ("schema", self.schema.as_deref()),
+            ("role", self.baseline.role()),
+            ("database", Some(&*self.database)),
+            ("user", Some(&*self.user)),
+        ];
+        let named = named.into_iter().filter_map(|(key, name)| Some((key, name?)));
+        named.chain(of_path).find(|(_, name)| name.len() > IDENTIFIER_LEN_MAX)
+    }
 }
+
+/// Longest name of a schema, a role or a database, in bytes: PostgreSQL cuts the rest off (`NAMEDATALEN - 1`).
+///
+/// <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS>
+pub const IDENTIFIER_LEN_MAX: usize = 63;
 
 /// `state` of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]

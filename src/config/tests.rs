@@ -36,6 +36,32 @@ fn id(config: &Config, name: &str) -> TenantId {
 }
 
 #[test]
+fn a_composed_name_that_postgresql_would_cut_is_refused() {
+    let longest = "t".repeat(54);
+    for key in ["schema", "role", "database", "user", "search_path"] {
+        let text = |name: &str| {
+            let value = if key == "search_path" {
+                "[\"tenant_xx{tenant}\"]"
+            } else {
+                "\"tenant_xx{tenant}\""
+            };
+            format!("{BASE}[tenancy]\n{key} = {value}\npassword = \"p\"\n[tenants.{name}]\n")
+        };
+        assert!(parse(&text(&longest)).is_ok(), "{key}: 63 bytes fit");
+        let got = faults(&text(&format!("{longest}t")));
+        assert!(
+            got[0].starts_with(&format!("tenancy.{key}: ")) && got[0].contains("64 bytes"),
+            "{got:?}"
+        );
+    }
+    // A name of its own ends it.
+    let own = format!(
+        "{BASE}[tenancy]\nschema = \"tenant_xx{{tenant}}\"\n[tenants.{longest}t]\nschema = \"short\"\n"
+    );
+    assert!(parse(&own).is_ok());
+}
+
+#[test]
 fn certificates_can_be_the_proof_only_where_they_are_checked() {
     let parse = |mode: &str| {
         let text = format!(

@@ -100,6 +100,23 @@ on_both! {
         }
     }
 
+    /// PostgreSQL cuts both to the same schema, which is there.
+    async fn two_tenants_whose_schemas_names_are_cut_to_one_are_refused(db: &Database) {
+        let cut = format!("tenant_{}", "t".repeat(56));
+        db.admin.batch_execute(&format!("create schema {cut}; grant usage on schema {cut} to {0}; create table {cut}.who as select 'both'; grant select on {cut}.who to {0}", db.name)).await.unwrap();
+        let rules = BY_SCHEMA.replace("schema = \"{tenant}\"", "schema = \"tenant_{tenant}\"");
+        let pooler = Pooler::start(&format!("{}{rules}", db.toml(1))).await;
+        for end in ["a", "b"] {
+            let name = format!("{}{end}", "t".repeat(56));
+            let refused = connect(&pooler.url(&format!("app.{name}"), "")).await.unwrap_err();
+            let error = refused.as_db_error().unwrap();
+            assert_eq!(error.code().code(), "42622", "{error:?}");
+            assert!(error.detail().unwrap().contains("has 64 bytes"), "{error:?}");
+        }
+        // The longest that fits.
+        pooler.connect(&"t".repeat(56)).await.simple_query("table who").await.unwrap();
+    }
+
     async fn a_role_that_is_not_there_is_an_error_of_the_tenants_state(db: &Database) {
         let pooler = Pooler::start(&format!(
             "{}[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\nrole = \"no_such_role\"\n[tenants.umbra]\n", db.toml(2))).await;
