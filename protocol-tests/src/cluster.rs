@@ -107,7 +107,7 @@ impl Cluster {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let port = free_port();
         let config = format!(
-            "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n\
+            "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\nmax_prepared_transactions = 4\n\
              max_connections = 300\nshared_buffers = '32MB'\nautovacuum = off\nlog_min_messages = fatal\n{settings}\n",
             directory.path().display()
         );

@@ -27,6 +27,19 @@ pub struct ServerScan {
     body_left: u32,
 }
 
+/// Whether a message's body is looked into.
+#[inline]
+const fn is_seen(tag: u8) -> bool {
+    matches!(
+        tag,
+        tag::READY_FOR_QUERY
+            | tag::PARAMETER_STATUS
+            | tag::ERROR
+            | tag::COMMAND_COMPLETE
+            | tag::ROW_DESCRIPTION
+    )
+}
+
 impl ServerScan {
     /// Whether the stream stands between two messages.
     #[must_use]
@@ -53,24 +66,20 @@ impl ServerScan {
     /// [`Malformed`] for an impossible length.
     pub fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<ServerMessage<'a>>, Malformed> {
         let Some(header) = Header::read(bytes)? else { return Ok(None) };
-        let is_seen = matches!(
-            header.tag,
-            tag::READY_FOR_QUERY
-                | tag::PARAMETER_STATUS
-                | tag::ERROR
-                | tag::COMMAND_COMPLETE
-                | tag::ROW_DESCRIPTION
-        );
-        let frame = &bytes[..header.frame_len().min(bytes.len())];
-        let is_whole = frame.len() == header.frame_len();
-        let seen_len = header.frame_len().min(HEADER_LEN + BODY_SEEN_MAX);
-        let body = if is_seen {
-            let Some(body) = frame.get(HEADER_LEN..seen_len) else { return Ok(None) };
-            Some(body)
-        } else {
-            None
-        };
-        self.body_left = u32::try_from(header.frame_len() - frame.len()).expect("of a body");
-        Ok(Some(ServerMessage { tag: header.tag, body, is_whole, consumed: frame.len() }))
+        let frame_len = header.frame_len();
+        let consumed = frame_len.min(bytes.len());
+        let is_whole = consumed == frame_len;
+        let mut body = None;
+        if is_seen(header.tag) {
+            let Some(seen) = bytes.get(HEADER_LEN..frame_len.min(HEADER_LEN + BODY_SEEN_MAX))
+            else {
+                return Ok(None);
+            };
+            body = Some(seen);
+        }
+        if !is_whole {
+            self.body_left = u32::try_from(frame_len - consumed).expect("of a body");
+        }
+        Ok(Some(ServerMessage { tag: header.tag, body, is_whole, consumed }))
     }
 }

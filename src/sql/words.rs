@@ -18,6 +18,7 @@ enum Word {
     Declare,
     Select,
     Temporary,
+    Prepare,
     /// Flagged when it opens a statement.
     Opens(Flag),
     /// Flagged wherever it stands, quoted or not.
@@ -57,7 +58,7 @@ static WORDS: [(&str, Spelled, Word); 46] = [
     ("discard", Whole, Word::Opens(Flag::Discard)),
     ("declare", Whole, Word::Declare),
     ("dblink", Prefix, Word::Anywhere(Flag::Dblink)),
-    ("prepare", Whole, Word::Opens(Flag::Prepare)),
+    ("prepare", Whole, Word::Prepare),
     ("execute", Whole, Word::Anywhere(Flag::Execute)),
     ("pg_advisory_lock", Whole, Word::Anywhere(Flag::AdvisoryLock)),
     ("pg_advisory_lock_shared", Whole, Word::Anywhere(Flag::AdvisoryLock)),
@@ -172,7 +173,12 @@ impl Word {
     const fn is_alarming(self) -> bool {
         matches!(
             self,
-            Self::Set | Self::Opens(_) | Self::Anywhere(_) | Self::Temporary | Self::Hold
+            Self::Set
+                | Self::Prepare
+                | Self::Opens(_)
+                | Self::Anywhere(_)
+                | Self::Temporary
+                | Self::Hold
         )
     }
 }
@@ -192,6 +198,10 @@ enum Position {
     AfterSetScope,
     /// Anywhere else.
     Inside,
+    /// Behind `PREPARE`.
+    AfterPrepare,
+    /// Behind `PREPARE TRANSACTION`: a string ends the statement there, a word makes it the name of a prepared one.
+    AfterPrepareTransaction,
 }
 
 /// The words of one statement, as far as they were read.
@@ -224,6 +234,9 @@ impl Statement {
     /// A bare word.
     pub(super) fn word(&mut self, text: &[u8]) -> Option<Flag> {
         let word = classify(text);
+        if matches!(self.position, Position::AfterPrepare | Position::AfterPrepareTransaction) {
+            return self.behind_prepare(word);
+        }
         let flag = match (self.position, word) {
             (_, Word::Anywhere(flag)) | (Position::Start, Word::Opens(flag)) => Some(flag),
             (Position::AfterSet, Word::Local) => Some(Flag::SetLocal),
@@ -235,6 +248,7 @@ impl Statement {
         };
         self.position = match (self.position, word) {
             (Position::Start, Word::Set) => Position::AfterSet,
+            (Position::Start, Word::Prepare) => Position::AfterPrepare,
             (Position::AfterSet, _) => Position::AfterSetScope,
             _ => Position::Inside,
         };
@@ -246,12 +260,26 @@ impl Statement {
         flag
     }
 
+    /// `PREPARE TRANSACTION 'x'` prepares no statement. `PREPARE transaction AS ...` does.
+    #[cold]
+    fn behind_prepare(&mut self, word: Word) -> Option<Flag> {
+        if (self.position, word) == (Position::AfterPrepare, Word::Transaction) {
+            self.position = Position::AfterPrepareTransaction;
+            return None;
+        }
+        self.position = Position::Inside;
+        Some(Flag::Prepare)
+    }
+
     /// A quoted identifier: never a keyword, but perhaps a function's name.
     pub(super) fn quoted(&mut self, text: &[u8]) -> Option<Flag> {
         let before = std::mem::replace(&mut self.position, Position::Inside);
         self.last_but_one = self.last;
         self.last = Word::Other;
         match classify(text) {
+            _ if matches!(before, Position::AfterPrepare | Position::AfterPrepareTransaction) => {
+                Some(Flag::Prepare)
+            }
             Word::Anywhere(flag) => Some(flag),
             _ if before == Position::AfterSet => Some(Flag::Set),
             _ => None,
@@ -279,6 +307,12 @@ impl Statement {
     pub(super) fn other(&mut self) -> Option<Flag> {
         match std::mem::replace(&mut self.position, Position::Inside) {
             Position::AfterSet | Position::AfterSetScope => Some(Flag::Set),
+            Position::AfterPrepare => Some(Flag::Prepare),
+            Position::AfterPrepareTransaction => {
+                // The string, or the types of a prepared statement's parameters.
+                self.position = Position::AfterPrepareTransaction;
+                None
+            }
             Position::Start | Position::Inside => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Settings from the start-up packet are right on every server; what a client SETs is not lost.
 
-use protocol_tests::{Database, Wire, on_both};
+use protocol_tests::{Database, Pooler, Wire, on_both};
 
 use crate::{raw, trusting};
 
@@ -49,7 +49,7 @@ on_both! {
         db.admin.batch_execute(&format!("create role {name}_a; grant {name}_a to {name}; grant usage on schema public to {name}_a")).await.unwrap();
         let toml = format!("{}[auth]\ntype = \"trust\"\n[tenancy]\ntenant_from = [\"user:.\"]\nsettings = {{ \"app.tenant\" = \"{{tenant}}\" }}\n\
             [tenants.acme]\nrole = \"{name}_a\"\nsearch_path = [\"acme\", \"public\"]\n", db.toml(1));
-        let pooler = protocol_tests::Pooler::start(&toml).await;
+        let pooler = Pooler::start(&toml).await;
         let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), ("TimeZone", "Asia/Tokyo")]).await;
         let state = "select concat_ws(' ', current_user, current_setting('search_path'), current_setting('app.tenant'), current_setting('TimeZone'))";
         let before = wire.run(state).await.unwrap();
@@ -66,6 +66,25 @@ on_both! {
         let mut a = raw(&pooler, "acme").await;
         a.run("begin; set local work_mem = '8MB'; set transaction isolation level serializable; commit").await.unwrap();
         assert_eq!(raw(&pooler, "umbra").await.run("show work_mem").await.unwrap(), ["4MB"]);
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
+    /// Two-phase commit is no SQL PREPARE: it keeps no server, and may run where nothing may be kept.
+    async fn two_phase_commit_pins_nobody(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let rules = format!("{}on_session_state = \"reject\"\n", protocol_tests::pooler::BY_SCHEMA);
+        let pooler = Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{rules}", db.toml(1))).await;
+        let mut a = raw(&pooler, "acme").await;
+        let row = db.admin.query_one("show max_prepared_transactions", &[]).await.unwrap();
+        let is_on = row.get::<_, String>(0) != "0";
+        for sql in ["prepare transaction 'two'", "PREPARE TRANSACTION E'two'"] {
+            a.run("begin; create table two()").await.unwrap();
+            // 55000: PostgreSQL's own, where it is not switched on.
+            assert_eq!(a.run(sql).await.err(), (!is_on).then(|| "55000".to_owned()));
+            let end = if is_on { "rollback prepared 'two'" } else { "rollback" };
+            a.run(end).await.unwrap();
+            raw(&pooler, "acme").await.run("select 1").await.unwrap();
+        }
         assert_eq!(pooler.messages("session pinned to its server"), 0);
     }
 
