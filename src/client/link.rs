@@ -166,7 +166,7 @@ impl Session {
             self.put_in_front(frames);
         }
         if self.units.is_rewritten && !self.link.held_back {
-            self.scan_again();
+            self.scan_anew();
             while self.units.whole && self.scan(true) == Step::Progress {}
             self.link.keeps_unit = self.link.reuses && self.unit_ends_with_sync();
         }
@@ -294,6 +294,15 @@ impl Session {
         linked.server().stream().poll_news(cx).is_pending()
     }
 
+    /// The first unit on this server is read for it. What the reading before found has not run.
+    fn scan_anew(&mut self) {
+        self.scan_again();
+        self.is_verified = true;
+        if let Some(changes) = &mut self.changes {
+            changes.is_below_home = false;
+        }
+    }
+
     /// PostgreSQL has confirmed the switch: what was kept for a second try has run.
     pub(super) fn confirm(&mut self) {
         self.link.confirmed = true;
@@ -307,7 +316,7 @@ impl Session {
         if std::mem::take(&mut self.units.is_rewritten) && held_back {
             // It was too long to be sent with the switch; now it is read for this server. At once: nothing of it
             // is owed before, and a server that owes nothing goes back.
-            self.scan_again();
+            self.scan_anew();
             self.scan_inbound();
         }
     }

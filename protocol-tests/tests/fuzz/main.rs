@@ -99,7 +99,9 @@ async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
 fn tail(pooler: &Pooler) -> String {
     let text = pooler.log_text();
     let lines: Vec<&str> = text.lines().filter(|line| !line.contains("DEBUG")).collect();
-    lines[lines.len().saturating_sub(30)..].join("\n")
+    let is_fault = |line: &&str| FAULTS.iter().any(|fault| line.contains(fault));
+    let faults: Vec<&str> = lines.iter().copied().filter(is_fault).collect();
+    [&faults, &lines[lines.len().saturating_sub(30)..]].concat().join("\n")
 }
 
 #[tokio::test]

@@ -334,6 +334,27 @@ on_both! {
         }
     }
 
+    /// It waits until the switch is confirmed, and is read again then: what the first reading found has not run.
+    async fn a_reset_in_front_of_a_long_unit_runs(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        for guard in ["off", "reject"] {
+            let pooler = start(db, 1, &format!("guard = \"{guard}\"\n")).await;
+            for reset in ["reset work_mem", "discard plans", "select set_config('work_mem', null, false)"] {
+                raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+                let mut wire = raw(&pooler, "acme").await;
+                let long = format!("select length('{}')", "x".repeat(40_000));
+                for named in [vec![], parse("s", "select 1")] {
+                    wire.send(&[batch(reset), named, batch(&long), sync()].concat()).await;
+                    let (messages, status) = wire.until_ready().await;
+                    assert!(messages.iter().all(|m| m.tag != 'E') && status == 'I', "{guard}: {reset}");
+                    assert_eq!(messages.iter().filter(|m| m.tag == 'C').count(), 2, "{guard}: {reset}");
+                    // So that its server is another tenant's next.
+                    raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+                }
+            }
+        }
+    }
+
     async fn a_copy_whose_sync_came_early_is_answered(db: &Database) {
         let pooler = with(db, 1, "guard = \"reject\"\n").await;
         let mut wire = raw(&pooler, "acme").await;
