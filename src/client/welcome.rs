@@ -15,12 +15,14 @@ use tokio::time::timeout;
 use super::refusal::Refusal;
 use super::targets::Targets;
 use crate::config::Tenant;
-use crate::pool::{Acquired, Checkout, CheckoutError, Seat, Taint};
-use crate::server::{AskError, Parameters, Switch, Target};
+use crate::pool::{Acquired, Checkout, CheckoutError, Linked, Seat, Taint};
+use crate::server::{AskError, Known, Parameters, Switch, Target};
 use crate::tenant::{GucName, SessionState, TenantId, Value};
 
 /// How long an answer is good where no server rests: a schema that is dropped is missed no later than this.
 const WELCOME_AGE_MAX: Duration = Duration::from_mins(1);
+/// Longest a server may take to roll back a switch.
+const ROLL_BACK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Answers kept.
 const WELCOMES_MAX: usize = 4096;
 
@@ -157,6 +159,8 @@ async fn ask(
                 }
             },
         };
+        let mut checkout = checkout;
+        let before = checkout.known().clone();
         let (mut linked, switch) = checkout.switch_to(&target);
         let frames = match &switch {
             Switch::None => None,
@@ -180,8 +184,14 @@ async fn ask(
                     _ => Ok(Welcome { target, parameters, asked: Instant::now() }),
                 };
             }
-            Ok(Err(AskError::Refused(error))) if may_be_clients_fault(own, error.sqlstate()) => {
-                drop(linked);
+            Ok(Err(AskError::Refused(error))) => {
+                if let Switch::Frames { scrubs, .. } = &switch {
+                    roll_back(linked, *scrubs, before).await;
+                }
+                if !may_be_clients_fault(own, error.sqlstate()) {
+                    last = error.to_string();
+                    continue;
+                }
                 // It is, if the tenant's state works without the client's own settings: then the
                 // client gets PostgreSQL's words.
                 let none = SessionState::default();
@@ -193,6 +203,15 @@ async fn ask(
         }
     }
     Err(Refusal::Switch { tenant: tenant.id.to_string(), error: last })
+}
+
+/// What one client or one tenant is refused costs the others no server.
+async fn roll_back(linked: Linked, scrubbed: bool, before: Known) {
+    let mut linked = linked;
+    if matches!(timeout(ROLL_BACK_TIME_MAX, linked.server().roll_back(scrubbed)).await, Ok(Ok(())))
+    {
+        linked.was_not_switched(before);
+    }
 }
 
 /// 22: data exception, 42: rule violation, 55: not in prerequisite state, 0A: not supported.

@@ -216,6 +216,14 @@ impl Linked {
         }
     }
 
+    /// PostgreSQL has refused the switch, and all of it was rolled back: the server is in the state it was in `before`.
+    pub fn was_not_switched(mut self, before: Known) {
+        if self.taint == Taint::None {
+            self.server().known = before;
+            self.give_back();
+        }
+    }
+
     /// The client may leave something behind: from now on the state is unsure.
     pub fn taint(&mut self, taint: Taint) {
         if taint > self.taint {

@@ -68,6 +68,30 @@ impl Server {
         self.replies(&mut exchange).await
     }
 
+    /// Ends the transaction of frames that PostgreSQL has refused. They had no `Sync`, so nothing behind them has run;
+    /// then the session is in the state that it was in before, but for the unnamed statement and, if they were to scrub,
+    /// all prepared ones: these are gone.
+    ///
+    /// # Errors
+    /// [`AskError`]; what state the server is in is then not known.
+    ///
+    /// # Cancel safety
+    /// Not safe: close the server.
+    pub async fn roll_back(&mut self, scrubbed: bool) -> Result<(), AskError> {
+        let mut exchange = Exchange::default();
+        self.stream.write_all(build::SYNC).await?;
+        self.stream.flush().await?;
+        exchange.on_client(frontend::SYNC, Names::Other);
+        let failed = self.replies(&mut exchange).await?;
+        let sql = if scrubbed { "ROLLBACK; DEALLOCATE ALL" } else { "ROLLBACK" };
+        let ended = self.ask(None, sql).await?;
+        self.unnamed_left = None;
+        match (failed.status, ended.status) {
+            (TransactionStatus::Failed, TransactionStatus::Idle) => Ok(()),
+            _ => Err(Unexpected { tag: tag::READY_FOR_QUERY }.into()),
+        }
+    }
+
     /// Finds out what the server still has to say, when nobody can tell: all that comes before the
     /// answer to a question of our own. Also where the session stands then.
     ///

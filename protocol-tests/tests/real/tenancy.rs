@@ -3,6 +3,7 @@
 use protocol_tests::cluster::PASSWORD;
 use protocol_tests::database::connect;
 use protocol_tests::pooler::BY_SCHEMA;
+use protocol_tests::wire::{bind, execute, parse, sync};
 use protocol_tests::{Database, Pooler, on_both};
 
 use crate::{sqlstate, two_tenants};
@@ -98,6 +99,46 @@ on_both! {
             let row = pooler.connect(tenant).await.query_one("select name, current_database()::text from who", &[]).await.unwrap();
             assert_eq!((row.get::<_, String>(0), row.get::<_, String>(1)), (tenant.to_owned(), database.clone()));
         }
+    }
+
+    /// Whose role is not there, or whose start-up packet is refused, costs the others no server.
+    async fn a_refused_login_costs_the_others_no_server(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let rules = format!("{BY_SCHEMA}[tenants.bad]\nschema = \"acme\"\nrole = \"nobody_has_it\"\n");
+        let trust = "[auth]\ntype = \"trust\"\n";
+        let pooler = Pooler::start(&format!("{}{trust}{rules}", db.toml(2))).await;
+        let mut wire = crate::raw(&pooler, "acme").await;
+        let (acme, umbra) = (pooler.connect("acme").await, pooler.connect("umbra").await);
+        let servers = "select string_agg(pid || '', ' ' order by pid) from pg_stat_activity where usename = $1";
+        let servers = async || db.admin.query_one(servers, &[&db.name]).await.unwrap().get::<_, String>(0);
+        // An unnamed and a named statement, and a transaction that keeps one of the two servers.
+        let named = acme.prepare("select name from who where $1").await.unwrap();
+        umbra.batch_execute("begin").await.unwrap();
+        acme.query(&named, &[&true]).await.unwrap();
+        let before = servers().await;
+        for round in 0..20 {
+            wire.send(&[parse("", "select name from who"), sync()].concat()).await;
+            wire.until_ready().await;
+            for (user, options, code) in [
+                ("app.bad", "", "58000"),
+                ("app.acme", "?options=-c%20nosuch=1", "42704"),
+                ("app.umbra", "?options=-c%20work_mem=1zz", "22023"),
+                ("app.acme", "?options=-c%20TimeZone=UTC%20-c%20DateStyle=nonsense", "22023"),
+            ] {
+                let refused = connect(&format!("{}{options}", pooler.url(user, ""))).await.unwrap_err();
+                let error = refused.as_db_error().unwrap();
+                assert_eq!(error.code().code(), code, "{user}{options}: {error:?}");
+            }
+            wire.send(&[bind("", ""), execute("", 0), sync()].concat()).await;
+            let (answer, _) = wire.until_ready().await;
+            assert!(answer.iter().any(|m| m.tag == 'D' && m.body.ends_with(b"acme")), "{answer:?}");
+            for (client, name) in [(&acme, "acme"), (&umbra, "umbra")] {
+                let row = client.query_one("select name, current_setting('TimeZone') from who", &[]).await.unwrap();
+                assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), (name, "Etc/UTC"), "{round}");
+            }
+            assert_eq!(acme.query_one(&named, &[&true]).await.unwrap().get::<_, &str>(0), "acme");
+        }
+        assert_eq!(servers().await, before);
     }
 
     /// PostgreSQL cuts both to the same schema, which is there.
