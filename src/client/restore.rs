@@ -54,7 +54,9 @@ impl Session {
     #[inline]
     pub(super) fn may_reset(&self, message: u8, flags: Flags) -> bool {
         match message {
-            tag::QUERY | tag::PARSE => flags.intersects(RESETS),
+            tag::QUERY => flags.intersects(RESETS),
+            // It takes the place of another one.
+            tag::PARSE => flags.intersects(RESETS) || self.resets.is_some(),
             tag::BIND | tag::EXECUTE => self.resets.is_some(),
             _ => false,
         }
@@ -202,6 +204,14 @@ impl Session {
         build::execute(MAKER, out);
         build::close_portal(MAKER, out);
         build::close_statement(MAKER, out);
+    }
+
+    /// A `Parse` that is too long to be read takes the place of the unnamed statement, or of one that was closed before.
+    pub(super) fn forget_resets(&mut self) {
+        if let Some(resets) = &mut self.resets {
+            resets.unnamed = None;
+            resets.named.clear();
+        }
     }
 
     /// A unit ends: its portals are gone with it, or are looked at anew.

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
 use super::changes::Pinned;
 use super::link::LinkEnd;
 use super::prepared::Deallocates;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Severity};
 use super::session::Session;
 use crate::config::{Guard, PoolMode};
 use crate::flow::ServerVerdict;
@@ -210,6 +210,14 @@ impl Session {
                 let limit = error.as_ref().and_then(|error| self.named_limit(error));
                 limit.or_else(|| self.in_own_words(count))
             }
+            // What ran in front of it may be rolled back, behind answers that say that it has run.
+            ServerVerdict::NotRestored => {
+                let error = error.as_ref().map(ToString::to_string).unwrap_or_default();
+                let mut told = BytesMut::new();
+                let refusal = Refusal::Switch { tenant: self.tenant().to_owned(), error };
+                refusal.write(Severity::Error, &mut told);
+                Some(told.to_vec())
+            }
             _ => None,
         };
         self.link.swallowing = match verdict {
@@ -240,7 +248,7 @@ impl Session {
             ServerVerdict::Ready(_) => self.link.sends_again,
             ServerVerdict::NotRestored => {
                 self.undo_unit(0);
-                true
+                false
             }
             ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
             ServerVerdict::Parameter => !self.is_news(count),

@@ -201,6 +201,9 @@ impl Session {
         if matches!(tag, tag::PARSE | tag::QUERY) && names != Names::Statement {
             self.forget_unnamed();
         }
+        if tag == tag::PARSE {
+            self.forget_resets();
+        }
         if let Some(end) = self.begin_message(tag, names, place) {
             return end;
         }

@@ -355,6 +355,65 @@ on_both! {
         }
     }
 
+    /// Behind a DISCARD ALL of the unnamed statement comes another one: nothing follows that.
+    async fn what_follows_a_reset_follows_no_other_statement(db: &Database) {
+        let pooler = with(db, 1, "").await;
+        let mut wire = raw(&pooler, "acme").await;
+        let long = format!("insert into who select 'long' where '{0}' = '{0}'", "x".repeat(20_000));
+        for reset in ["discard all", "reset all"] {
+            for sql in ["insert into who values ('short')", &long, "select 1"] {
+                wire.send(&[batch(reset), sync()].concat()).await;
+                wire.until_ready().await;
+                wire.send(&[batch(sql), sync()].concat()).await;
+                let (messages, _) = wire.until_ready().await;
+                assert!(messages.iter().any(|m| m.tag == 'C') && messages.iter().all(|m| m.tag != 'E'));
+            }
+        }
+        let sql = "select count(*) from who where name in ('short', 'long')";
+        assert_eq!(wire.run(sql).await.unwrap(), ["4"]);
+    }
+
+    /// Nobody is told that something has run that was rolled back, and nothing runs as the login role.
+    async fn a_state_that_cannot_be_put_back_is_an_error(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        roles(db).await;
+        let pooler = start(db, 1, &format!("role = \"{}_{{tenant}}\"\n", db.name)).await;
+        let name = &db.name;
+        for (unit, kept) in [
+            ([batch("insert into who values ('lost')"), batch("reset role"), sync()].concat(), 0),
+            ([query("begin; insert into who values ('lost')"), query("reset role"), query("commit")].concat(), 0),
+            (query("insert into who values ('kept'); reset role"), 1),
+            (query("reset role"), 1),
+        ] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.run("select 1").await.unwrap();
+            db.admin.batch_execute(&format!("revoke {name}_acme from {name}")).await.unwrap();
+            wire.send(&unit).await;
+            let mut codes = Vec::new();
+            while let Some(message) = wire.next().await {
+                match message.tag {
+                    'E' => codes.push(message.field('C')),
+                    'Z' if !codes.is_empty() && message.body == b"I" => break,
+                    _ => {}
+                }
+            }
+            assert_eq!(codes[0], "58000");
+            // A rollback has taken back the reset, too; or the session ends.
+            wire.send_if_open(&query("select current_user")).await;
+            while let Some(message) = wire.next().await {
+                let role = format!("{name}_acme");
+                assert!(message.tag != 'D' || message.body.ends_with(role.as_bytes()), "{message:?}");
+                if message.tag == 'Z' {
+                    break;
+                }
+            }
+            db.admin.batch_execute(&format!("grant {name}_acme to {name}")).await.unwrap();
+            let sql = "select count(*) from acme.who where name in ('lost', 'kept')";
+            assert_eq!(db.admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), kept);
+        }
+        raw(&pooler, "acme").await.run("select 1").await.unwrap();
+    }
+
     async fn a_copy_whose_sync_came_early_is_answered(db: &Database) {
         let pooler = with(db, 1, "guard = \"reject\"\n").await;
         let mut wire = raw(&pooler, "acme").await;
