@@ -211,7 +211,7 @@ impl Session {
                 limit.or_else(|| self.in_own_words(count))
             }
             // What ran in front of it may be rolled back, behind answers that say that it has run.
-            ServerVerdict::NotRestored => {
+            ServerVerdict::NotRestored if !self.exchange.in_failed_block() => {
                 let error = error.as_ref().map(ToString::to_string).unwrap_or_default();
                 let mut told = BytesMut::new();
                 let refusal = Refusal::Switch { tenant: self.tenant().to_owned(), error };
@@ -246,9 +246,10 @@ impl Session {
                 return Ok(());
             }
             ServerVerdict::Ready(_) => self.link.sends_again,
+            // A block that the client's own statement has failed: it knows that already.
             ServerVerdict::NotRestored => {
                 self.undo_unit(0);
-                false
+                self.exchange.in_failed_block()
             }
             ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
             ServerVerdict::Parameter => !self.is_news(count),

@@ -174,6 +174,12 @@ impl Exchange {
         self.failed.is_some()
     }
 
+    /// Whether the server stands in a block that has failed.
+    #[must_use]
+    pub fn in_failed_block(&self) -> bool {
+        self.in_block() && !self.in_sound_block()
+    }
+
     /// Whether the server stands in a transaction block in which statements can run.
     #[must_use]
     pub const fn in_sound_block(&self) -> bool {
