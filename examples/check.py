@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import fcntl
 import glob
 import http.client
 import json
@@ -315,7 +316,14 @@ TARGETS = {"direct": direct, "pgbouncer": pgbouncer, "tenantry": tenantry}
 
 
 def virtualenv(cache, example):
-    """The example's virtualenv, made anew when its requirements change."""
+    """The example's virtualenv, made anew when its requirements change; by one process, and others wait for it."""
+    (cache / "examples").mkdir(parents=True, exist_ok=True)
+    with open(cache / "examples" / f"{example}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return made(cache, example)
+
+
+def made(cache, example):
     path, wanted = cache / "examples" / example, (HERE / example / "requirements.txt").read_text()
     stamp = path / "requirements.txt"
     if not stamp.exists() or stamp.read_text() != wanted:
