@@ -144,13 +144,19 @@ impl Client {
 
     /// Tries to become another tenant, and stays what it is.
     async fn trespass(&mut self) -> bool {
-        let other = format!("t{}", self.rng.random_range(0..TENANTS));
+        // Not its own: where it has to be anyway, it may go.
+        let other = loop {
+            let other = format!("t{}", self.rng.random_range(0..TENANTS));
+            if other != *self.tenant {
+                break other;
+            }
+        };
         let sql = [
             "set search_path to #",
             "begin; set local search_path to #; select name from who; commit",
             "select set_config('search_path', '#', false)",
             "do $$ begin execute 'set search_path to #'; end $$",
-            "select 1; set role none",
+            "select 1; set role pg_monitor",
         ][self.rng.random_range(0..5)]
         .replace('#', &other);
         let extended = [batch(&sql), sync()].concat();
