@@ -185,8 +185,12 @@ async fn ask(
                 };
             }
             Ok(Err(AskError::Refused(error))) => {
-                if let Switch::Frames { scrubs, .. } = &switch {
-                    roll_back(linked, *scrubs, before).await;
+                match &switch {
+                    // No rollback takes a seed back.
+                    Switch::Frames { scrubs, .. } if !state.seeds() => {
+                        roll_back(linked, *scrubs, before).await;
+                    }
+                    Switch::Frames { .. } | Switch::None => drop(linked),
                 }
                 if !may_be_clients_fault(own, error.sqlstate()) {
                     last = error.to_string();
