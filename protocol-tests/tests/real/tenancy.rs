@@ -139,6 +139,16 @@ on_both! {
             assert_eq!(acme.query_one(&named, &[&true]).await.unwrap().get::<_, &str>(0), "acme");
         }
         assert_eq!(servers().await, before);
+        // No rollback takes a seed back: that server is closed.
+        umbra.batch_execute("commit").await.unwrap();
+        let mut drawn = Vec::new();
+        for _ in 0..3 {
+            let options = "?options=-c%20seed=0.5%20-c%20work_mem=1zz";
+            connect(&format!("{}{options}", pooler.url("app.acme", ""))).await.unwrap_err();
+            drawn.push(umbra.query_one("select random()", &[]).await.unwrap().get::<_, f64>(0));
+        }
+        drawn.dedup();
+        assert_eq!(drawn.len(), 3, "{drawn:?}");
     }
 
     /// PostgreSQL cuts both to the same schema, which is there.
