@@ -139,8 +139,10 @@ on_both! {
             assert_eq!(acme.query_one(&named, &[&true]).await.unwrap().get::<_, &str>(0), "acme");
         }
         assert_eq!(servers().await, before);
-        // No rollback takes a seed back: that server is closed.
+        // No rollback takes a seed back: that server is closed, before the next one is asked. Acme keeps the other
+        // one, so that umbra would get the one with the seed.
         umbra.batch_execute("commit").await.unwrap();
+        acme.batch_execute("begin").await.unwrap();
         let mut drawn = Vec::new();
         for _ in 0..3 {
             let options = "?options=-c%20seed=0.5%20-c%20work_mem=1zz";
