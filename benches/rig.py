@@ -4,7 +4,7 @@ Needs (Debian): postgresql postgresql-contrib pgbouncer openssl, and a release b
 another build of Tenantry in `TENANTRY_BENCH_BIN`.
 """
 
-import glob, os, pwd, shutil, signal, socket, subprocess, sys, tempfile, time
+import argparse, glob, os, pwd, re, shutil, signal, socket, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
@@ -42,6 +42,20 @@ def cpu_seconds(pid):
     return sum(int(open(task).read().split()[0]) for task in tasks) / 1e9
 
 
+def arguments(doc, **defaults):
+    """What the command line says, of whole numbers that have a default."""
+    args = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        args.add_argument(f"--{name}", type=int, default=default)
+    return args.parse_args()
+
+
+def processed(benches):
+    """Transactions that these pgbenches have done, once all have ended."""
+    outputs = [bench.communicate() for bench in benches]
+    return sum(int(re.search(r"actually processed: (\d+)", out).group(1)) for out, _ in outputs)
+
+
 class Rig:
     """PostgreSQL and both poolers; all of it is gone at the end."""
 
@@ -75,9 +89,10 @@ class Rig:
             lines = [*hba, *f.read().splitlines()]
             f.seek(0)
             f.write("\n".join(lines) + "\n")
-        self.spawn([f"{self.bin}/postgres", "-D", data, "-p", str(self.pg_port), "-k", SOCKETS, "-c", "fsync=off",
-                    "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100",
-                    *(part for setting in settings for part in ("-c", setting))], user)
+        self.start = [f"{self.bin}/postgres", "-D", data, "-p", str(self.pg_port), "-k", SOCKETS, "-c", "fsync=off",
+                      "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=100",
+                      *(part for setting in settings for part in ("-c", setting))], user
+        self.server = self.spawn(*self.start)
         wait_for(self.pg_port)
         time.sleep(0.5)
         for database in databases:
@@ -85,6 +100,24 @@ class Rig:
             if scale:
                 subprocess.run(["pgbench", "-i", "-q", "-s", str(scale), *self.target(self.pg_port), database], check=True,
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def restart(self, pause):
+        """Stops PostgreSQL (fast) and starts it after so many seconds."""
+        self.stop(self.server)
+        time.sleep(pause)
+        self.server = self.spawn(*self.start)
+        wait_for(self.pg_port)
+
+    def clients(self, port, tenants, seconds, script, *options):
+        """A pgbench with one client for each of so many tenants: t0, t1, ..."""
+        path = os.path.join(self.dir, "script.sql")
+        with open(path, "w") as f:
+            f.write(script)
+        return [subprocess.Popen(["pgbench", "-n", "-f", path, "-c", "1", "-T", str(seconds), *options,
+                                  "-h", "127.0.0.1", "-p", str(port), "-U", f"bench.t{n}", "acme"],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                 start_new_session=True)
+                for n in range(tenants)]
 
     def target(self, port):
         return ["-h", "127.0.0.1", "-p", str(port), "-U", "bench"]

@@ -8,10 +8,10 @@ transactions a second, logins at PostgreSQL a thousand transactions, and the rat
     benches/sharing/run.py [--seconds 5] [--rounds 3]
 """
 
-import argparse, os, re, statistics, subprocess, sys, time
+import os, statistics, subprocess, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from rig import Rig
+from rig import Rig, arguments, processed
 
 TENANTS = (5, 10, 20, 80)
 
@@ -27,25 +27,15 @@ def sessions(rig):
 
 def run(rig, port, tenants, seconds):
     before = sessions(rig)
-    benches = [subprocess.Popen(["pgbench", "-n", "-f", os.path.join(rig.dir, "one.sql"), "-c", "1", "-T", str(seconds),
-                                 "-h", "127.0.0.1", "-p", str(port), "-U", f"bench.t{n}", "acme"],
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-               for n in range(tenants)]
-    outputs = [bench.communicate() for bench in benches]
-    count = sum(int(re.search(r"actually processed: (\d+)", out).group(1)) for out, _ in outputs)
+    count = processed(rig.clients(port, tenants, seconds, "select 1;\n\\sleep 10 ms\n"))
     return count / seconds, 1000 * (sessions(rig) - before) / count
 
 
 def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("seconds", 5), ("rounds", 3)):
-        args.add_argument(f"--{name}", type=int, default=default)
-    args = args.parse_args()
+    args = arguments(__doc__, seconds=5, rounds=3)
     rig = Rig()
     try:
         rig.postgres(["acme"], scale=0, settings=["max_connections=60"])
-        with open(os.path.join(rig.dir, "one.sql"), "w") as f:
-            f.write("select 1;\n\\sleep 10 ms\n")
         listed = "".join(f"[tenants.t{n}]\n" for n in range(max(TENANTS)))
         both = {sharing: rig.tenantry("", "database = \"acme\"\nmax_server_connections = 10",
                                       f"[tenancy]\ntenant_from = [\"user:.\"]\nserver_sharing = \"{sharing}\"\n{listed}")[1]

@@ -8,10 +8,10 @@ transaction, CPU time, in turns. The same for logging in: pgbench connects anew 
     benches/tenants/run.py [--known 50000] [--seconds 3] [--rounds 3]
 """
 
-import argparse, os, re, statistics, subprocess, sys, time
+import os, re, statistics, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from rig import Rig, cpu_seconds
+from rig import Rig, arguments, cpu_seconds, processed
 
 ACTIVE = 100
 
@@ -29,27 +29,18 @@ def tenantry(rig, known):
 def run(rig, process, port, seconds, *options):
     """A pgbench for each active tenant: the pooler's CPU time a transaction, and its memory meanwhile."""
     before = cpu_seconds(process.pid)
-    benches = [subprocess.Popen(["pgbench", "-n", "-f", os.path.join(rig.dir, "one.sql"), "-c", "1", "-T", str(seconds), *options,
-                                 "-h", "127.0.0.1", "-p", str(port), "-U", f"bench.t{n}", "acme"],
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-               for n in range(ACTIVE)]
+    benches = rig.clients(port, ACTIVE, seconds, "select 1;\n", *options)
     time.sleep(seconds / 2)
     with_clients = pss_kb(process.pid)
-    outputs = [bench.communicate() for bench in benches]
-    count = sum(int(re.search(r"actually processed: (\d+)", out).group(1)) for out, _ in outputs)
+    count = processed(benches)
     return (cpu_seconds(process.pid) - before) * 1e6 / count, with_clients
 
 
 def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("known", 50000), ("seconds", 3), ("rounds", 3)):
-        args.add_argument(f"--{name}", type=int, default=default)
-    args = args.parse_args()
+    args = arguments(__doc__, known=50000, seconds=3, rounds=3)
     rig = Rig()
     try:
         rig.postgres(["acme"], scale=0, settings=["max_connections=60"])
-        with open(os.path.join(rig.dir, "one.sql"), "w") as f:
-            f.write("select 1;\n")
         both = {known: tenantry(rig, known) for known in (ACTIVE, args.known)}
         rest = {known: pss_kb(process.pid) for known, (process, _) in both.items()}
         rows = {known: [] for known in both}

@@ -12,49 +12,15 @@ use super::desk::{Desk, Grant, Granted};
 use super::effects::Effects;
 use super::error::CheckoutError;
 use super::lock::Mutex;
-use super::rack::Pooled;
+use super::number::Number;
 use super::sched::{Lent, Sched};
 use crate::config::Config;
 use crate::net::Connector;
-use crate::server::switch::Fit;
 use crate::server::{Class, Endpoint, Keychain, Known, Life, Target};
 use crate::tenant::SessionState;
 
 /// As many as its configuration says.
 const SERVERS: usize = 10;
-
-struct Number {
-    known: Known,
-    life: Life,
-}
-
-impl Pooled for Number {
-    fn fit(&self, target: &Arc<Target>) -> Fit {
-        self.known.fit(target)
-    }
-
-    fn has_served(&self, _: &Target) -> bool {
-        false
-    }
-
-    fn is_here(&self) -> bool {
-        true
-    }
-
-    fn served(&self) -> usize {
-        0
-    }
-
-    fn close(self) {}
-
-    fn life(&self) -> &Life {
-        &self.life
-    }
-
-    fn life_mut(&mut self) -> &mut Life {
-        &mut self.life
-    }
-}
 
 /// What a session has: its place, its state, where it is answered.
 type Client = (usize, Arc<Target>, Arc<Slot<Grant<Number>>>);

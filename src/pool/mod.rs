@@ -23,9 +23,13 @@ mod desk_model;
 mod effects;
 mod error;
 mod everywhere;
+mod failure;
 mod loan;
 mod lock;
+#[cfg(any(test, feature = "counts"))]
+mod number;
 mod order;
+mod outage;
 mod rack;
 mod report;
 mod sched;

@@ -3,15 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::failure::Failure;
 use crate::server::switch::Fit;
 use crate::server::{Endpoint, Life, LoginError, Server, Target};
-
-/// First wait after a failed login; it doubles up to [`RETRY_DELAY_MAX`].
-const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Longest wait between two logins: a third of PgBouncer's `server_login_retry`, for one at a time costs little.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// Servers looked at for one of the current worker, where others would do.
 const LOOKS_MAX: usize = 16;
@@ -66,15 +62,6 @@ impl Pooled for Box<Server> {
 
 /// How well a server fits, the best last: its state, whether it has served the tenant, how few others.
 type Rank = (Fit, bool, Reverse<usize>);
-
-/// The last login failed.
-#[derive(Clone)]
-pub(super) struct Failure {
-    pub(super) error: LoginError,
-    /// When the next one may be tried.
-    pub(super) retry_at: Instant,
-    delay: Duration,
-}
 
 /// Servers that are interchangeable: same database and login role.
 pub(super) struct Rack<S> {
@@ -165,18 +152,15 @@ impl<S: Pooled> Rack<S> {
 
     /// A login failed; when the next may be tried.
     pub(super) fn fails(&mut self, error: LoginError, now: Instant) -> Instant {
-        let doubled = |failure: &Failure| (failure.delay * 2).min(RETRY_DELAY_MAX);
-        let delay = self.failure.as_ref().map_or(RETRY_DELAY, doubled);
-        let retry_at = now + delay;
-        self.failure = Some(Failure { error, retry_at, delay });
-        retry_at
+        let failure = Failure::after(self.failure.as_ref(), error, now);
+        self.failure.insert(failure).retry_at
     }
 
     /// Another pool of the cluster has logged in: what did not let this one may have passed.
     pub(super) fn try_now(&mut self, now: Instant) -> bool {
         match &mut self.failure {
             Some(failure) if failure.error.may_pass() => {
-                (failure.retry_at, failure.delay) = (now, RETRY_DELAY);
+                failure.try_at(now);
                 true
             }
             Some(_) | None => false,
@@ -192,6 +176,7 @@ impl<S: Pooled> Rack<S> {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::Config;

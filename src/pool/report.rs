@@ -100,7 +100,7 @@ impl<S: Pooled> Sched<S> {
             entry.active += open - idle - opening;
             entry.idle += idle;
             entry.opening += opening;
-            entry.down |= rack.failure.is_some() && open == opening;
+            entry.down |= (rack.failure.is_some() || self.outage.is_some()) && open == opening;
         }
         let mut tenants = Vec::new();
         for account in self.turns.accounts() {

@@ -11,6 +11,7 @@ use super::account::{Limits, TicketId};
 use super::answer::Reply;
 use super::effects::Effects;
 use super::error::CheckoutError;
+use super::outage::Outage;
 use super::rack::{Pooled, Rack};
 use super::turns::{Logins, Next, QueueFull, STAY_MIN, Turns};
 use crate::config::{Cluster, Tenant};
@@ -59,6 +60,8 @@ pub(super) struct Sched<S> {
     alarm: Option<Instant>,
     pub(super) turns: Turns<Ticket<S>>,
     pub(super) racks: Vec<Option<Rack<S>>>,
+    /// Nobody can log in.
+    pub(super) outage: Option<Outage>,
     names: Names,
     pub(super) cluster: Arc<Cluster>,
     /// The number of what holds here.
@@ -74,6 +77,7 @@ impl<S: Pooled> Sched<S> {
             alarm: None,
             turns: Turns::new(max_open, Tick::at(clock)),
             racks: Vec::new(),
+            outage: None,
             names: HashMap::new(),
             cluster,
             version: 0,
@@ -154,6 +158,7 @@ impl<S: Pooled> Sched<S> {
         self.turns.set_max_open(cluster.max_server_connections);
         self.cluster = cluster;
         if moves {
+            self.forget_outage();
             for pool in 0..self.racks.len() {
                 if let Some(rack) = &mut self.racks[pool] {
                     rack.generation += 1;
@@ -225,6 +230,9 @@ impl<S: Pooled> Sched<S> {
                 None => {}
             }
         }
+        if let Some(at) = self.retry_outage(now) {
+            next = Some(next.map_or(at, |next| next.min(at)));
+        }
         self.alarm = next;
         self.turns.set_no_room(false);
         self.dispatch(Tick::at(now), effects);
@@ -240,8 +248,9 @@ impl<S: Pooled> Sched<S> {
         }
         for ticket in self.turns.drain(Tick::at(now), |ticket| ticket.is_overdue(now)) {
             let pool = self.turns.pool_of(ticket.place);
+            let outage = self.outage.as_ref().map(|outage| outage.last.error.clone());
             let failure = self.rack(pool).failure.as_ref();
-            let login = failure.map(|failure| failure.error.clone());
+            let login = failure.map(|failure| failure.error.clone()).or(outage);
             let timed_out = CheckoutError::TimedOut {
                 waited: ticket.patience,
                 tenant: self.turns.usage(ticket.place),

@@ -76,6 +76,7 @@ pub(super) struct Turns<T> {
     open: usize,
     /// Logins under way.
     opening: usize,
+    logins: Logins,
     max_open: usize,
     last_ticket: u64,
 }
@@ -100,6 +101,7 @@ impl<T> Turns<T> {
             kept: 0,
             open: 0,
             opening: 0,
+            logins: Logins::Any,
             max_open,
             last_ticket: 0,
         }
@@ -136,8 +138,12 @@ impl<T> Turns<T> {
         Some(pool)
     }
 
-    fn opening_max(&self) -> usize {
-        (self.max_open / OPENING_PART).clamp(1, OPENING_MAX)
+    fn may_begin_login(&self) -> bool {
+        match self.logins {
+            Logins::Any => self.opening < (self.max_open / OPENING_PART).clamp(1, OPENING_MAX),
+            Logins::One => true,
+            Logins::None => false,
+        }
     }
 
     /// Whether there is a slot that is neither guaranteed to anybody nor kept for a login under way.
@@ -225,7 +231,7 @@ impl<T> Turns<T> {
             let may = |due: Due| due == Due::Guaranteed || open_to_all;
             let ready = self.ready.first().filter(|(_, due)| may(*due));
             let wanting = self.wanting.first().filter(|(_, due)| may(*due));
-            let wanting = wanting.filter(|_| self.opening < self.opening_max());
+            let wanting = wanting.filter(|_| self.may_begin_login());
             let wanting = wanting.filter(|_| self.open < self.max_open || !self.no_room);
             let ((pool, filed), opens) = match (ready, wanting) {
                 (None, None) => return None,

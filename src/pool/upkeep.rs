@@ -29,6 +29,7 @@ impl<S: Pooled> Sched<S> {
             }
         }
         self.turns.opening(pool, claims);
+        self.turns.note_try();
         let rack = self.rack(pool);
         effects.todo().dials.push((pool, rack.generation, Arc::clone(&rack.endpoint)));
     }
@@ -63,7 +64,7 @@ impl<S: Pooled> Sched<S> {
         now: Instant,
         effects: &mut Effects<S>,
     ) -> bool {
-        let recovered = self.forget_failure(pool);
+        let recovered = self.forget_failure(pool) | self.forget_outage();
         let outdated = server.life().generation != self.rack(pool).generation;
         self.turns.opened(pool, !self.stopping && !outdated);
         if self.stopping || outdated {
@@ -98,9 +99,11 @@ impl<S: Pooled> Sched<S> {
         effects: &mut Effects<S>,
     ) {
         self.turns.opened(pool, false);
-        let retry_at = self.rack(pool).fails(error.clone(), now);
-        self.turns.allow_logins(pool, Logins::None);
-        self.look_at(retry_at, effects);
+        if !self.note_outage(&error, now, effects) {
+            let retry_at = self.rack(pool).fails(error.clone(), now);
+            self.turns.allow_logins(pool, Logins::None);
+            self.look_at(retry_at, effects);
+        }
         if !error.may_pass() && self.turns.open_in(pool) == 0 {
             for ticket in self.turns.drain_pool(pool, Tick::at(now)) {
                 ticket.reply.send(Err(CheckoutError::Login(error.clone())));
@@ -112,6 +115,7 @@ impl<S: Pooled> Sched<S> {
     /// No server of a database, or of any, is lent again.
     pub(super) fn reconnect(&mut self, database: Option<&str>, effects: &mut Effects<S>) -> usize {
         let mut count = 0;
+        self.forget_outage();
         for pool in 0..self.racks.len() {
             let Some(rack) = &mut self.racks[pool] else { continue };
             if database.is_some_and(|database| rack.endpoint.database != database) {

@@ -179,6 +179,18 @@ impl LoginError {
         }
     }
 
+    /// Whether no login to the server can succeed now, whoever tries: nobody answers, it starts up or shuts down
+    /// (57P01 to 57P03), or it is a standby.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Refused(error) => matches!(error.sqlstate(), "57P01" | "57P02" | "57P03"),
+            Self::Dial(error) => matches!(**error, DialError::Io { .. }),
+            Self::Standby => true,
+            _ => false,
+        }
+    }
+
     /// Whether the same login may succeed later, without anybody changing anything.
     ///
     /// Classes: 53 (too many connections), 57P (starting up or shutting down), network.

@@ -13,10 +13,10 @@ const POOL_OPENING_PART: usize = 4;
 /// costs some milliseconds and a fork, and two busy pools would otherwise do little else.
 pub(in crate::pool) const STAY_MIN: Duration = Duration::from_millis(200);
 
-/// Logins that a pool may have under way.
+/// Logins that a pool, or all of them, may have under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pool) enum Logins {
-    /// As many as any pool.
+    /// As many as otherwise.
     Any,
     /// One, to see whether it works again.
     One,
@@ -197,6 +197,18 @@ impl<T> Turns<T> {
     pub(in crate::pool) fn allow_logins(&mut self, pool: usize, logins: Logins) {
         self.pools[pool].logins = logins;
         self.settle_pool(pool);
+    }
+
+    /// How many logins all pools together may begin. One: after it there is none, until this is said again.
+    pub(in crate::pool) const fn allow_all_logins(&mut self, logins: Logins) {
+        self.logins = logins;
+    }
+
+    /// A login is tried. If it is the one that was allowed, there is no other.
+    pub(in crate::pool) fn note_try(&mut self) {
+        if self.logins == Logins::One {
+            self.logins = Logins::None;
+        }
     }
 
     /// Whether there are as many servers as there may be.

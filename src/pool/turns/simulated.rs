@@ -243,8 +243,8 @@ impl Cluster {
             let pool = &turns.pools[account.pool];
             assert_eq!(pool.idle, 0, "a server rests while somebody waits for it");
             let evictable = victims - usize::from(self.victim(account.pool).is_some());
-            let can_open = turns.opening < turns.opening_max()
-                && (turns.open < turns.max_open || evictable > 0);
+            let can_open =
+                turns.may_begin_login() && (turns.open < turns.max_open || evictable > 0);
             let enough = pool.opening >= pool.demand.min(pool.logins.max(turns.max_open));
             let spoken_for =
                 free <= turns.reserved + turns.opening && account.in_use >= account.kept;
