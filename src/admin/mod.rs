@@ -22,7 +22,7 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::client::{Access, ConsoleSeat, Hello, Peer, Refusal, Shared, prove, tell};
+use crate::client::{Access, ConsoleSeat, Hello, Peer, Refusal, Shared, prove_for_console, tell};
 use crate::config::State;
 use crate::net::{Conversation, Phase};
 use crate::tenant::TenantId;
@@ -182,7 +182,7 @@ async fn enter(
     access: &Access,
     shared: &Shared,
 ) -> Result<ConsoleSeat, Refusal> {
-    let proof = prove(talk, hello, access, shared).await?;
+    let proof = prove_for_console(talk, hello, access, shared).await?;
     let right = access.config.admin.right_of(proof.user());
     let right = right.ok_or_else(|| Refusal::NotAdmin { user: hello.user.clone() })?;
     let seat = shared.consoles.enter(right).ok_or(Refusal::TooManyConsoles)?;

@@ -43,10 +43,10 @@ pub enum AuthError {
     /// The secret is in a table that cannot be read now.
     #[error("auth.query failed: {0}")]
     Query(#[from] QueryError),
-    /// Too many attempts from the client's address have failed.
+    /// Too many attempts of the user from the client's address have failed.
     #[error("too many failed attempts")]
     TooManyFailures {
-        /// How long nobody from there is asked.
+        /// How long it is not asked.
         wait: std::time::Duration,
     },
     /// A message with the wrong shape.

@@ -3,8 +3,8 @@
 //! Promises: [`Authenticated`] can only be made here, by a proof; an unknown user and a wrong
 //! password take the same steps and get the same answer; no secret is logged.
 //!
-//! Secrets come from the configuration, PgBouncer's `userlist.txt`, or a query ([`query`]). An address
-//! that fails too often has to wait.
+//! Secrets come from the configuration, PgBouncer's `userlist.txt`, or a query ([`query`]). Who fails
+//! too often has to wait ([`failures`]).
 //!
 //! SCRAM is `pgwire`'s (its verifier functions see only whole, length-checked messages); the hash
 //! of a plain password is computed once, when the configuration is loaded.
@@ -21,7 +21,7 @@ mod tests;
 
 pub use credentials::Credentials;
 pub use exchange::{AuthError, authenticate};
-pub use failures::Failures;
+pub use failures::{Door, Failures, Knock, Verdict};
 pub use query::QueryError;
 
 use crate::server::ScramKeys;

@@ -1,32 +1,27 @@
 //! From a start-up packet to a [`Session`]: who, which tenant, which state, within which limits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
-use tracing::warn;
 
 use super::by_path::ByPath;
 use super::hello::Hello;
 use super::own_state::{own_state, with_tenants_name};
+use super::proof::{Who, negotiate, prove};
 use super::refusal::Refusal;
 use super::session::{Parts, Session};
 use super::welcome::APPLICATION_NAME;
 use super::{Access, Shared, refusal::Severity};
-use crate::auth::{AuthError, Authenticated, authenticate};
-use crate::config::{Availability, Guard, Policy, PoolMode, Tenant, TlsMode};
+use crate::auth::{Authenticated, Door};
+use crate::config::{Availability, Guard, Policy, PoolMode, Tenant};
 use crate::net::{Buffer, Conversation};
 use crate::pool::{CheckoutError, ClientFacts, Seat, SeatError, TooManyClients};
 use crate::tenant::{Claim, Claimant, SessionState, Source, TenantId, claim};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::build;
-use crate::wire::startup::ProtocolVersion;
-
-/// Longest an exchange of passwords may take.
-const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// What most clients are told at their login is no longer.
 const WELCOME_LEN: usize = 1024;
@@ -94,7 +89,10 @@ async fn admit(
     };
     let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
     negotiate(talk, hello).await;
-    let proof = prove_as(talk, &claim.user, &hello.user, access, shared).await?;
+    let tenant_named = claim.tenant.as_ref().map(TenantId::as_str);
+    let (user, given) = (&claim.user, &hello.user);
+    let who = Who { user, given, tenant: tenant_named, door: Door::Pool };
+    let proof = prove(talk, &who, access, shared).await?;
     let first = tenant(&proof, &claim, access)?;
     shared.take_turn_to_connect(&first)?;
     learn_keys(&proof, &first, access);
@@ -177,71 +175,6 @@ pub(super) fn take_seat(
         }
         SeatError::Outdated => Refusal::Checkout { tenant, error: CheckoutError::Moved },
     })
-}
-
-/// Tells a client that speaks something newer what is spoken here. A client that is gone will
-/// be noticed by the next read.
-async fn negotiate(talk: &mut Conversation, hello: &Hello) {
-    if hello.version > ProtocolVersion::V3_2 || !hello.unknown_extensions.is_empty() {
-        let newest = hello.version.min(ProtocolVersion::V3_2);
-        let mut out = BytesMut::new();
-        build::negotiate_protocol(newest, hello.unknown_extensions.clone(), &mut out);
-        let _ = talk.send(&out).await;
-    }
-}
-
-/// Lets a client prove that it is the user it names, whatever its tenant.
-///
-/// # Errors
-/// The [`Refusal`]; it was not sent.
-pub async fn prove(
-    talk: &mut Conversation,
-    hello: &Hello,
-    access: &Access,
-    shared: &Shared,
-) -> Result<Authenticated, Refusal> {
-    negotiate(talk, hello).await;
-    prove_as(talk, &hello.user, &hello.user, access, shared).await
-}
-
-async fn prove_as(
-    talk: &mut Conversation,
-    user: &str,
-    given: &str,
-    access: &Access,
-    shared: &Shared,
-) -> Result<Authenticated, Refusal> {
-    let address = talk.stream.peer_ip();
-    let wait = address.and_then(|address| shared.failures.wait(address, Instant::now()));
-    if let Some(wait) = wait {
-        return Err(Refusal::Auth(AuthError::TooManyFailures { wait }));
-    }
-    let exchange = timeout(
-        AUTHENTICATION_TIME_MAX,
-        authenticate(talk, &access.credentials, &access.config.users, user, given),
-    );
-    let proof = match exchange.await {
-        Ok(result) => result.map_err(|error| {
-            match (&error, address) {
-                (AuthError::Failed { .. } | AuthError::NotOwner { .. }, Some(address)) => {
-                    shared.failures.add(address, Instant::now());
-                }
-                (AuthError::Query(error), _) => warn!(%error, "auth.query failed"),
-                _ => {}
-            }
-            Refusal::Auth(error)
-        })?,
-        Err(_) => {
-            let problem = "canceling authentication due to timeout".to_owned();
-            return Err(Refusal::Protocol { problem });
-        }
-    };
-    let verify_name = access.acceptor.mode() == TlsMode::VerifyFull && talk.stream.is_tls();
-    let owns = |name: &String| access.config.users.owns(name, user);
-    if verify_name && !talk.stream.client_common_name().is_some_and(|name| owns(&name)) {
-        return Err(Refusal::Certificate { user: user.to_owned() });
-    }
-    Ok(proof)
 }
 
 /// Servers may be logged in to as the user, if no password is configured for that.

@@ -290,6 +290,12 @@ impl Refusal {
         matches!(self, Self::Checkout { error: CheckoutError::Moved, .. })
     }
 
+    /// What the client showed is not what proves that it is the user.
+    #[must_use]
+    pub const fn is_failed_proof(&self) -> bool {
+        matches!(self, Self::Auth(AuthError::Failed { .. } | AuthError::NotOwner { .. }))
+    }
+
     /// The quota it is refused for, if it is one.
     #[must_use]
     pub const fn quota(&self) -> Option<&'static str> {

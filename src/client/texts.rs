@@ -217,7 +217,7 @@ pub(super) fn auth(error: &AuthError) -> Text {
         AuthError::NotOwner { user } => certificate(user),
         AuthError::TooManyFailures { wait } => hint(
             text("28000", "too many failed authentication attempts"),
-            format!("This address may try again in {} s.", wait.as_secs()),
+            format!("This user may try again from this address in {} s.", wait.as_secs()),
         ),
         // What exactly failed is the operator's business: it is in the log.
         AuthError::Query(_) => text("08006", "could not look up the user's secret"),

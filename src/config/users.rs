@@ -21,11 +21,16 @@ pub enum AuthMethod {
     Trust,
 }
 
+/// `auth.max_failures`, if it is not set.
+const MAX_FAILURES: usize = 20;
+
 /// Everybody who may connect.
 #[derive(Debug, Clone)]
 pub struct Users {
     /// How they prove who they are.
     pub method: AuthMethod,
+    /// `auth.max_failures`; 0: any number.
+    pub max_failures: u32,
     /// `[users.<pattern>]`, the most specific first.
     rules: Vec<UserRules>,
     /// Secrets, from `[users.<name>]` or `auth.file`.
@@ -138,6 +143,8 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     }
     let query = table_query(&auth);
     let cert_map = cert_map(&auth);
+    let max_failures = auth.count("max_failures", 0).unwrap_or(MAX_FAILURES);
+    let max_failures = u32::try_from(max_failures).unwrap_or(u32::MAX);
     auth.finish();
     let mut rules = Vec::new();
     for (name, section) in users.children() {
@@ -154,7 +161,7 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     }
     rules.sort_by_key(|rules| std::cmp::Reverse(rules.pattern.fit_rank()));
     check_method(method, &secrets, users);
-    Users { method, rules, secrets, cert_map, query }
+    Users { method, max_failures, rules, secrets, cert_map, query }
 }
 
 /// `query`, and where it runs.

@@ -48,6 +48,49 @@ on_both! {
         assert!(may(&pooler, "nobody.acme", "secret").await.unwrap_err().starts_with("28P01"));
     }
 
+    /// All come from one address, as in a sidecar and behind NAT.
+    async fn who_guesses_passwords_keeps_nobody_else_out(db: &Database) {
+        db.schemas(&["acme", "umbra", "late"]).await;
+        let pooler = Pooler::start(&format!(
+            "{}[users.web]\npassword = \"secret\"\ntenants = [\"*\"]\n[admin]\nusers = [\"app\"]\n{BY_SCHEMA}", db.toml(2))).await;
+        let may = async |user: &str, password: &str| may(&pooler, user, password).await;
+        assert_eq!(may("app.acme", "secret").await, Ok(()));
+        let guess = async |user: &str| {
+            let mut answers = Vec::new();
+            for _ in 0..25 {
+                answers.push(may(user, "wrong").await.unwrap_err()[..5].to_owned());
+            }
+            answers.dedup();
+            answers
+        };
+        assert_eq!(guess("app.umbra").await, ["28P01", "28000"]);
+        let refused = may("app.umbra", "secret").await.unwrap_err();
+        assert_eq!(refused, "28000 too many failed authentication attempts", "a newcomer, who may be the one who guessed");
+        for user in ["app.acme", "app.late", "web.umbra"] {
+            assert_eq!(may(user, "secret").await, Ok(()), "{user}");
+        }
+        // Users that nobody knows, and known ones of tenants that nobody knows.
+        for number in 0..300 {
+            may(&format!("nobody{number}.acme"), "wrong").await.unwrap_err();
+            may(&format!("app.unknown{number}"), "wrong").await.unwrap_err();
+        }
+        for user in ["app.acme", "app.late", "web.umbra", "web.acme"] {
+            assert_eq!(may(user, "secret").await, Ok(()), "{user}");
+        }
+        let console = format!("postgres://app:secret@127.0.0.1:{}/tenantry", pooler.port);
+        connect(&console).await.unwrap().simple_query("show version").await.unwrap();
+        // Who has proved itself and is then guessed at, or sends an old password, is let in by the right one.
+        for _ in 0..3 {
+            may("app.late", "wrong").await.unwrap_err();
+        }
+        pooler.reload(1, |toml| toml.replace("[users.web]", "[auth]\nmax_failures = 1\n[users.web]")).await;
+        assert_eq!(may("app.late", "wrong").await.unwrap_err(), "28P01 password authentication failed for user \"app\"");
+        assert_eq!(may("app.late", "secret").await, Ok(()));
+        assert_eq!(guess("web.late").await, ["28P01", "28000"]);
+        pooler.reload(2, |toml| toml.replace("max_failures = 1", "max_failures = 0")).await;
+        assert_eq!(guess("web.late").await, ["28P01"]);
+    }
+
     async fn nothing_is_served_before_the_password(db: &Database) {
         db.schemas(&["acme"]).await;
         let pooler = Pooler::start(&format!("{}{BY_SCHEMA}", db.toml(1))).await;
