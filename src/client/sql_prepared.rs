@@ -3,19 +3,21 @@
 //! A plain one, alone in a simple query, goes to the server under the statement's name there; what the
 //! server lacks is prepared in front. Where a name is given or used otherwise (EXPLAIN EXECUTE, many
 //! statements, the extended protocol) the session gets a server of its own, with all its statements
-//! under their own names.
+//! under their own names. So it is where a text may use one inside a string or a body that it runs.
 
 use bytes::{BufMut, BytesMut};
 
 use super::changes::Pinned;
+use super::prepared::SAYS_NAMES;
 use super::refusal::{Refusal, Severity};
 use super::session::Session;
 use super::statements::NOBODYS;
 use crate::flow::Reply;
 use crate::prepared::{Key, Maker, Op, PREFIX, Statement};
-use crate::sql::{Flag, Flags, Named, executes, prepares, used};
+use crate::sql::{Flag, Flags, Named, executes, prepares, says_in_string, used};
 use crate::wire::backend::tag as reply;
 use crate::wire::build;
+use crate::wire::frame::HEADER_LEN;
 use crate::wire::frontend::{Names as Said, tag};
 
 /// Statement and portal that make a `PREPARE` of the pooler's own run.
@@ -145,6 +147,13 @@ impl Session {
         self.exchange.owe_unasked(&made);
     }
 
+    /// The same, and nobody hears of it.
+    fn run_own(&mut self, text: &[u8]) {
+        self.run_unasked(text);
+        let ended = [reply::COMMAND_COMPLETE, reply::CLOSE_COMPLETE, reply::CLOSE_COMPLETE];
+        self.exchange.owe_unasked(&ended);
+    }
+
     /// What follows is not to be skipped behind an error of what was put in front of it.
     fn end_making(&mut self) {
         self.link.rewritten.put_slice(build::SYNC);
@@ -166,31 +175,78 @@ impl Session {
         true
     }
 
+    /// A text may use the client's names inside what it runs: in a string, a body, a procedure. It counts as an
+    /// `EXECUTE` that is not plain.
+    #[inline]
+    pub(super) fn with_names_inside(&self, message: u8, flags: Flags, count: usize) -> Flags {
+        match &self.names {
+            Some(names) if names.has_prepared() => self.with_prepared_names(message, flags, count),
+            Some(_) | None => flags,
+        }
+    }
+
+    #[cold]
+    fn with_prepared_names(&self, message: u8, flags: Flags, count: usize) -> Flags {
+        if flags.intersects(SAYS_NAMES) || !self.has_virtual_names() {
+            return flags;
+        }
+        let frame = &self.inbound.bytes()[self.units.scanned..self.units.scanned + count];
+        let body = frame.get(HEADER_LEN..).unwrap_or_default();
+        let inside =
+            super::units::text(message, body).is_some_and(|text| self.runs_names(text, flags));
+        if inside { flags.union(Flags::one(Flag::Execute)) } else { flags }
+    }
+
+    fn runs_names(&self, text: &[u8], flags: Flags) -> bool {
+        let hidden = [Flag::Do, Flag::Call, Flag::RunsText, Flag::UnicodeIdentifier];
+        let mut prepared = self.names.iter().flat_map(|names| names.prepared());
+        prepared.any(|name| {
+            hidden.iter().any(|flag| flags.contains(*flag)) || says_in_string(text, name)
+        })
+    }
+
     /// A text that passes as it is gives or uses a name: the server gets all of them as they are, and the
     /// session stays there. Not where nothing can be prepared.
     pub(super) fn make_all_if_used(&mut self, text: &[u8], flags: Flags) {
         let can = !self.exchange.in_block() || self.exchange.in_sound_block();
         let in_pipeline = self.exchange.is_unsynced();
-        let names = self.names.get_or_insert_default();
+        let names = self.names.as_ref();
+        let is_known = |name: &Vec<u8>| names.is_some_and(|names| names.get(name).is_some());
         let uses = flags.contains(Flag::Prepare)
-            || used(text).iter().any(|name| names.get(name).is_some());
+            || used(text).iter().any(is_known)
+            || self.runs_names(text, flags);
         if !uses || !can || self.has_own_names {
             return;
         }
+        let names = self.names.get_or_insert_default();
         let all: Vec<_> = names.iter().map(|(name, made)| (name.to_vec(), made.clone())).collect();
         names.clear();
-        self.run_unasked(b"DEALLOCATE ALL");
-        self.exchange.owe_unasked(&[
-            reply::COMMAND_COMPLETE,
-            reply::CLOSE_COMPLETE,
-            reply::CLOSE_COMPLETE,
-        ]);
+        self.run_own(b"DEALLOCATE ALL");
         if let Some(linked) = &mut self.link.linked {
             linked.server().held.clear();
         }
+        // What cannot be prepared again, say because its table is gone, is left out: that is not the client's failure.
+        // Not in a pipeline: there is no Sync in it but the client's.
+        let in_block = self.exchange.in_block();
         for (name, statement) in all {
             self.own_flags = self.own_flags.union(statement.flags);
+            if in_pipeline {
+                self.make(&statement, &name, None);
+                continue;
+            }
+            if in_block {
+                self.run_own(b"SAVEPOINT tenantry");
+            }
             self.make(&statement, &name, None);
+            self.link.rewritten.put_slice(build::SYNC);
+            self.exchange.owe_tried_sync();
+            if in_block {
+                // What failed has left its portal. No statement is taken back.
+                build::close_portal(MAKER, &mut self.link.rewritten);
+                self.exchange.owe_unasked(&[reply::CLOSE_COMPLETE]);
+                self.run_own(b"ROLLBACK TO SAVEPOINT tenantry");
+                self.run_own(b"RELEASE SAVEPOINT tenantry");
+            }
         }
         if !in_pipeline {
             self.end_making();

@@ -168,10 +168,15 @@ impl Session {
             };
             return match event {
                 None => {
+                    if !self.has_room_for_next() {
+                        self.units.scan.refuse_room();
+                        continue;
+                    }
                     self.take(count);
                     if count == 0 { Step::NeedsMore } else { Step::Progress }
                 }
                 Some(ClientEvent::Whole { tag, names, flags }) => {
+                    let flags = self.with_names_inside(tag, flags, count);
                     match self.pass_plain((tag, names, flags), count, linked) {
                         Some(Step::Progress) => continue,
                         Some(step) => step,
@@ -213,6 +218,12 @@ impl Session {
         }
         self.take(HEADER_LEN);
         Step::Progress
+    }
+
+    /// Whether the message that waits can be read as a whole. A named statement is kept and sent to other servers.
+    fn has_room_for_next(&mut self) -> bool {
+        let Some(len) = self.units.scan.wants() else { return true };
+        self.has_virtual_names() && self.inbound.grow(self.units.scanned + len)
     }
 
     /// The last `count` bytes of such a message are there.

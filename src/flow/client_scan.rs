@@ -16,6 +16,10 @@ const NAMES_LEN_MAX: usize = 8192;
 /// session has a buffer for as much; a longer one is read in pieces, and less is known of it.
 pub const READ_WHOLE_MAX: usize = 16 * 1024;
 
+/// The same for a `Parse` of a named statement, which is kept and sent to other servers: drivers prepare bulk inserts of
+/// thousands of rows. A buffer grows for one.
+const NAMED_READ_WHOLE_MAX: usize = 1024 * 1024;
+
 /// What the next bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientEvent {
@@ -72,6 +76,18 @@ struct Text {
 #[derive(Debug, Clone)]
 pub struct ClientScan {
     state: State,
+    room: Room,
+}
+
+/// Room for a long message that is to be read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// As much as there mostly is.
+    Usual,
+    /// So much is needed for the message that waits.
+    Wanted(usize),
+    /// The message that waits has to do with what there is.
+    Refused,
 }
 
 impl Default for ClientScan {
@@ -84,13 +100,28 @@ impl ClientScan {
     /// A stream between two messages.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Between }
+        Self { state: State::Between, room: Room::Usual }
     }
 
     /// Whether the stream stands between two messages.
     #[must_use]
     pub const fn at_boundary(&self) -> bool {
         matches!(self.state, State::Between)
+    }
+
+    /// Bytes of room that the message at the front needs, if it is longer than there mostly is room for.
+    #[inline]
+    #[must_use]
+    pub const fn wants(&self) -> Option<usize> {
+        match self.room {
+            Room::Wanted(len) => Some(len),
+            Room::Usual | Room::Refused => None,
+        }
+    }
+
+    /// There is no such room: it is read in pieces.
+    pub const fn refuse_room(&mut self) {
+        self.room = Room::Refused;
     }
 
     /// `count` bytes of the body of the message that began last were used by somebody else.
@@ -110,6 +141,7 @@ impl ClientScan {
             State::Between => {
                 let Some(header) = Header::read(bytes)? else { return Ok((0, None)) };
                 if let Some(body) = bytes.get(HEADER_LEN..header.frame_len()) {
+                    self.room = Room::Usual;
                     return Ok((header.frame_len(), Some(whole(header.tag, body))));
                 }
                 if is_read_whole(header) {
@@ -117,6 +149,13 @@ impl ClientScan {
                 }
                 let head = &bytes[HEADER_LEN..];
                 let Some(names) = names(header, head) else { return Ok((0, None)) };
+                let is_kept = (header.tag, names) == (tag::PARSE, Names::Statement)
+                    && header.frame_len() <= NAMED_READ_WHOLE_MAX;
+                if is_kept && self.room != Room::Refused {
+                    self.room = Room::Wanted(header.frame_len());
+                    return Ok((0, None));
+                }
+                self.room = Room::Usual;
                 let text = Text::of(header.tag).map(Box::new);
                 let flags = match header.tag {
                     tag::FUNCTION_CALL if head.len() < FUNCTION_LEN => return Ok((0, None)),

@@ -34,6 +34,8 @@ pub(super) enum Owed {
     Restoring(u8),
     /// A `Sync` of the pooler's own.
     SyncUnasked,
+    /// The same, behind something that may fail: then it is left out.
+    SyncTried,
     /// Not answered itself: marks where a COPY's data ends.
     CopyEnd,
 }
@@ -194,6 +196,7 @@ impl Exchange {
                 owed,
                 Owed::Sync
                     | Owed::SyncUnasked
+                    | Owed::SyncTried
                     | Owed::Query
                     | Owed::RefusedQuery
                     | Owed::FunctionCall
@@ -348,6 +351,12 @@ impl Exchange {
     pub fn owe_sync(&mut self) {
         self.unsynced = false;
         self.owed.push(Owed::SyncUnasked);
+    }
+
+    /// The same, behind messages of the pooler's own that may fail.
+    pub fn owe_tried_sync(&mut self) {
+        self.unsynced = false;
+        self.owed.push(Owed::SyncTried);
     }
 
     /// A `Flush` with a body goes to the server: it will be answered by an error, and the server then

@@ -56,6 +56,9 @@ impl Exchange {
                 if restoring {
                     return Ok(ServerVerdict::NotRestored);
                 }
+                if self.owed.first() == Some(&Owed::SyncTried) {
+                    return Ok(ServerVerdict::Swallow);
+                }
                 if self.owed.first() == Some(&Owed::SyncUnasked) {
                     if let Some(query @ Owed::Query) = self.owed.get_mut(1) {
                         *query = Owed::RefusedQuery;
@@ -157,6 +160,7 @@ impl Exchange {
             | Owed::Bind
             | Owed::Sync
             | Owed::SyncUnasked
+            | Owed::SyncTried
             | Owed::Unasked(_)
             | Owed::Restoring(_)
             | Owed::RefusedQuery
@@ -224,8 +228,11 @@ impl Exchange {
                 // Whether the COPY had swallowed an early Sync when it failed, only the server knows.
                 self.unsure |= copied && self.early_sync();
                 let mut lost = false;
-                self.unasked_failed |= matches!(self.owed.first(), Some(Owed::Unasked(_)));
-                let ends = |owed: &Owed| matches!(owed, Owed::Sync | Owed::SyncUnasked);
+                let ends =
+                    |owed: &Owed| matches!(owed, Owed::Sync | Owed::SyncUnasked | Owed::SyncTried);
+                let own = matches!(self.owed.first(), Some(Owed::Unasked(_)));
+                let tried = self.owed.iter().find(|owed| ends(owed)) == Some(&Owed::SyncTried);
+                self.unasked_failed |= own && !tried;
                 while self.owed.first().is_some_and(|owed| !ends(owed)) {
                     let skipped = self.owed.pop();
                     // The client has bound its statement; that it failed is its own affair.
@@ -254,7 +261,7 @@ impl Exchange {
 
     fn on_ready(&mut self, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
         match self.owed.first() {
-            Some(Owed::SyncUnasked) => {
+            Some(Owed::SyncUnasked | Owed::SyncTried) => {
                 self.pop();
                 return self.ready(body).map(|_| ServerVerdict::Swallow);
             }

@@ -1,6 +1,7 @@
 //! Buffers lent by the thread to whoever is active. An idle client holds none.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use super::stream::Stream;
@@ -15,11 +16,28 @@ thread_local! {
     static FREE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
-type Block = Box<[u8; BUFFER_LEN]>;
+/// Bytes that buffers which have grown may have together; who finds none left does not grow.
+const GROWN_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes that they have.
+static GROWN: AtomicUsize = AtomicUsize::new(0);
+
+type Block = Box<[u8]>;
 
 fn new_block() -> Block {
-    let block = vec![0; BUFFER_LEN].into_boxed_slice();
-    block.try_into().unwrap_or_else(|_| unreachable!("it has the length"))
+    vec![0; BUFFER_LEN].into_boxed_slice()
+}
+
+fn give_back(block: Block) {
+    if block.len() > BUFFER_LEN {
+        GROWN.fetch_sub(block.len(), Ordering::Relaxed);
+        return;
+    }
+    FREE.with_borrow_mut(|free| {
+        if free.len() < FREE_MAX {
+            free.push(block);
+        }
+    });
 }
 
 /// Bytes on their way: `start..end` of a lent block, or nothing at all. Small: an idle client has
@@ -34,7 +52,7 @@ pub struct Buffer {
 /// As many bytes as fit into a block.
 #[expect(clippy::cast_possible_truncation, reason = "a block is shorter")]
 const fn small(len: usize) -> u32 {
-    debug_assert!(len <= BUFFER_LEN);
+    debug_assert!(len <= GROWN_MAX);
     len as u32
 }
 
@@ -78,8 +96,30 @@ impl Buffer {
 
     /// Whether nothing more can be read before something was consumed.
     #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.len() == BUFFER_LEN
+    pub fn is_full(&self) -> bool {
+        self.len() == self.block.as_ref().map_or(BUFFER_LEN, |block| block.len())
+    }
+
+    /// Makes room for so many bytes, those that wait among them; `false` if buffers have grown enough. It is as long
+    /// as others again once it is empty.
+    #[must_use]
+    pub fn grow(&mut self, len: usize) -> bool {
+        if self.block.as_ref().is_some_and(|block| block.len() >= len) {
+            return true;
+        }
+        if GROWN.fetch_add(len, Ordering::Relaxed) + len > GROWN_MAX {
+            GROWN.fetch_sub(len, Ordering::Relaxed);
+            return false;
+        }
+        let mut block = vec![0; len].into_boxed_slice();
+        let count = self.len();
+        block[..count].copy_from_slice(self.bytes());
+        let before = self.block.replace(block);
+        (self.start, self.end) = (0, small(count));
+        if let Some(before) = before {
+            give_back(before);
+        }
+        true
     }
 
     /// Drops `count` bytes from the front.
@@ -109,11 +149,12 @@ impl Buffer {
         let behind: Box<[u8]> = self.bytes()[at + count..].into();
         let kept = self.end;
         self.end = self.start + small(at);
-        if at + bytes.len() + behind.len() > BUFFER_LEN {
+        let room = self.block.as_ref().map_or(BUFFER_LEN, |block| block.len());
+        if at + bytes.len() + behind.len() > room {
             self.end = kept;
             return false;
         }
-        if self.start as usize + at + bytes.len() + behind.len() > BUFFER_LEN
+        if self.start as usize + at + bytes.len() + behind.len() > room
             && let Some(block) = &mut self.block
         {
             block.copy_within(self.start as usize..self.end as usize, 0);
@@ -127,11 +168,7 @@ impl Buffer {
         if self.is_empty()
             && let Some(block) = self.block.take()
         {
-            FREE.with_borrow_mut(|free| {
-                if free.len() < FREE_MAX {
-                    free.push(block);
-                }
-            });
+            give_back(block);
         }
     }
 
@@ -171,7 +208,7 @@ impl Buffer {
             let free = FREE.with_borrow_mut(Vec::pop);
             free.unwrap_or_else(new_block)
         });
-        if self.end as usize == BUFFER_LEN && self.start > 0 {
+        if self.end as usize == block.len() && self.start > 0 {
             block.copy_within(self.start as usize.., 0);
             self.end -= self.start;
             self.start = 0;
@@ -228,6 +265,19 @@ mod tests {
         full.consume(3);
         assert!(full.replace(BUFFER_LEN - 4, 1, b"xyz"));
         assert!(full.bytes().ends_with(b"\x01xyz"));
+    }
+
+    #[test]
+    fn a_buffer_grows_and_is_as_long_as_others_once_it_is_empty() {
+        let mut buffer = filled(b"abc");
+        buffer.consume(1);
+        assert!(buffer.grow(3 * BUFFER_LEN) && buffer.grow(BUFFER_LEN));
+        assert!(buffer.append(&vec![7; 2 * BUFFER_LEN]) && !buffer.is_full());
+        assert!(buffer.bytes().starts_with(b"bc\x07") && buffer.len() == 2 + 2 * BUFFER_LEN);
+        assert!(!buffer.grow(GROWN_MAX + 1), "more than all may have");
+        buffer.consume(2 + 2 * BUFFER_LEN);
+        buffer.release();
+        assert!(buffer.append(&[1; BUFFER_LEN]) && buffer.is_full());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Description, Key, Statement, Statements};
+use super::{Description, Key, Maker, Statement, Statements};
 use crate::sql::Flags;
 
 /// Most names of one client. Who needs more keeps its server.
@@ -62,6 +62,8 @@ pub struct Names {
     /// `DEALLOCATE`s of single names that run as something else, and whose answers are to come: the
     /// names, or nothing where a name was given anew behind it.
     disguised: VecDeque<Option<Box<[u8]>>>,
+    /// `PREPARE` has made some.
+    has_prepared: bool,
     unnamed: Unnamed,
     /// What it was when the unit began, if the unit has changed it.
     unnamed_before: Unnamed,
@@ -101,6 +103,23 @@ impl Names {
         self.known.iter().map(|(name, statement)| (&**name, statement))
     }
 
+    /// Names that `PREPARE` has made. Such a client may use them in SQL wherever text is run.
+    pub fn prepared(&self) -> impl Iterator<Item = &[u8]> {
+        let known = self.has_prepared.then(|| self.iter());
+        known
+            .into_iter()
+            .flatten()
+            .filter(|(_, it)| it.maker == Maker::Prepare)
+            .map(|(name, _)| name)
+    }
+
+    /// Whether `PREPARE` has made some.
+    #[inline]
+    #[must_use]
+    pub const fn has_prepared(&self) -> bool {
+        self.has_prepared
+    }
+
     /// Whether there is room for one more name.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -112,6 +131,7 @@ impl Names {
         for gone in self.disguised.iter_mut().filter(|gone| gone.as_deref() == Some(name)) {
             *gone = None;
         }
+        self.has_prepared |= statement.maker == Maker::Prepare;
         self.known.insert(name.into(), statement);
         self.told.remove(name);
         self.ops.push_back(Op::Named { name: name.into(), parses });

@@ -50,6 +50,18 @@ pub fn used(text: &[u8]) -> Vec<Vec<u8>> {
     names.collect()
 }
 
+/// Whether a text has a name as a word inside a string or a dollar quote: what runs it may use the name.
+#[must_use]
+pub fn says_in_string(text: &[u8], name: &[u8]) -> bool {
+    let Some(first) = memchr::memchr2(b'\'', b'$', text) else { return false };
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+    let inside = &text[first + 1..];
+    let mut words = inside.split(|byte| !is_part(byte));
+    !name.is_empty()
+        && (words.any(|word| word.eq_ignore_ascii_case(name))
+            || (!name.iter().all(is_part) && memchr::memmem::find(inside, name).is_some()))
+}
+
 fn folded(token: &Token<'_>) -> Option<Vec<u8>> {
     let name = match token {
         Token::Word(word) => word.to_ascii_lowercase(),
