@@ -9,6 +9,9 @@ use super::{Failure, load};
 
 pub(super) fn check(path: &Path, tenant: Option<&str>) -> Result<(), Failure> {
     let config = load(path)?;
+    if let Some(warning) = config.users.warning() {
+        eprintln!("warning: {warning}");
+    }
     let mut out = io::stdout().lock();
     let Some(name) = tenant else {
         writeln!(out, "{} is valid", path.display())?;

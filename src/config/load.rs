@@ -195,6 +195,12 @@ impl Config {
 fn general(section: Section<'_>) -> General {
     let general = General {
         listen: listen(&section),
+        unix_socket_mode: section
+            .get("unix_socket_mode", "octal digits as text, such as \"0770\"", |value| {
+                let mode = u32::from_str_radix(value.as_str()?, 8).ok()?;
+                (mode <= 0o777).then_some(mode)
+            })
+            .unwrap_or(0o777),
         pool_mode: users::pool_mode(&section).unwrap_or(PoolMode::Transaction),
         absorb: section.get("absorb", "true or false", Value::as_bool).unwrap_or(true),
         max_prepared_statements: section.count("max_prepared_statements", 0).unwrap_or(200),

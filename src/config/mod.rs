@@ -129,6 +129,8 @@ pub enum Right {
 pub struct General {
     /// Where clients connect.
     pub listen: Vec<Listen>,
+    /// Rights of a unix socket's file.
+    pub unix_socket_mode: u32,
     /// Mode of users that name none.
     pub pool_mode: PoolMode,
     /// Clients of all tenants together.

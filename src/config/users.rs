@@ -35,6 +35,8 @@ pub struct Users {
     rules: Vec<UserRules>,
     /// Secrets, from `[users.<name>]` or `auth.file`.
     secrets: HashMap<String, Secret>,
+    /// Users whose secret in `auth.file` is an md5 hash, which SCRAM cannot use: they cannot log in.
+    pub kept_out: Vec<String>,
     /// `auth.cert_map`: as whom the owner of a certificate may connect, besides the user of its name.
     pub cert_map: HashMap<String, Vec<WildcardPattern>>,
     /// Where the secrets of other users are.
@@ -107,6 +109,22 @@ impl Users {
         self.secrets.iter().map(|(name, secret)| (name.as_str(), secret))
     }
 
+    /// Who is kept out by its secret, in words.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let names = self.kept_out.join(", ");
+        (!names.is_empty()).then(|| {
+            format!("auth.file: md5 secrets cannot be used with auth.type \"scram-sha-256\", so these users cannot log in: {names}")
+        })
+    }
+
+    /// Says that in the log.
+    pub fn warn(&self) {
+        if let Some(warning) = self.warning() {
+            tracing::warn!("{warning}");
+        }
+    }
+
     /// The rules for a user; `None` if no `[users]` entry fits.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<User<'_>> {
@@ -127,13 +145,18 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
         _ => None,
     });
     let method = method.unwrap_or(AuthMethod::Scram);
-    let mut secrets = HashMap::new();
+    let (mut secrets, mut kept_out) = (HashMap::new(), Vec::new());
     if let Some(file) = auth.path("file") {
         let text = auth.read_file("file", &file);
         match text.as_deref().map(userlist::parse) {
             // Who has an empty one does not log in by it, as in PgBouncer.
             Some(Ok(list)) => {
-                secrets.extend(list.into_iter().filter(|(_, secret)| !secret.expose().is_empty()));
+                let given = list.into_iter().filter(|(_, secret)| !secret.expose().is_empty());
+                let (out, usable): (Vec<_>, Vec<_>) =
+                    given.partition(|(_, secret)| method == AuthMethod::Scram && is_md5(secret));
+                // A hash that was taken for a password would let in whoever knows the hash.
+                kept_out = out.into_iter().map(|(name, _)| name).collect();
+                secrets.extend(usable);
             }
             Some(Err(line)) => {
                 auth.fault("file", format!("line {line}: expected \"user\" \"secret\""));
@@ -161,7 +184,9 @@ pub(super) fn read(auth: Section<'_>, users: &Section<'_>) -> Users {
     }
     rules.sort_by_key(|rules| std::cmp::Reverse(rules.pattern.fit_rank()));
     check_method(method, &secrets, users);
-    Users { method, max_failures, rules, secrets, cert_map, query }
+    kept_out.retain(|name: &String| !secrets.contains_key(name));
+    kept_out.sort();
+    Users { method, max_failures, rules, secrets, kept_out, cert_map, query }
 }
 
 /// `query`, and where it runs.

@@ -106,7 +106,7 @@ fn method(ini: &Ini, cwd: &Path, secrets: &Secrets, notes: &mut Notes) -> &'stat
     };
     let hashed = secrets.iter().any(|(_, secret)| secret.starts_with("md5") && secret.len() == 35);
     if chosen == strict && hashed {
-        notes.decide("auth_file has md5 hashes, which SCRAM cannot use: take plain passwords or verifiers, or auth.type = \"md5\"");
+        notes.decide("auth_file has md5 hashes, which SCRAM cannot use: these users cannot log in, as in PgBouncer; take plain passwords or verifiers, or auth.type = \"md5\"");
     }
     chosen
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::access::{admin, auth, users};
 use super::databases::databases;
 use super::ini::{Ini, absolute};
-use super::keys::{Fate, OF_DATABASES, SETTINGS};
-use super::settings::seconds;
+use super::keys::{Fate, NUMBERS, OF_DATABASES, SECONDS, SETTINGS};
+use super::settings::{seconds, whole};
 use super::write::{Section, text, texts};
 
 /// PgBouncer's default.
@@ -101,6 +101,9 @@ fn general(ini: &Ini, cwd: &Path, notes: &mut Notes) -> Section {
     if ini.count("so_reuseport").is_some_and(|on| on != 0) {
         general.set_why("workers", "\"auto\"", "so_reuseport: one process in place of several");
     }
+    if let Some(mode) = ini.text("unix_socket_mode") {
+        general.set("unix_socket_mode", text(mode));
+    }
     let reset = ini.settings.get("server_reset_query").map_or("DISCARD ALL", String::as_str);
     let always = ini.count("server_reset_query_always").is_some_and(|on| on != 0);
     if !reset.is_empty() && (always || mode == "session") {
@@ -177,6 +180,7 @@ fn server_tls(ini: &Ini, cwd: &Path) -> Section {
 fn rest(ini: &Ini, notes: &mut Notes) {
     for (key, value) in &ini.settings {
         match SETTINGS.iter().find(|(known, _)| known == key).map(|(_, fate)| fate) {
+            Some(Fate::Taken) => say_if_unread(key, key, value, notes),
             Some(fate) => say(fate, key, value, notes),
             None => {
                 notes.without(format!("{key} = {value}: PgBouncer up to 1.25 has no such setting"));
@@ -186,6 +190,9 @@ fn rest(ini: &Ini, notes: &mut Notes) {
     for (name, pairs) in &ini.databases {
         for (key, value) in pairs {
             match OF_DATABASES.iter().find(|(known, _)| known == key).map(|(_, fate)| fate) {
+                Some(Fate::Taken) => {
+                    say_if_unread(key, &format!("[databases] {name}: {key}"), value, notes);
+                }
                 Some(fate) => say(fate, &format!("[databases] {name}: {key}"), value, notes),
                 None => notes.without(format!(
                     "[databases] {name}: {key} = {value}: PgBouncer up to 1.25 has no such key"
@@ -197,6 +204,17 @@ fn rest(ini: &Ini, notes: &mut Notes) {
         notes.without("[peers]: one process uses all cores (general.workers); for several hosts, have the balancer keep a client's address on one");
     }
     notes.decide("sessions begin with search_path = \"$user\", public, whatever ALTER DATABASE or ALTER ROLE ... SET search_path say: where they do, set search_path in the tenant's section");
+}
+
+/// What cannot be read is not left out without a word.
+fn say_if_unread(key: &str, place: &str, value: &str, notes: &mut Notes) {
+    let kind = match key {
+        _ if value.is_empty() => return,
+        _ if SECONDS.contains(&key) && seconds(value).is_none() => "number of seconds",
+        _ if NUMBERS.contains(&key) && whole(value).is_none() => "whole number",
+        _ => return,
+    };
+    notes.decide(format!("{place} = {value}: it is no {kind}, and PgBouncer would not start with it. It is left out, and the default holds"));
 }
 
 fn say(fate: &Fate, key: &str, value: &str, notes: &mut Notes) {

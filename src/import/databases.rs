@@ -26,6 +26,8 @@ struct Cluster {
     name: String,
     servers: u64,
     roles: BTreeMap<String, usize>,
+    /// Some entries have no role: nobody's is theirs.
+    lacks_roles: bool,
     /// The databases of its entries, the first one first.
     databases: Vec<String>,
 }
@@ -34,6 +36,8 @@ struct Cluster {
 pub(super) struct Clusters {
     places: Vec<(Place, Cluster)>,
     max_clients: u64,
+    /// One that every PostgreSQL has and no entry is called by.
+    own_database: &'static str,
 }
 
 pub(super) fn get<'a>(pairs: &'a Pairs, key: &str) -> Option<&'a str> {
@@ -78,10 +82,13 @@ impl Clusters {
         if let Some(attrs) = &place.attrs {
             section.set("target_session_attrs", text(attrs));
         }
-        let role = cluster.roles.iter().max_by_key(|(_, count)| **count);
-        let role = role.map_or("postgres", |(role, _)| role.as_str());
-        section.set_why("user", text(role), "each tenant has its own below");
-        section.set_why("database", text("template1"), "the same; this name is no tenant's");
+        match cluster.roles.iter().max_by_key(|(_, count)| **count) {
+            Some((role, _)) if !cluster.lacks_roles => {
+                section.set_why("user", text(role), "each tenant has its own below");
+            }
+            _ => section.comment("user = \"...\"  # as whom do tenants log in that have no user below? `tenantry check` asks for it"),
+        }
+        section.set_why("database", text(self.own_database), "the same; this name is no tenant's");
         let servers = cluster.servers.clamp(1, self.max_clients);
         section.set_why(
             "max_server_connections",
@@ -107,7 +114,13 @@ impl Clusters {
             _ if never_asked => {
                 section.set_why("server_check_delay", NEVER, "server_check_query is empty");
             }
-            Some(delay) if delay == "0" => section.set("server_check_delay", 1),
+            Some(delay) if delay == "0" => {
+                section.set_why(
+                    "server_check_delay",
+                    1,
+                    "PgBouncer's 0 asks before each use; here it is once a second of rest",
+                );
+            }
             Some(delay) => section.set("server_check_delay", delay),
             None => {}
         }
@@ -130,7 +143,13 @@ pub(super) fn databases(
     secrets: &Secrets,
     notes: &mut Notes,
 ) -> (Clusters, Vec<Section>) {
-    let mut clusters = Clusters { places: Vec::new(), max_clients: max_clients(ini) };
+    let is_free = |own: &&&str| !ini.databases.iter().any(|(name, _)| name == **own);
+    let own_database = ["template1", "postgres", "template0"].iter().find(is_free);
+    let mut clusters = Clusters {
+        places: Vec::new(),
+        max_clients: max_clients(ini),
+        own_database: own_database.copied().unwrap_or("template1"),
+    };
     let entries = ini.databases.iter().filter(|entry| can_be_written(entry, notes));
     let entries: Vec<&(String, Pairs)> = entries.collect();
     let entries = entries.into_iter().map(|entry| Entry::new(entry, ini, secrets, notes));
@@ -139,8 +158,9 @@ pub(super) fn databases(
         let cluster = clusters.at(&entry.place);
         cluster.servers += entry.servers;
         cluster.databases.push(entry.database.clone());
-        if let Some(role) = &entry.role {
-            *cluster.roles.entry(role.clone()).or_default() += 1;
+        match &entry.role {
+            Some(role) => *cluster.roles.entry(role.clone()).or_default() += 1,
+            None => cluster.lacks_roles = true,
         }
     }
     if entries.is_empty() {
@@ -173,8 +193,9 @@ fn can_be_written((name, pairs): &(String, Pairs), notes: &mut Notes) -> bool {
         ));
         return false;
     }
-    if matches!(name.as_str(), "tenantry" | "template1") {
-        notes.decide(format!("[databases] {name}: no client gets there by this name: \"tenantry\" is the console's, \"template1\" is taken for the clusters' own"));
+    if name == "tenantry" {
+        notes
+            .decide("[databases] tenantry: no client gets there by this name: it is the console's");
     }
     if name == "*" {
         notes.decide("[databases] *: postgres, template0, template1, public and names that begin with pg_ are no tenants by a pattern: list those that are used");
@@ -211,10 +232,15 @@ fn tenancy(ini: &Ini, entries: &[Entry<'_>], clusters: &mut Clusters) -> Section
         ),
         None => tenancy.set("query_wait_timeout", 120),
     }
-    for key in ["query_timeout", "transaction_timeout", "idle_transaction_timeout"] {
-        if let Some(limit) = ini.text(key).and_then(seconds).filter(|limit| limit != "0") {
+    let limit = |key| ini.text(key).and_then(seconds).filter(|limit| limit != "0");
+    for key in ["query_timeout", "transaction_timeout"] {
+        if let Some(limit) = limit(key) {
             tenancy.set(key, limit);
         }
+    }
+    match limit("idle_transaction_timeout") {
+        Some(limit) => tenancy.set("idle_transaction_timeout", limit),
+        None => tenancy.set_why("idle_transaction_timeout", 0, "PgBouncer's default: no limit"),
     }
     tenancy
 }
@@ -368,7 +394,7 @@ fn login(
         (None, clients) => {
             let hint =
                 if clients.contains(&name) { format!("; perhaps {name}") } else { String::new() };
-            notes.decide(format!("[databases] {name} has no user: PgBouncer logs in as the client, Tenantry as one role for all of a tenant's clients. It is suspended until you name that role in [tenants.{name}]{hint}"));
+            notes.decide(format!("[databases] {name} has no user: PgBouncer logs in as the client, Tenantry as one role for all of a tenant's clients. It is suspended until you name that role in [tenants.{name}]{hint}, and its cluster has no user, which check asks for: no role is guessed"));
             return (None, Password::None);
         }
     };

@@ -29,7 +29,7 @@ pub(super) const SETTINGS: &[(&str, Fate)] = &[
     ("logfile", Dropped("it logs to stderr: let systemd or the container runtime keep it")),
     ("pidfile", Dropped("it stays in the foreground and writes no file: systemd knows its process")),
     ("listen_addr", Taken), ("listen_port", Taken), ("unix_socket_dir", Taken),
-    ("unix_socket_mode", Unless(&["0777", "777"], "the socket is made under the umask: UMask= in the unit, or rights on the directory")),
+    ("unix_socket_mode", Taken),
     ("unix_socket_group", Unless(&[""], "the socket's group is the process's: give the directory that group and the setgid bit")),
     ("user", Dropped("it does not change its user: User= in the unit")),
     ("pool_mode", Taken), ("max_client_conn", Taken), ("default_pool_size", Taken),
@@ -93,6 +93,34 @@ pub(super) const SETTINGS: &[(&str, Fate)] = &[
     ("tcp_socket_buffer", Unless(&["0"], "the system's is used: net.ipv4.tcp_rmem and tcp_wmem")),
     ("tcp_keepalive", Dropped(KEEPALIVE)), ("tcp_keepcnt", Dropped(KEEPALIVE)), ("tcp_keepidle", Dropped(KEEPALIVE)), ("tcp_keepintvl", Dropped(KEEPALIVE)),
     ("tcp_user_timeout", Unless(&["0"], "the system's is used: net.ipv4.tcp_retries2")),
+];
+
+/// Of those that are read, here and of databases: durations.
+pub(super) const SECONDS: &[&str] = &[
+    "server_lifetime",
+    "server_idle_timeout",
+    "server_connect_timeout",
+    "server_check_delay",
+    "query_timeout",
+    "query_wait_timeout",
+    "idle_transaction_timeout",
+    "transaction_timeout",
+];
+
+/// And numbers.
+pub(super) const NUMBERS: &[&str] = &[
+    "listen_port",
+    "max_client_conn",
+    "default_pool_size",
+    "reserve_pool_size",
+    "max_db_connections",
+    "max_db_client_connections",
+    "max_prepared_statements",
+    "server_reset_query_always",
+    "so_reuseport",
+    "port",
+    "pool_size",
+    "reserve_pool",
 ];
 
 /// The same for entries of `[databases]`.

@@ -1,9 +1,10 @@
 //! Listening sockets, TCP and unix.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,11 +84,16 @@ pub(super) fn tune(socket: &SockRef<'_>) -> io::Result<()> {
 
 impl Listener {
     /// Binds an address. A socket file that nobody listens on any more is replaced. `beside`: what is bound, too;
-    /// `[::]` beside `0.0.0.0` leaves that its own.
+    /// `[::]` beside `0.0.0.0` leaves that its own. `unix_mode`: rights of a
+    /// unix socket's file.
     ///
     /// # Errors
     /// The system's own, such as an address in use.
-    pub fn bind(address: &ListenAddress, beside: &[&ListenAddress]) -> io::Result<Self> {
+    pub fn bind(
+        address: &ListenAddress,
+        beside: &[&ListenAddress],
+        unix_mode: u32,
+    ) -> io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => {
                 let is_v4 = |other: &&ListenAddress| matches!(other, ListenAddress::Tcp(v4) if v4.is_ipv4() && v4.port() == address.port());
@@ -97,7 +103,9 @@ impl Listener {
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
                 let listener = UnixListener::bind(path)?;
-                Ok(Self::Unix(listener, SocketFile { path: path.clone(), of: Maker::This }))
+                let file = SocketFile { path: path.clone(), of: Maker::This };
+                std::fs::set_permissions(path, Permissions::from_mode(unix_mode))?;
+                Ok(Self::Unix(listener, file))
             }
         }
     }

@@ -95,11 +95,14 @@ impl Pooler {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        config.users.warn();
         let mut listeners = Vec::new();
         let all: Vec<_> = config.general.listen.iter().map(|listen| &listen.address).collect();
         for listen in &config.general.listen {
-            let listener = Listener::bind(&listen.address, &all).map_err(|source| {
-                StartError::Listen { address: format!("{:?}", listen.address), source }
+            let listener = Listener::bind(&listen.address, &all, config.general.unix_socket_mode)
+                .map_err(|source| StartError::Listen {
+                address: format!("{:?}", listen.address),
+                source,
             })?;
             listeners.push((listener, listen.tenant.clone()));
         }

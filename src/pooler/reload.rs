@@ -141,6 +141,9 @@ fn apply(access: Access, shared: &Shared, why: Why) {
         // Who changed what is logged by who was told to.
         Why::Console => {}
     }
+    if why == Why::Files {
+        new.config.users.warn();
+    }
     if format!("{:?}", shared.general) != format!("{:?}", new.config.general) {
         warn!("changes of [general] need a restart");
     }

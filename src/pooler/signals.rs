@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::pin::pin;
 use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,18 +49,24 @@ impl Signals {
             info!("SIGINT: stopping now");
         };
         supervisor::ready();
+        let mut orders = pooler.orders.lock().take();
         let mut leave = tokio::select! {
-            leave = take_orders(&pooler, &mut hangup, load) => leave,
+            leave = take_orders(&pooler, &mut hangup, &load, &mut orders) => leave,
             () = interrupted(&mut interrupt) => Leave::Now,
             _ = terminate.recv() => Leave::WhenServersAreIdle,
         };
         supervisor::stopping();
         if leave == Leave::WhenClientsAreGone {
-            leave = tokio::select! {
-                () = pooler.emptied() => Leave::Now,
-                () = interrupted(&mut interrupt) => Leave::Now,
-                _ = terminate.recv() => Leave::WhenServersAreIdle,
-            };
+            let mut emptied = pin!(pooler.emptied());
+            // They may wait for an operator: for a tenant that is paused, say.
+            while leave == Leave::WhenClientsAreGone {
+                leave = tokio::select! {
+                    () = &mut emptied => Leave::Now,
+                    leave = take_orders(&pooler, &mut hangup, &load, &mut orders) => leave,
+                    () = interrupted(&mut interrupt) => Leave::Now,
+                    _ = terminate.recv() => Leave::WhenServersAreIdle,
+                };
+            }
         }
         if leave == Leave::WhenServersAreIdle {
             info!("finishing transactions; SIGTERM stops now");
@@ -77,11 +84,11 @@ impl Signals {
 async fn take_orders<E: Display + Send + 'static>(
     pooler: &Pooler,
     hangup: &mut Signal,
-    load: impl Fn() -> Result<Config, E> + Clone + Send + 'static,
+    load: &(impl Fn() -> Result<Config, E> + Clone + Send + 'static),
+    orders: &mut Option<mpsc::Receiver<Order>>,
 ) -> Leave {
     let mut watch = Watch::new(&pooler.shared);
     let mut asked = None;
-    let mut orders = pooler.orders.lock().take();
     loop {
         let mut reply = None;
         tokio::select! {
@@ -89,7 +96,7 @@ async fn take_orders<E: Display + Send + 'static>(
                 pooler.take_registry(rows);
                 continue;
             }
-            Some(order) = next_order(&mut orders) => match order {
+            Some(order) = next_order(orders) => match order {
                 Order::Reload(whom) => {
                     info!("RELOAD: reading the configuration again");
                     reply = Some(whom);
