@@ -233,6 +233,7 @@ impl Pooler {
     }
 }
 
-/// The `[tenancy]` of most tests: named by `options`, the user or the database; schemas.
+/// The `[tenancy]` of most tests: named by `options`, the user or the database; schemas. A tenant may have all servers:
+/// most clusters have one or two.
 pub const BY_SCHEMA: &str = "[tenancy]\ntenant_from = [\"options:app.tenant\", \"user:.\", \"database\"]\n\
-    unknown = \"template\"\nschema = \"{tenant}\"\n[tenants.\"*\"]\n";
+    unknown = \"template\"\nschema = \"{tenant}\"\nmax_server_connections = 1000\n[tenants.\"*\"]\n";

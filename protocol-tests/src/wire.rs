@@ -193,6 +193,19 @@ impl Wire {
         let _ = self.socket.flush().await;
     }
 
+    /// The next byte, which is no message: the answer to a request for encryption.
+    pub async fn letter(&mut self) -> Option<u8> {
+        crate::soon("a letter", async {
+            while self.buffer.is_empty() {
+                if self.socket.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                    return None;
+                }
+            }
+            Some(self.buffer.get_u8())
+        })
+        .await
+    }
+
     /// The next message, or `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Message> {
         crate::soon("a message", async {

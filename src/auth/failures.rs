@@ -30,6 +30,8 @@ pub enum Door {
     Pool,
     /// To the console.
     Console,
+    /// To a session state: PostgreSQL has refused it.
+    State,
 }
 
 /// Who wants in.

@@ -69,6 +69,7 @@ pub(super) fn top(args: &TopArgs) -> Result<(), Failure> {
         database: "tenantry".to_owned(),
         user: args.username.clone(),
         only: None,
+        own_password: false,
         password: std::env::var("PGPASSWORD").ok().map(|password| Secret::new(&password)),
         keychain: Arc::default(),
         neutral: Arc::new([]),

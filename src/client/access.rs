@@ -72,6 +72,8 @@ impl Access {
             tenant.password.clone(),
             &self.keychain,
         );
+        let own = tenant.password.is_some() && tenant.password != tenant.cluster.password;
+        let endpoint = if own { endpoint.by_own_password() } else { endpoint };
         match tenant.server_sharing {
             ServerSharing::All => (pools, endpoint),
             ServerSharing::Tenant => (pools, endpoint.only_for(tenant.id.clone())),

@@ -1,7 +1,8 @@
 //! `transaction_timeout`, `idle_transaction_timeout`, `query_timeout`: by the pooler's own clock, because a
 //! client can set PostgreSQL's to 0.
 //!
-//! A session has a timer only while it holds a server and its tenant has such a limit. The timer is set once
+//! A session has a timer only while it holds a server and its tenant has such a limit; that its transaction is idle is
+//! noted without a limit too, for who wants to know it. The timer is set once
 //! and looks, when it ends, how far the transaction of that moment is; so a transaction that is over in time
 //! costs a look at the clock and no timer of its own.
 
@@ -13,6 +14,7 @@ use tracing::info;
 use super::events::Next;
 use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
+use crate::engine::tick;
 use crate::wire::backend::{ServerError, TransactionStatus};
 
 /// How long a cancelled statement may take to end. A function can catch the cancel and go on.
@@ -62,7 +64,7 @@ impl Watch {
 
     /// Something else begins; with it perhaps a transaction.
     fn begin(&mut self, state: State, transaction: bool) {
-        let now = Instant::now();
+        let now = tick().instant();
         (self.state, self.since, self.cancelled, self.counted.0) = (state, now, None, false);
         if transaction {
             (self.began, self.counted.1) = (now, false);
@@ -91,10 +93,7 @@ impl Overdue {
 impl Session {
     /// It holds a server now.
     pub(super) fn watch_link(&mut self) {
-        if !self.policy.timeouts.any() {
-            return;
-        }
-        let now = Instant::now();
+        let now = tick().instant();
         let armed = self.watch.as_ref().is_some_and(|watch| watch.armed);
         let watch = Watch::new(now, armed);
         match &mut self.watch {
@@ -106,7 +105,7 @@ impl Session {
     /// Whether the timer has to be set.
     #[inline]
     pub(super) fn has_to_be_armed(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| !watch.armed)
+        self.watch.as_ref().is_some_and(|watch| !watch.armed) && self.policy.timeouts.any()
     }
 
     /// Whoever's turn it was, it may be the other's now.
@@ -118,6 +117,9 @@ impl Session {
         };
         let Some(watch) = &mut self.watch else { return };
         if watch.state != state {
+            if state == State::Idle || watch.state == State::Idle {
+                self.registration.slot.note_idle((state == State::Idle).then(tick));
+            }
             watch.begin(state, watch.state == State::Rest);
         }
     }

@@ -243,6 +243,7 @@ impl Session {
             CheckoutError::Stopping => Unserved::Farewell(Refusal::ShuttingDown),
             CheckoutError::Moved => Unserved::Moved,
             error => {
+                let error = self.shared.cancels.with_oldest(error);
                 Unserved::Refused(Refusal::Checkout { tenant: self.tenant().to_owned(), error })
             }
         }

@@ -11,7 +11,7 @@ use super::hello::Hello;
 use super::refusal::Refusal;
 use crate::config::TlsMode;
 use crate::net::{Acceptor, Conversation, Stream, TlsError};
-use crate::wire::startup::{self, Packet, Refused, packet_len};
+use crate::wire::startup::{self, Packet, ProtocolVersion, Refused, packet_len};
 
 /// Longest message before authentication, in bytes.
 const MESSAGE_LEN_MAX: usize = 8192;
@@ -64,6 +64,8 @@ pub async fn greet(stream: Stream, acceptor: &Acceptor) -> Result<Greeting, Gree
     loop {
         let packet = talk.receive_untagged::<GreetError>(|b| Ok(packet_len(b)?)).await;
         let packet = match packet {
+            // Who cannot be a client yet is not spoken to, as PostgreSQL does: it has left, or waits for something else.
+            Err(GreetError::Packet(Refused::Length)) => return Err(Refused::Length.into()),
             Err(GreetError::Packet(refused)) => return refuse(talk, protocol(refused)),
             other => other?,
         };
@@ -98,6 +100,12 @@ pub async fn greet(stream: Stream, acceptor: &Acceptor) -> Result<Greeting, Gree
                     Ok(hello) => Ok(Greeting::Startup(Box::new((talk, hello)))),
                     Err(refusal) => refuse(talk, refusal),
                 };
+            }
+            Err(Refused::Length) => return Err(Refused::Length.into()),
+            Err(refused @ Refused::Version(ProtocolVersion { major: 1 | 2, .. })) => {
+                // In the words of a protocol that had no fields.
+                talk.send(format!("EFATAL:  {refused}\n\0").as_bytes()).await?;
+                return Err(refused.into());
             }
             Err(refused) => return refuse(talk, protocol(refused)),
         }
@@ -142,12 +150,15 @@ async fn answer_tls(
 ) -> Result<Conversation, GreetError> {
     // Whatever came behind the request came unprotected, and would be taken for the client's own
     // words after the handshake (CVE-2021-23214).
+    let is_taken = acceptor.is_available() && matches!(talk.stream, Stream::Tcp(_));
+    if !is_taken {
+        talk.send(b"N").await?;
+    }
     if !talk.unread().is_empty() {
         let problem = "received unencrypted data after SSL request".to_owned();
         return refuse(talk, Refusal::Protocol { problem });
     }
-    if !acceptor.is_available() || !matches!(talk.stream, Stream::Tcp(_)) {
-        talk.send(b"N").await?;
+    if !is_taken {
         return Ok(talk);
     }
     talk.send(b"S").await?;

@@ -58,8 +58,7 @@ impl Hello {
             hello.setting(name, value.to_vec())?;
         }
         if hello.user.is_empty() {
-            let problem = "no PostgreSQL user name specified in startup packet".to_owned();
-            return Err(Refusal::Protocol { problem });
+            return Err(Refusal::NoUser);
         }
         Ok(hello)
     }

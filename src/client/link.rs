@@ -379,6 +379,12 @@ impl Session {
             && !link.is_cut_off
             && !link.flush_server
             && link.write_error.is_none();
+        // The switch went out alone.
+        let unsent = link.held_back
+            && link.sent == 0
+            && link.prefix.is_empty()
+            && !link.flush_server
+            && link.write_error.is_none();
         let leaves = match end {
             LinkEnd::Farewell(refusal) => matches!(**refusal, Refusal::ShuttingDown),
             _ => true,
@@ -393,7 +399,12 @@ impl Session {
             LinkEnd::ClientLeft | LinkEnd::Farewell(_) => {
                 departure::abandon(linked, std::mem::take(&mut self.exchange).is_busy());
             }
-            // After the first two the unit is sent again: what it will be answered is still owed.
+            // After this and the next the unit is sent again: what it will be answered is still owed.
+            LinkEnd::SwitchFailed(..) if (whole || unsent) && !self.target.session.seeds() => {
+                let rest = link.outbound.bytes()[link.passed..].into();
+                let syncs = count_syncs(&self.inbound.bytes()[..link.sent]);
+                departure::roll_back(linked, link.scan, rest, syncs);
+            }
             LinkEnd::SwitchFailed(..)
             | LinkEnd::NotSent(_)
             | LinkEnd::Released
@@ -405,6 +416,16 @@ impl Session {
         }
         cancelled
     }
+}
+
+/// How many `Sync` there are in whole messages.
+fn count_syncs(messages: &[u8]) -> usize {
+    let (mut rest, mut count) = (messages, 0);
+    while let Ok(Some(header)) = Header::read(rest) {
+        count += usize::from(header.tag == tag::SYNC);
+        rest = rest.get(header.frame_len()..).unwrap_or_default();
+    }
+    count
 }
 
 /// Whether the client's first message makes PostgreSQL drop the unnamed statement: a query or a

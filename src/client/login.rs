@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::by_path::ByPath;
 use super::hello::Hello;
 use super::own_state::{own_state, with_tenants_name};
-use super::proof::{Who, negotiate, prove};
+use super::proof::{Who, negotiate, prove, slow_down};
 use super::refusal::Refusal;
 use super::session::{Parts, Session};
 use super::welcome::APPLICATION_NAME;
@@ -101,7 +101,12 @@ async fn admit(
         match enter(talk, hello, (&proof, &claim), &access, shared).await {
             // It was looked at too early; a reload has changed it since.
             Err(refusal) if refusal.is_outdated() => access = shared.access(),
-            Err(refusal) => return Err(refusal),
+            Err(refusal) => {
+                if refusal.is_of_state() {
+                    slow_down(talk, proof.user(), tenant_named, &access, shared).await;
+                }
+                return Err(refusal);
+            }
             Ok(entered) => {
                 let user_mode =
                     access.config.users.get(proof.user()).and_then(|user| user.pool_mode());
@@ -143,7 +148,9 @@ async fn enter(
     let seat = take_seat(&tenant, access, shared)?;
     // It may have to wait for a server: nobody should, for a client that is gone.
     let welcome = tokio::select! {
-        welcome = shared.welcomes.get(&tenant, &state, &own, &seat, &shared.targets) => welcome?,
+        welcome = shared.welcomes.get(&tenant, &state, &own, &seat, &shared.targets) => {
+            welcome.map_err(|refusal| refusal.with_oldest(&shared.cancels))?
+        }
         () = talk.closed() => {
             let problem = "unexpected end of the client's connection during login".to_owned();
             return Err(Refusal::Protocol { problem });

@@ -33,6 +33,7 @@ mod quotas;
 mod reasons;
 mod refresh;
 mod refusal;
+mod refused;
 mod reported;
 mod restore;
 mod session;

@@ -1,5 +1,6 @@
 //! A client proves who it is, unless it has failed to too often.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -107,10 +108,7 @@ async fn exchange(
     let exchange = authenticate(talk, &access.credentials, users, user, who.given);
     let proof = match timeout(AUTHENTICATION_TIME_MAX, exchange).await {
         Ok(result) => result.map_err(Refusal::Auth)?,
-        Err(_) => {
-            let problem = "canceling authentication due to timeout".to_owned();
-            return Err(Refusal::Protocol { problem });
-        }
+        Err(_) => return Err(Refusal::LoginTimedOut),
     };
     let verify_name = access.acceptor.mode() == TlsMode::VerifyFull && talk.stream.is_tls();
     let owns = |name: &String| users.owns(name, user);
@@ -118,4 +116,23 @@ async fn exchange(
         return Err(Refusal::Certificate { user: user.to_owned() });
     }
     Ok(proof)
+}
+
+/// Who keeps asking for a state that PostgreSQL refuses is answered late.
+pub(super) async fn slow_down(
+    talk: &mut Conversation,
+    user: &str,
+    tenant: Option<&str>,
+    access: &Access,
+    shared: &Shared,
+) {
+    let address = talk.stream.peer_ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let knock = Knock { address, user, tenant, door: Door::State };
+    let (max, now) = (access.config.users.max_failures, Instant::now());
+    let verdict = shared.failures.verdict(&knock, max, now);
+    shared.failures.add(&knock, max, now);
+    if let Verdict::AskAndDelay(delay) | Verdict::Refuse(delay) = verdict {
+        // A client that is gone learns nothing.
+        let _ = timeout(delay, talk.closed()).await;
+    }
 }

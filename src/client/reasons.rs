@@ -57,6 +57,8 @@ impl Refusal {
             Self::Overdue { what, .. } => what.setting(),
             Self::Stuck => "stuck",
             Self::Cancelled => "cancelled",
+            Self::LoginTimedOut => "login_timeout",
+            Self::NoUser => "protocol",
             Self::Killed => "killed",
             Self::ShuttingDown => "shutdown",
         }
@@ -104,6 +106,8 @@ impl Refusal {
             | Self::Overdue { .. }
             | Self::UnknownStatement { .. }
             | Self::Cancelled
+            | Self::LoginTimedOut
+            | Self::NoUser
             | Self::Stuck
             | Self::Killed
             | Self::ShuttingDown => None,

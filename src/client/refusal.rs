@@ -9,11 +9,11 @@ use bytes::BytesMut;
 use super::clock::Overdue;
 use super::texts::{
     Text, auth, certificate, checkout, claim, detail, draining, guarded, left_behind, left_tenant,
-    long_name, may_not_claim, no_tenant, not_admin, not_there, overdue, paused, pinned_too_long,
-    setting, state, state_gone, stuck, suspended, text, ties, too_fast, too_many,
+    long_name, may_not_claim, no_schema, no_tenant, not_admin, not_there, overdue, paused,
+    pinned_too_long, setting, state, state_gone, stuck, suspended, text, ties, too_fast, too_many,
 };
 use crate::auth::AuthError;
-use crate::pool::CheckoutError;
+use crate::pool::{CancelRegistry, CheckoutError};
 use crate::server::LoginError;
 use crate::tenant::ClaimError;
 use crate::wire::backend::ServerError;
@@ -239,6 +239,10 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
+    /// The start-up packet names no user.
+    NoUser,
+    /// The client did not prove in time who it is.
+    LoginTimedOut,
     /// A cancel request ended the wait for a server.
     Cancelled,
     /// The session made no progress.
@@ -269,19 +273,19 @@ impl Refusal {
         build::error_response(fields, out);
     }
 
-    /// The error of PostgreSQL that goes on as it is.
+    /// The error of PostgreSQL that goes on as it is. Not one by which it does not let the pooler's role in: a client
+    /// would take it for its own wrong password.
     fn servers_own(&self) -> Option<&ServerError> {
-        match self {
-            Self::Server(error)
-            | Self::Checkout { error: CheckoutError::Login(LoginError::Refused(error)), .. } => {
-                Some(error)
-            }
-            Self::Checkout {
-                error: CheckoutError::TimedOut { login: Some(LoginError::Refused(error)), .. },
-                ..
-            } => Some(error),
-            _ => None,
-        }
+        let (Self::Server(error)
+        | Self::Checkout { error: CheckoutError::Login(LoginError::Refused(error)), .. }
+        | Self::Checkout {
+            error: CheckoutError::TimedOut { login: Some(LoginError::Refused(error)), .. },
+            ..
+        }) = self
+        else {
+            return None;
+        };
+        (!error.sqlstate().starts_with("28")).then_some(error)
     }
 
     /// What was known of the tenant holds no more: with what holds now it may be no refusal.
@@ -294,6 +298,28 @@ impl Refusal {
     #[must_use]
     pub const fn is_failed_proof(&self) -> bool {
         matches!(self, Self::Auth(AuthError::Failed { .. } | AuthError::NotOwner { .. }))
+    }
+
+    /// PostgreSQL has refused the state, or the login, that the client or its tenant asks for.
+    #[must_use]
+    pub const fn is_of_state(&self) -> bool {
+        matches!(
+            self,
+            Self::Server(_)
+                | Self::Switch { .. }
+                | Self::NoSchema { .. }
+                | Self::Checkout { error: CheckoutError::Login(_), .. }
+        )
+    }
+
+    /// The same, with what the list of clients says of who holds the servers.
+    pub(super) fn with_oldest(self, clients: &CancelRegistry) -> Self {
+        match self {
+            Self::Checkout { tenant, error } => {
+                Self::Checkout { tenant, error: clients.with_oldest(error) }
+            }
+            other => other,
+        }
     }
 
     /// The quota it is refused for, if it is one.
@@ -335,9 +361,7 @@ impl Refusal {
                 text("3D000", format!("tenant \"{tenant}\" does not exist"))
             }
             Self::LongName { tenant, key, name } => long_name(tenant, key, name),
-            Self::NoSchema { schema, tenant } => {
-                text("3F000", format!("schema \"{schema}\" of tenant \"{tenant}\" does not exist"))
-            }
+            Self::NoSchema { schema, tenant } => no_schema(schema, tenant),
             Self::UnknownDatabase { database, tenant } => not_there(database, tenant),
             Self::Suspended { tenant, message } => suspended(tenant, message.as_ref()),
             Self::Draining { tenant } => draining(tenant),
@@ -392,6 +416,8 @@ impl Refusal {
             }
             Self::Stuck => stuck(),
             Self::Cancelled => text("57014", "canceling statement due to user request"),
+            Self::NoUser => text("28000", "no PostgreSQL user name specified in startup packet"),
+            Self::LoginTimedOut => text("57014", "canceling authentication due to timeout"),
             Self::Killed | Self::ShuttingDown => {
                 text("57P01", "terminating connection due to administrator command")
             }

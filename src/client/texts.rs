@@ -1,11 +1,13 @@
 //! The longer texts of [`super::refusal`]: what a client is told, why, and what helps.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use super::clock::Overdue;
 use crate::auth::AuthError;
 use crate::config::IDENTIFIER_LEN_MAX;
-use crate::pool::CheckoutError;
+use crate::pool::{CheckoutError, Holder, Holds, Oldest};
+use crate::server::LoginError;
 use crate::tenant::ClaimError;
 
 /// SQLSTATE, message, detail, hint.
@@ -158,29 +160,26 @@ pub(super) fn long_name(tenant: &str, key: &str, name: &str) -> Text {
 pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {
     match error {
         CheckoutError::TimedOut { login: Some(login), .. } | CheckoutError::Login(login) => {
-            detail(text("08006", "could not connect to server"), login.to_string())
+            could_not_connect(login)
         }
-        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, paused, login: None } => {
-            hint(
-                detail(
-                    text(
-                        "53300",
-                        format!(
-                            "query_wait_timeout: no server connection for tenant \"{tenant}\" within {waited:?}"
-                        ),
-                    ),
-                    format!(
-                        "The tenant has {} of {} server connections, the cluster {} of {}.",
-                        of_tenant.0, of_tenant.1, cluster.0, cluster.1
-                    ),
-                ),
-                match paused {
-                    true => "The tenant is paused by the operator.",
-                    false => {
-                        "The limits are the settings max_server_connections of the tenant and of the cluster."
-                    }
-                },
-            )
+        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, holder, paused, .. } => {
+            let message = format!(
+                "query_wait_timeout: no server connection for tenant \"{tenant}\" within {waited:?}"
+            );
+            let mut why = format!(
+                "The tenant has {} of {} server connections, the cluster {} of {}.",
+                of_tenant.0, of_tenant.1, cluster.0, cluster.1
+            );
+            if let Some(holder) = holder.as_ref().filter(|_| !paused) {
+                why = format!("{why} {}", held(holder, cluster.1));
+            }
+            let what = match paused {
+                true => "The tenant is paused by the operator.",
+                false => {
+                    "The limits are the settings max_server_connections of the tenant and of the cluster."
+                }
+            };
+            hint(detail(text("53300", message), why), what)
         }
         CheckoutError::QueueFull { limit } => hint(
             detail(
@@ -196,6 +195,37 @@ pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {
             text("57P01", "terminating connection due to administrator command")
         }
     }
+}
+
+fn could_not_connect(login: &LoginError) -> Text {
+    match login {
+        // With PostgreSQL's code, as PgBouncer does it, but a client must not take it for its own wrong password.
+        LoginError::Refused(error) => (
+            if error.sqlstate() == "28P01" { "28P01" } else { "28000" },
+            format!("server login failed: {}", error.message()),
+            Some("PostgreSQL does not let in the role by which the pooler logs in. It is not about this client.".to_owned()),
+            Some("See user and password of the tenant and of its cluster in the pooler's configuration, and pg_hba.conf.".to_owned()),
+        ),
+        other => detail(text("08006", "could not connect to server"), other.to_string()),
+    }
+}
+
+fn held(holder: &Holder, all: usize) -> String {
+    let Holder { tenant, servers, oldest } = holder;
+    let how = match oldest.map(|oldest| oldest.holds) {
+        Some(Holds::Kept) => "are kept by sessions",
+        Some(Holds::Idle | Holds::Busy) | None => "are in transactions",
+    };
+    let mut told = format!("{servers} of {all} servers {how} of tenant \"{tenant}\"");
+    if let Some(Oldest { time, holds }) = oldest {
+        let what = match holds {
+            Holds::Idle => "idle",
+            Holds::Busy => "at work",
+            Holds::Kept => "kept",
+        };
+        let _ = write!(told, ", the oldest {what} for {} s", time.as_secs());
+    }
+    told + "."
 }
 
 pub(super) fn certificate(user: &str) -> Text {
@@ -233,6 +263,10 @@ pub(super) fn setting(name: &str) -> Text {
         text("42501", format!("permission denied to set parameter \"{name}\"")),
         "The operator's configuration sets it for the tenant.",
     )
+}
+
+pub(super) fn no_schema(schema: &str, tenant: &str) -> Text {
+    text("3F000", format!("schema \"{schema}\" of tenant \"{tenant}\" does not exist"))
 }
 
 pub(super) fn no_tenant(accepted: &[String]) -> Text {

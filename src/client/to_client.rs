@@ -223,6 +223,7 @@ impl Session {
         self.link.swallowing = match verdict {
             ServerVerdict::SwitchFailed => {
                 let server = self.server_pid();
+                self.link.outbound.cut(self.link.passed, count);
                 return Err(LinkEnd::SwitchFailed(Box::new(error.unwrap_or_default()), server));
             }
             ServerVerdict::Named(reply) => {

@@ -13,6 +13,7 @@ use dashmap::DashMap;
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
+use super::refused::Refused;
 use super::targets::Targets;
 use crate::config::Tenant;
 use crate::pool::{Acquired, Checkout, CheckoutError, Linked, Seat, Taint};
@@ -38,12 +39,13 @@ pub struct Welcome {
     asked: Instant,
 }
 
-type Key = (TenantId, SessionState);
+pub(super) type Key = (TenantId, SessionState);
 
 /// Answers by tenant and state. An application's name, which may be any, needs no asking.
 #[derive(Default)]
 pub struct Welcomes {
     answers: DashMap<Key, Welcome>,
+    refused: Refused,
     /// How often they were forgotten: what was asked before that is not kept after it.
     forgotten: AtomicU64,
 }
@@ -65,6 +67,9 @@ impl Welcomes {
         let age = self.forgotten.load(Ordering::Acquire);
         let (nameless, name) = without_plain_name(state);
         let key = (tenant.id.clone(), nameless);
+        if let Some(refusal) = self.refused.again(&key) {
+            return Err(refusal);
+        }
         let known = self.known(&key);
         let resting = known.as_ref().and_then(|known| seat.acquire_now(&known.target));
         let welcome = match (known, resting) {
@@ -75,8 +80,9 @@ impl Welcomes {
                 welcome
             }
             (_, resting) => {
-                let asked = ask(tenant, &key.1, own, seat, targets, resting).await?;
-                self.keep(&key, age, asked)
+                let asked = ask(tenant, &key.1, own, seat, targets, resting).await;
+                self.refused.note(&key, asked.as_ref().err());
+                self.keep(&key, age, asked?)
             }
         };
         let Some(name) = name else { return Ok(welcome) };
@@ -92,6 +98,7 @@ impl Welcomes {
     pub fn forget_all(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.answers.clear();
+        self.refused.forget_all();
     }
 
     fn known(&self, key: &Key) -> Option<Welcome> {

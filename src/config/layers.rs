@@ -93,7 +93,8 @@ impl Config {
         let availability = availability(&mut layers, state.map(|state| (state, &*database)));
         let (baseline, fixed_settings) = baseline(&mut layers, schema.as_deref(), &availability);
         let server_sharing = sharing(&mut layers);
-        let quotas = quotas(&mut layers, &cluster);
+        let servers = self.servers_of_one(&cluster);
+        let quotas = quotas(&mut layers, servers);
         let policy = policy(&mut layers, &fixed_settings);
         let id = id.clone();
         let tenant = Tenant {
@@ -111,6 +112,15 @@ impl Config {
             availability,
         };
         Some((tenant, layers.explained))
+    }
+
+    /// `max_server_connections` of a tenant, if it is not set: all but one, which is left to the others, if there may be
+    /// others.
+    fn servers_of_one(&self, cluster: &Cluster) -> usize {
+        let is_alone =
+            self.tenants.len() == 1 && self.templates.is_empty() && self.registry.is_none();
+        let left = usize::from(!is_alone);
+        (cluster.max_server_connections - left).max(1)
     }
 
     /// Tenants that have a section of their own.
@@ -205,7 +215,12 @@ fn sharing(layers: &mut Layers<'_>) -> ServerSharing {
     layers.quota("server_sharing", |l| l.server_sharing.as_ref(), ServerSharing::All, name)
 }
 
-fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
+/// `query_wait_timeout`, if it is not set: who waits longer has mostly lost its own client.
+const QUERY_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// `idle_transaction_timeout`, if it is not set: a transaction that somebody forgot keeps a server no longer.
+const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+
+fn quotas(layers: &mut Layers<'_>, servers: usize) -> Quotas {
     let count = |n: &usize| n.to_string();
     Quotas {
         max_client_connections: layers.quota(
@@ -217,7 +232,7 @@ fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
         max_server_connections: layers.quota(
             "max_server_connections",
             |l| l.max_server_connections.as_ref(),
-            cluster.max_server_connections,
+            servers,
             count,
         ),
         guaranteed_server_connections: layers.quota(
@@ -236,7 +251,7 @@ fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
         query_wait_timeout: layers.quota(
             "query_wait_timeout",
             |l| l.query_wait_timeout.as_ref(),
-            Duration::from_mins(2),
+            QUERY_WAIT_TIMEOUT,
             |d| format!("{d:?}"),
         ),
         max_connection_rate: layers
@@ -256,11 +271,19 @@ fn quotas(layers: &mut Layers<'_>, cluster: &Cluster) -> Quotas {
 
 fn timeouts(layers: &mut Layers<'_>) -> Timeouts {
     let show = |limit: &Duration| format!("{limit:?}");
+    let idle = layers.quota(
+        "idle_transaction_timeout",
+        |l| l.idle_transaction_timeout.as_ref(),
+        IDLE_TRANSACTION_TIMEOUT,
+        show,
+    );
     let mut pick = |key, get: fn(&Rules) -> Option<&Duration>| layers.pick(key, get, show).copied();
+    // 0 is no limit, as in PostgreSQL and PgBouncer.
+    let limit = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
     Timeouts {
-        transaction: pick("transaction_timeout", |l| l.transaction_timeout.as_ref()),
-        idle_transaction: pick("idle_transaction_timeout", |l| l.idle_transaction_timeout.as_ref()),
-        query: pick("query_timeout", |l| l.query_timeout.as_ref()),
+        transaction: limit(pick("transaction_timeout", |l| l.transaction_timeout.as_ref())),
+        idle_transaction: limit(Some(idle)),
+        query: limit(pick("query_timeout", |l| l.query_timeout.as_ref())),
     }
 }
 

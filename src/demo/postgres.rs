@@ -165,6 +165,7 @@ impl Cluster {
             database: database.to_owned(),
             user: "postgres".to_owned(),
             only: None,
+            own_password: false,
             password: None,
             keychain: std::sync::Arc::default(),
             neutral: [].into(),

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
+use super::oldest::LastAnswer;
 use crate::engine::{Tick, tick};
 use crate::server::{CancelKey, PendingCancel};
 use crate::tenant::TenantId;
@@ -29,7 +30,7 @@ const KEY_LEN: usize = 32;
 pub struct CancelSlot {
     /// The key the client is told.
     pub key: SmallVec<[u8; 4]>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// An operator wants it gone.
     killed: AtomicBool,
     /// The number of the worker that is to serve it.
@@ -135,6 +136,10 @@ impl CancelSlot {
         *self.pin.lock() = reason.map(|reason| Pin { reason, since: tick().instant() });
     }
 
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pin.lock().is_some()
+    }
+
     fn activity(&self) -> Activity {
         match &*self.state.lock() {
             State::Idle => Activity::Idle,
@@ -147,14 +152,14 @@ impl CancelSlot {
 }
 
 #[derive(Debug, Default)]
-enum State {
+pub(super) enum State {
     /// It holds nothing: there is nothing to cancel.
     #[default]
     Idle,
     /// It waits for a server.
     Queued { cancelled: bool, waker: Option<Waker>, since: Tick },
-    /// It holds this server.
-    Linked { key: Arc<CancelKey>, cancelled: bool, since: Tick },
+    /// It holds this server. `idle`: since when its transaction waits for it.
+    Linked { key: Arc<CancelKey>, cancelled: bool, since: Tick, idle: Option<Tick> },
 }
 
 impl CancelSlot {
@@ -179,7 +184,14 @@ impl CancelSlot {
 
     /// The client holds a server, from then on.
     pub fn link(&self, key: Arc<CancelKey>, since: Tick) {
-        *self.state.lock() = State::Linked { key, cancelled: false, since };
+        *self.state.lock() = State::Linked { key, cancelled: false, since, idle: None };
+    }
+
+    /// Since when its transaction waits for the client, if it does.
+    pub fn note_idle(&self, at: Option<Tick>) {
+        if let State::Linked { idle, .. } = &mut *self.state.lock() {
+            *idle = at;
+        }
     }
 
     /// The client holds nothing any more: no later request reaches what it held. Says whether
@@ -212,7 +224,10 @@ impl CancelSlot {
 
 /// All clients' keys.
 #[derive(Default)]
-pub struct CancelRegistry(DashMap<i32, Arc<CancelSlot>>);
+pub struct CancelRegistry {
+    slots: DashMap<i32, Arc<CancelSlot>>,
+    pub(super) last_answer: LastAnswer,
+}
 
 /// A client's entry, until it is dropped.
 pub struct Registration {
@@ -225,7 +240,7 @@ pub struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.registry.0.remove(&self.pid);
+        self.registry.slots.remove(&self.pid);
     }
 }
 
@@ -255,7 +270,7 @@ impl CancelRegistry {
             let mut bytes = [0; 4];
             fill(&mut bytes);
             let pid = i32::from_be_bytes(bytes) & i32::MAX;
-            if let Entry::Vacant(vacant) = self.0.entry(pid) {
+            if let Entry::Vacant(vacant) = self.slots.entry(pid) {
                 vacant.insert(Arc::clone(&slot));
                 return Registration { registry: Arc::clone(self), pid, slot };
             }
@@ -264,19 +279,24 @@ impl CancelRegistry {
 
     /// Clients that are to go when they look next; how many there are.
     pub fn kill(&self, whom: impl Fn(i32, &ClientFacts) -> bool) -> usize {
-        let hit = self.0.iter().filter(|entry| whom(*entry.key(), &entry.value().facts));
+        let hit = self.slots.iter().filter(|entry| whom(*entry.key(), &entry.value().facts));
         hit.map(|entry| entry.value().killed.store(true, Ordering::Relaxed)).count()
     }
 
     /// Which worker is to serve each client: `next` is told which one it is now. A client goes where it is sent
     /// when it next has something to do. Who keeps a server cannot go, and is not asked about.
     pub fn place(&self, mut next: impl FnMut(usize) -> usize) {
-        for entry in &self.0 {
+        for entry in &self.slots {
             let slot = entry.value();
             if slot.pin.lock().is_none() {
                 slot.send_to(next(slot.worker()));
             }
         }
+    }
+
+    /// Where all clients stand.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Arc<CancelSlot>> {
+        self.slots.iter().map(|entry| Arc::clone(entry.value()))
     }
 
     /// All clients, by their process ids.
@@ -287,7 +307,7 @@ impl CancelRegistry {
             let pin = *slot.pin.lock();
             ClientReport { pid, activity: slot.activity(), pin, slot }
         };
-        let mut clients: Vec<ClientReport> = self.0.iter().map(report).collect();
+        let mut clients: Vec<ClientReport> = self.slots.iter().map(report).collect();
         clients.sort_by_key(|client| (client.slot.facts.since, client.pid));
         clients
     }
@@ -296,7 +316,7 @@ impl CancelRegistry {
     #[must_use]
     pub fn request(&self, pid: i32, key: &[u8]) -> Option<PendingCancel> {
         let slot = {
-            let entry = self.0.get(&pid)?;
+            let entry = self.slots.get(&pid)?;
             let slot = entry.value();
             #[expect(
                 deprecated,

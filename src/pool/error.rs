@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::turns::TooManyClients;
 use crate::server::LoginError;
+use crate::tenant::TenantId;
 
 /// Why a client gets no place among those of its tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +29,8 @@ pub enum CheckoutError {
         tenant: (usize, usize),
         /// Servers the cluster had then, and may have.
         cluster: (usize, usize),
+        /// Who held most of them.
+        holder: Option<Box<Holder>>,
         /// The operator has paused the tenant.
         paused: bool,
         /// Why PostgreSQL could not be logged in to, if that is what was waited for.
@@ -48,4 +51,35 @@ pub enum CheckoutError {
     /// The pooler stops.
     #[error("the pooler is shutting down")]
     Stopping,
+}
+
+/// A tenant that holds servers others wait for, or its own clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Who it is.
+    pub tenant: TenantId,
+    /// How many.
+    pub servers: usize,
+    /// Its client that has held one for longest.
+    pub oldest: Option<Oldest>,
+}
+
+/// How long a client has held its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oldest {
+    /// So long, or its transaction has been idle for so long.
+    pub time: Duration,
+    /// What it does with it.
+    pub holds: Holds,
+}
+
+/// What a client does with its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// PostgreSQL works for it.
+    Busy,
+    /// Nothing, in a transaction.
+    Idle,
+    /// It keeps it between transactions.
+    Kept,
 }

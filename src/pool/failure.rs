@@ -11,6 +11,8 @@ use crate::server::LoginError;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause: a third of PgBouncer's `server_login_retry`, for one login at a time costs little.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often, at most, a server of another pool is closed for a login that will fail unless somebody changes something.
+const ROOM_PAUSE: Duration = Duration::from_mins(1);
 /// The part of the time since the first failure that a pause takes.
 const PAUSE_PART: u32 = 4;
 
@@ -22,20 +24,37 @@ pub(super) struct Failure {
     pub(super) retry_at: Instant,
     /// When the first one failed since one succeeded.
     since: Instant,
+    /// When a server of another pool may be closed for one again.
+    room_at: Instant,
 }
 
 impl Failure {
     /// A login has failed after those of `before`.
     pub(super) fn after(before: Option<&Self>, error: LoginError, now: Instant) -> Self {
         let Some(before) = before else {
-            return Self { error, retry_at: now + PAUSE_MIN, since: now };
+            return Self {
+                error,
+                retry_at: now + PAUSE_MIN,
+                since: now,
+                room_at: now + ROOM_PAUSE,
+            };
         };
-        let (since, retry_at) = (before.since, before.retry_at);
+        let Self { since, retry_at, room_at, .. } = *before;
         if retry_at > now {
-            return Self { error, retry_at, since };
+            return Self { error, retry_at, since, room_at };
         }
         let pause = now.saturating_duration_since(since) / PAUSE_PART;
-        Self { error, retry_at: now + pause.clamp(PAUSE_MIN, PAUSE_MAX), since }
+        let retry_at = now + pause.clamp(PAUSE_MIN, PAUSE_MAX);
+        Self { error, retry_at, since, room_at }
+    }
+
+    /// Whether a server of another pool may be closed for the next one.
+    pub(super) fn takes_room(&mut self, now: Instant) -> bool {
+        let may = self.error.may_pass() || now >= self.room_at;
+        if may {
+            self.room_at = now + ROOM_PAUSE;
+        }
+        may
     }
 
     /// What it failed by may have passed.

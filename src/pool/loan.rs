@@ -245,12 +245,12 @@ impl Linked {
     /// Gives the server back. It must be at rest: nothing owed, no transaction, no half message.
     ///
     /// A server that nothing can clean is closed. One that has to be scrubbed is scrubbed at once: a
-    /// lock it holds would hold up others. One whose cancel is under way is given back when that has
+    /// lock it holds would hold up others. So is one whose `idle_session_timeout` would end it while it rests. One whose cancel is under way is given back when that has
     /// ended, because until then the signal may hit whoever has it next.
     pub fn check_in(mut self) {
         match self.taint {
-            Taint::None => self.give_back(),
-            Taint::Scrub => self.finish_with(Self::scrub),
+            Taint::None if !self.target.restless => self.give_back(),
+            Taint::None | Taint::Scrub => self.finish_with(Self::scrub),
             Taint::Close => {
                 debug!("server closed: what its client did cannot be undone");
                 self.loan.close(true);

@@ -28,6 +28,7 @@ mod loan;
 mod lock;
 #[cfg(any(test, feature = "counts"))]
 mod number;
+mod oldest;
 mod order;
 mod outage;
 mod rack;
@@ -50,7 +51,7 @@ pub use cancel::{
 };
 #[cfg(feature = "counts")]
 pub use counted::CountedPool;
-pub use error::{CheckoutError, SeatError};
+pub use error::{CheckoutError, Holder, Holds, Oldest, SeatError};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
 pub use report::{LastLogin, PoolReport, Report, ServerReport, TenantReport};

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use super::account::{Limits, TicketId};
 use super::answer::Reply;
 use super::effects::Effects;
-use super::error::CheckoutError;
+use super::error::{CheckoutError, Holder};
 use super::outage::Outage;
 use super::rack::{Pooled, Rack};
 use super::turns::{Logins, Next, QueueFull, STAY_MIN, Turns};
-use crate::config::{Cluster, Tenant};
+use crate::config::{Cluster, Secret, Tenant};
 use crate::engine::{Tick, tick};
 use crate::server::switch::Fit;
 use crate::server::{Endpoint, LoginError, Target};
@@ -45,11 +45,15 @@ pub(super) struct Lent<S> {
     pub(super) pool: usize,
 }
 
-/// Pools by database, login role, and the tenant whose alone they are.
-type Names = HashMap<(String, String, Option<TenantId>), usize>;
+/// Database, login role, its password if that is not the cluster's, and the tenant whose alone it is.
+type Name = (String, String, Option<Secret>, Option<TenantId>);
 
-fn name_of(endpoint: &Endpoint) -> (String, String, Option<TenantId>) {
-    (endpoint.database.clone(), endpoint.user.clone(), endpoint.only.clone())
+/// Pools by name.
+type Names = HashMap<Name, usize>;
+
+fn name_of(endpoint: &Endpoint) -> Name {
+    let password = endpoint.password.clone().filter(|_| endpoint.own_password);
+    (endpoint.database.clone(), endpoint.user.clone(), password, endpoint.only.clone())
 }
 
 pub(super) struct Sched<S> {
@@ -251,8 +255,11 @@ impl<S: Pooled> Sched<S> {
             let outage = self.outage.as_ref().map(|outage| outage.last.error.clone());
             let failure = self.rack(pool).failure.as_ref();
             let login = failure.map(|failure| failure.error.clone()).or(outage);
+            let holder = self.turns.holder(ticket.place);
             let timed_out = CheckoutError::TimedOut {
                 waited: ticket.patience,
+                holder: holder
+                    .map(|(tenant, servers)| Box::new(Holder { tenant, servers, oldest: None })),
                 tenant: self.turns.usage(ticket.place),
                 cluster: self.turns.budget(),
                 paused: self.turns.is_paused(ticket.place),

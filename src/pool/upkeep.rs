@@ -22,6 +22,13 @@ impl<S: Pooled> Sched<S> {
         now: Instant,
         effects: &mut Effects<S>,
     ) {
+        if self.turns.is_budget_spent()
+            && let Some(failure) = &mut self.rack(pool).failure
+            && !failure.takes_room(now)
+        {
+            let error = failure.error.clone();
+            return self.login_failed(pool, error, now, effects);
+        }
         // There may be more than one too many: the budget may have been lowered.
         while self.turns.is_budget_spent() {
             if self.make_room(pool, now, effects).is_none() {
@@ -99,6 +106,18 @@ impl<S: Pooled> Sched<S> {
         effects: &mut Effects<S>,
     ) {
         self.turns.opened(pool, false);
+        self.login_failed(pool, error, now, effects);
+        self.dispatch(Tick::at(now), effects);
+    }
+
+    /// No login succeeds, or none is tried because it would cost another pool a server.
+    fn login_failed(
+        &mut self,
+        pool: usize,
+        error: LoginError,
+        now: Instant,
+        effects: &mut Effects<S>,
+    ) {
         if !self.note_outage(&error, now, effects) {
             let retry_at = self.rack(pool).fails(error.clone(), now);
             self.turns.allow_logins(pool, Logins::None);
@@ -109,7 +128,6 @@ impl<S: Pooled> Sched<S> {
                 ticket.reply.send(Err(CheckoutError::Login(error.clone())));
             }
         }
-        self.dispatch(Tick::at(now), effects);
     }
 
     /// No server of a database, or of any, is lent again.

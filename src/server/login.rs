@@ -38,6 +38,8 @@ pub struct Endpoint {
     pub user: String,
     /// The only tenant that its servers serve, if `server_sharing` says so.
     pub only: Option<TenantId>,
+    /// Its password is not the cluster's: its servers are those of who has the same one.
+    pub own_password: bool,
     /// Its password.
     pub password: Option<Secret>,
     /// What stands for it if there is none.
@@ -71,6 +73,7 @@ impl Endpoint {
             database: database.to_owned(),
             user: user.to_owned(),
             only: None,
+            own_password: false,
             password,
             keychain: Arc::clone(keychain),
             neutral: path.into_iter().chain(cluster.neutral.iter().map(empty)).collect(),
@@ -85,6 +88,14 @@ impl Endpoint {
     #[must_use]
     pub fn only_for(mut self, tenant: TenantId) -> Self {
         self.only = Some(tenant);
+        self
+    }
+
+    /// Its password is not the cluster's. Servers are shared with those who have the same one: a wrong password is
+    /// nobody else's.
+    #[must_use]
+    pub const fn by_own_password(mut self) -> Self {
+        self.own_password = true;
         self
     }
 

@@ -123,6 +123,8 @@ pub struct Target {
     pub session: SessionState,
     /// What statements parsed in it are good for.
     pub class: Arc<Class>,
+    /// A server in it must not rest: PostgreSQL would close it by `idle_session_timeout`.
+    pub restless: bool,
     full: Frames,
 }
 
@@ -131,7 +133,8 @@ impl Target {
     #[must_use]
     pub fn new(tenant: TenantId, session: SessionState, class: Arc<Class>) -> Self {
         let full = Frames::guarded(&SCRUB, &session.statements());
-        Self { tenant, session, class, full }
+        let restless = session.get("idle_session_timeout").is_some();
+        Self { tenant, session, class, restless, full }
     }
 
     fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {

@@ -110,7 +110,7 @@ on_both! {
     }
 
     async fn they_hide_no_transaction_from_the_operator(db: &Database) {
-        let pooler = pooler(db, 4, "[tenants.acme]\n[tenants.umbra]\n").await;
+        let pooler = pooler(db, 5, "[tenants.acme]\n[tenants.umbra]\n").await;
         let [pinned, whole, mut busy] = keepers(&pooler).await;
         let mut plain = raw(&pooler, "acme").await;
         plain.run("begin; insert into who values ('late')").await.unwrap();

@@ -113,7 +113,8 @@ on_both! {
     async fn weights_count_between_databases_too(db: &Database) {
         const STATEMENTS: usize = 600;
         let pooler = pooler(db, 2, 2, "").await;
-        pooler.reload(1, |toml| toml.replace("[tenants.d1]\n", "[tenants.d1]\nweight = 4\n")).await;
+        pooler.reload(1, |toml| toml.replace("[tenants.d1]\n", "[tenants.d1]\nweight = 4\nmax_server_connections = 2\n")
+            .replace("[tenants.d0]\n", "[tenants.d0]\nmax_server_connections = 2\n")).await;
         let served = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         let mut clients = JoinSet::new();
         for number in 0..12 {

@@ -1,5 +1,6 @@
 //! Limits hold at every moment, and a loud tenant does not starve a quiet one.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,7 +63,7 @@ on_both! {
     }
 
     async fn what_a_tenant_is_guaranteed_nobody_else_gets_while_it_has_clients(db: &Database) {
-        let pooler = limited(db, "", 3, "[tenants.acme]\n[tenants.umbra]\nguaranteed_server_connections = 2\n").await;
+        let pooler = limited(db, "", 3, "[tenants.acme]\nmax_server_connections = 3\n[tenants.umbra]\nguaranteed_server_connections = 2\n").await;
         let (mut one, mut two, mut three) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "acme").await);
         let mut gold = raw(&pooler, "umbra").await;
         one.run("begin").await.unwrap();
@@ -81,6 +82,64 @@ on_both! {
         assert!(messages.iter().any(|message| message.tag == 'D'));
     }
 
+    /// Without any quota that is written. One client of each other tenant is served meanwhile.
+    async fn by_default_the_open_transactions_of_one_tenant_stop_nobody_else(db: &Database) {
+        let pooler = limited(db, "", 5, "[tenants.acme]\n[tenants.umbra]\n[tenants.third]\n").await;
+        let mut open = Vec::new();
+        for _ in 0..5 {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.send(&query("begin")).await;
+            open.push(wire);
+        }
+        for wire in &mut open[..4] {
+            wire.until_ready().await;
+        }
+        pooler.until_message(1, "client waits for a server").await;
+        let mut umbra = raw(&pooler, "umbra").await;
+        for _ in 0..20 {
+            assert_eq!(umbra.run("select name from who").await.unwrap(), ["umbra"]);
+        }
+        let told = Command::new(protocol_tests::pooler::binary()).args(["check", "--tenant", "acme"])
+            .arg(pooler.directory.path().join("tenantry.toml")).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        for (key, value) in [("max_server_connections", "4"), ("query_wait_timeout", "30s"), ("idle_transaction_timeout", "60s")] {
+            let line = told.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{key} in {told}"));
+            assert!(line.contains(value) && line.contains("default"), "{line}");
+        }
+    }
+
+    /// 0 is no limit.
+    async fn who_waits_in_vain_is_told_who_holds_the_servers_and_how(db: &Database) {
+        let pooler = limited(db, "", 3, "[tenants.acme]\n[tenants.umbra]\nquery_wait_timeout = \"200ms\"\nidle_transaction_timeout = 0\n").await;
+        let (mut idle, mut pinned, mut own, mut waits) =
+            (raw(&pooler, "acme").await, raw(&pooler, "acme").await, raw(&pooler, "umbra").await, raw(&pooler, "umbra").await);
+        let mut told = async || {
+            waits.send(&query("select 1")).await;
+            let (messages, _) = waits.until_ready().await;
+            assert_eq!(messages[0].field('C'), "53300");
+            messages[0].field('D').clone()
+        };
+        pinned.run("listen news").await.unwrap();
+        idle.run("begin").await.unwrap();
+        own.run("begin").await.unwrap();
+        let detail = told().await;
+        assert!(detail.contains("The tenant has 1 of 2 server connections, the cluster 3 of 3. 2 of 3 servers are"), "{detail}");
+        assert!(detail.contains(" of tenant \"acme\", the oldest "), "{detail}");
+        pinned.run("unlisten *").await.unwrap();
+        drop(pinned);
+        idle.run("commit").await.unwrap();
+        // Now it is its own limit.
+        let mut busy = raw(&pooler, "umbra").await;
+        busy.send(&query("select pg_sleep(3600)")).await;
+        let at_work = "select count(*) from pg_stat_activity where query like 'select pg_sleep(3600)%' and usename = $1";
+        while db.admin.query_one(at_work, &[&db.name]).await.unwrap().get::<_, i64>(0) == 0 {}
+        let detail = told().await;
+        assert!(detail.starts_with("The tenant has 2 of 2 server connections, the cluster "), "{detail}");
+        assert!(detail.contains("2 of 3 servers are in transactions of tenant \"umbra\", the oldest idle for "), "{detail}");
+        own.run("commit").await.unwrap();
+        own.run("select 1").await.unwrap();
+    }
+
     async fn a_wait_that_is_too_long_or_a_queue_that_is_full_is_an_error_and_the_session_stays(db: &Database) {
         let pooler = limited(db, "", 1, "[tenants.acme]\n[tenants.umbra]\nquery_wait_timeout = \"200ms\"\nmax_waiting_clients = 1\n").await;
         let (mut holder, mut first, mut second) = (raw(&pooler, "acme").await, raw(&pooler, "umbra").await, raw(&pooler, "umbra").await);
@@ -96,7 +155,8 @@ on_both! {
         let error = &messages[0];
         assert_eq!((error.field('S').as_str(), error.field('C').as_str(), status), ("ERROR", "53300", 'I'));
         assert_eq!(error.field('M'), "query_wait_timeout: no server connection for tenant \"umbra\" within 200ms");
-        assert_eq!(error.field('D'), "The tenant has 0 of 1 server connections, the cluster 1 of 1.");
+        assert_eq!(error.field('D'), "The tenant has 0 of 1 server connections, the cluster 1 of 1. \
+            1 of 1 servers are in transactions of tenant \"acme\", the oldest idle for 0 s.");
         holder.run("commit").await.unwrap();
         for wire in [&mut first, &mut second] {
             assert_eq!(wire.run("select name from who").await.unwrap(), ["umbra"]);

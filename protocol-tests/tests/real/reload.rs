@@ -55,7 +55,7 @@ on_both! {
         assert_eq!(may(&pooler, "app", "secret").await, Ok(()));
         assert_eq!(may(&pooler, "app", "changed").await, Err("28P01".to_owned()));
         // What differs is named, and so is what cannot be changed while it runs.
-        pooler.rewrite(|text| text.replace("\npasword = \"x\"", "").replace("max_server_connections = 1", "max_server_connections = 2"));
+        pooler.rewrite(|text| text.replace("\npasword = \"x\"", "").replace("max_server_connections = 1\n", "max_server_connections = 2\n"));
         pooler.reload(1, |text| text.replace("[general]", "[general]\nmax_client_conn = 7")).await;
         let told = pooler.until_message(1, "configuration reloaded").await;
         assert_eq!(told["changed"], "general, users.app, clusters.main");

@@ -100,8 +100,25 @@ async fn read_unit(server: &mut Wire) -> String {
     }
 }
 
+/// The replies to the `Sync`s of a first unit and of the pooler's own: the switch's transaction has failed.
+fn failed_block(name: &str) -> Vec<u8> {
+    let syncs = 1 + usize::from(matches!(name, "extended" | "two batches"));
+    message('Z', b"E").repeat(syncs)
+}
+
+/// Answers as PostgreSQL does when a switch that it refused is taken back.
+async fn take_back(server: &mut Wire, name: &str) {
+    assert_eq!(server.receive().await.tag, 'S', "{name}");
+    server.send(&failed_block(name)).await;
+    let rollback = server.receive().await;
+    assert_eq!((rollback.tag, sql(&rollback).as_str()), ('Q', "ROLLBACK"), "{name}");
+    server.send(&[message('C', b"ROLLBACK\0"), message('Z', b"I")].concat()).await;
+    // The scrub, behind which nothing is left of whoever had it.
+    answer_login(server).await;
+}
+
 #[tokio::test]
-async fn a_refused_switch_is_tried_once_more_elsewhere_and_then_told() {
+async fn a_refused_switch_is_taken_back_tried_once_more_and_then_told() {
     for (name, first) in first_messages() {
         for fails_at in 0..STATEMENTS {
             let mut scripted = Scripted::start().await;
@@ -112,12 +129,11 @@ async fn a_refused_switch_is_tried_once_more_elsewhere_and_then_told() {
             assert_eq!(statements.len(), STATEMENTS, "{statements:?}");
             read_unit(&mut server).await;
             server.send(&[replies(fails_at), error("42704")].concat()).await;
-            assert_eq!(server.next().await, None, "{name}: a server whose switch failed is closed");
-            // The second attempt goes to a new server, with the same unit, and fails too.
-            let mut second = scripted.accept().await;
-            read_switch(&mut second).await;
-            read_unit(&mut second).await;
-            second.send(&error("42704")).await;
+            take_back(&mut server, name).await;
+            // The second attempt: the same unit fails too.
+            read_switch(&mut server).await;
+            read_unit(&mut server).await;
+            server.send(&error("42704")).await;
             let answer = client.receive().await;
             assert_eq!(
                 (answer.tag, answer.field('S').as_str(), answer.field('C').as_str()),
@@ -128,13 +144,13 @@ async fn a_refused_switch_is_tried_once_more_elsewhere_and_then_told() {
                 client.send(&sync()).await;
             }
             assert_eq!(client.tags().await, "ZI", "{name}");
-            assert!(scripted.nobody_else(), "{name}: one retry, not two");
+            take_back(&mut server, name).await;
+            assert!(scripted.nobody_else(), "{name}: no server more");
             if name == "two batches" {
-                // The second batch is a unit of its own and gets a server of its own.
-                let mut third = scripted.accept().await;
-                let statements = read_switch(&mut third).await.len();
-                assert_eq!(read_unit(&mut third).await, "PBES");
-                third
+                // The second batch is a unit of its own.
+                let statements = read_switch(&mut server).await.len();
+                assert_eq!(read_unit(&mut server).await, "PBES");
+                server
                     .send(
                         &[
                             replies(statements),
@@ -147,6 +163,41 @@ async fn a_refused_switch_is_tried_once_more_elsewhere_and_then_told() {
                     .await;
                 assert_eq!(client.tags().await, "12CZI");
             }
+        }
+    }
+}
+
+/// Where it is not certain that nothing has run and that the transaction is over, nobody gets the server again.
+#[tokio::test]
+async fn a_server_that_does_not_take_a_refused_switch_back_is_closed() {
+    let rolled_back = message('C', b"ROLLBACK\0");
+    for (name, first) in first_messages() {
+        let idle = failed_block(name).strip_suffix(b"E").unwrap().to_vec();
+        for answers in [
+            vec![[&idle[..], b"I"].concat()],
+            vec![[&idle[..], b"T"].concat()],
+            vec![[failed_block(name), message('C', b"SELECT 1\0")].concat()],
+            vec![[error("XX000"), failed_block(name)].concat()],
+            vec![failed_block(name), [&rolled_back[..], &message('Z', b"E")].concat()],
+            vec![failed_block(name), [error("57014"), message('Z', b"E")].concat()],
+        ] {
+            let mut scripted = Scripted::start().await;
+            let pooler = Pooler::start(&scripted.toml(1)).await;
+            let (mut server, mut client) = dirty_server(&mut scripted, &pooler).await;
+            client.send(&first).await;
+            read_switch(&mut server).await;
+            let sent = read_unit(&mut server).await;
+            server.send(&[replies(3), error("42704")].concat()).await;
+            for answer in &answers {
+                assert!(matches!(server.receive().await.tag, 'S' | 'Q'), "{name}");
+                server.send(answer).await;
+            }
+            while let Some(more) = server.next().await {
+                assert!(!of_client(&more), "{name}: {more:?}");
+            }
+            let mut second = scripted.accept().await;
+            read_switch(&mut second).await;
+            assert_eq!(read_unit(&mut second).await, sent, "{name}");
         }
     }
 }
@@ -165,7 +216,8 @@ async fn a_retried_unit_runs_once_and_its_answer_reaches_the_client() {
         read_switch(&mut server).await;
         let sent = read_unit(&mut server).await;
         server.send(&[replies(3), error("57014")].concat()).await;
-        let mut second = scripted.accept().await;
+        take_back(&mut server, name).await;
+        let mut second = server;
         let statements = read_switch(&mut second).await.len();
         assert_eq!(read_unit(&mut second).await, sent, "{name}: the same unit again");
         second.send(&[replies(statements), message('3', b"")].concat()).await;

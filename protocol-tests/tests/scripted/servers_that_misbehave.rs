@@ -70,7 +70,7 @@ async fn what_will_not_pass_is_told_at_once() {
     let error = message('E', b"SFATAL\0VFATAL\0C28P01\0Mno such password\0\0");
     assert_eq!(
         refused_with(&error, "1h").await,
-        ("28P01".to_owned(), "no such password".to_owned())
+        ("28P01".to_owned(), "server login failed: no such password".to_owned())
     );
 }
 

@@ -210,6 +210,16 @@ impl<T> Turns<T> {
         (account.in_use, account.limits.servers)
     }
 
+    /// Who has most of the servers that the tenant waits for: itself, if it has all it may have.
+    pub(in crate::pool) fn holder(&mut self, place: usize) -> Option<(TenantId, usize)> {
+        let (in_use, limit) = self.usage(place);
+        if in_use >= limit {
+            return Some((self.account(place).id.clone(), in_use));
+        }
+        let most = self.accounts().max_by_key(|account| account.in_use)?;
+        (most.in_use > 0).then(|| (most.id.clone(), most.in_use))
+    }
+
     /// How often clients of the tenant have waited since its first client came.
     pub(in crate::pool) fn waits(&self, id: &str) -> u64 {
         let account = self.accounts.iter().flatten().find(|account| account.id.as_str() == id);
