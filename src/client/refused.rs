@@ -87,3 +87,37 @@ impl Refused {
         self.0.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::{NamePattern, SessionState};
+
+    fn key(tenant: &str) -> Key {
+        (NamePattern::new("[a-z]+").unwrap().parse(tenant).unwrap(), SessionState::default())
+    }
+
+    #[test]
+    fn who_comes_again_and_again_is_told_without_a_server_for_a_while() {
+        let (refused, acme) = (Refused::default(), key("acme"));
+        let refusal = Refusal::Switch { tenant: "acme".to_owned(), error: "no role".to_owned() };
+        for _ in 0..ASKED_MAX {
+            assert!(refused.again(&acme).is_none(), "it may have been mended");
+            refused.note(&acme, Some(&refusal));
+        }
+        let told = refused.again(&acme).unwrap();
+        assert!(matches!(&told, Refusal::Switch { error, .. } if error == "no role"), "{told:?}");
+        assert!(refused.again(&key("umbra")).is_none());
+        // It is asked anew once in a while.
+        let past = Instant::now().checked_sub(ASKED_AGAIN).unwrap();
+        refused.0.get_mut(&acme).unwrap().at = past;
+        assert!(refused.again(&acme).is_none());
+        refused.note(&acme, Some(&refusal));
+        assert!(refused.again(&acme).is_some());
+        // And forgotten when it succeeds, and with what holds.
+        refused.note(&acme, None);
+        assert!(refused.again(&acme).is_none() && refused.0.is_empty());
+        refused.note(&acme, Some(&Refusal::ShuttingDown));
+        assert!(refused.0.is_empty(), "PostgreSQL has said nothing");
+    }
+}

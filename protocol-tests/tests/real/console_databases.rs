@@ -99,6 +99,27 @@ on_both! {
         assert_eq!(late, 2, "what was cut off is rolled back");
     }
 
+    /// The clients that are waited for may themselves wait for an operator.
+    async fn orders_are_taken_while_the_shutdown_waits_for_clients(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let mut pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        let acme = pooler.connect_as("app.acme", "secret").await;
+        ops.batch_execute("PAUSE TENANT acme").await.unwrap();
+        let wait = async { acme.batch_execute("select 1").await.unwrap() };
+        let operate = async {
+            pooler.until_message(1, "client waits for a server").await;
+            ops.batch_execute("SHUTDOWN WAIT_FOR_CLIENTS").await.unwrap();
+            pooler.until_message(1, "waiting until all clients have left; nobody is let in").await;
+            ops.batch_execute("SHUTDOWN WAIT_FOR_CLIENTS").await.unwrap();
+            ops.batch_execute("RELOAD").await.unwrap();
+            ops.batch_execute("RESUME TENANT acme").await.unwrap();
+        };
+        tokio::join!(wait, operate);
+        drop(acme);
+        assert!(pooler.ended().await.success());
+    }
+
     async fn who_waits_for_a_pause_is_answered_when_it_is_resumed_or_cancelled(db: &Database) {
         db.schemas(&["acme", "umbra"]).await;
         let pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;

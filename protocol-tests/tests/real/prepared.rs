@@ -471,4 +471,46 @@ on_both! {
         assert_eq!(run(&mut wire, "long").await.unwrap(), ["3000000"]);
         pooler.until_message(1, "session pinned to its server").await;
     }
+
+    /// As drivers prepare inserts of many rows: whole, cut anywhere, and with more behind it.
+    async fn a_named_statement_of_many_rows_is_there_on_every_server(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        for len in [16_370_usize, 16_384, 16_400, 40_000, 200_000, 900_000] {
+            let (mut wire, mut twin) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+            let text = format!("select name || length($1::text), '{}' from who", "x".repeat(len));
+            let message = parse("rows", &text);
+            for part in message.chunks(30_011) {
+                wire.send(part).await;
+                tokio::task::yield_now().await;
+            }
+            wire.send(&sync()).await;
+            assert_eq!(wire.tags().await, "1ZI", "{len}");
+            // In one write, and used at once.
+            let bound = message_of(b"\0rows\0\0\0\0\x01\0\0\0\x02ab\0\0");
+            let used = [&bound[..], &execute("", 0), &sync()].concat();
+            twin.send(&[&message[..], &used, &query("select 7")].concat()).await;
+            assert_eq!((twin.tags().await, twin.tags().await), ("12DCZI".to_owned(), "TDCZI".to_owned()), "{len}");
+            for client in [&mut wire, &mut twin] {
+                for elsewhere in [true, false, true] {
+                    let held = if elsewhere { Some(holding(&pooler).await) } else { None };
+                    client.send(&used).await;
+                    let (messages, _) = client.until_ready().await;
+                    let row = messages.iter().find(|message| message.tag == 'D').unwrap_or_else(|| panic!("{len}: {messages:?}"));
+                    assert!(row.body[6..].starts_with(b"acme2") && row.body.ends_with(b"xx"), "{len}");
+                    drop(held);
+                    raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+                }
+                // Closed, it is another one's name.
+                client.send(&[close('S', "rows"), sync()].concat()).await;
+                assert_eq!(client.tags().await, "3ZI");
+                assert_eq!(send(client, &[parse("rows", "select 5"), sync()]).await, ok("1ZI"));
+                assert_eq!(run(client, "rows").await.unwrap(), ["5"]);
+            }
+        }
+        assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+}
+
+fn message_of(bind: &[u8]) -> Vec<u8> {
+    message('B', bind)
 }

@@ -104,4 +104,14 @@ on_both! {
         wire.send(&startup(V3_0, &[("user", "app.acme"), ("replication", "database")])).await;
         assert_eq!(wire.receive().await.field('C'), "0A000");
     }
+
+    /// The umask is the process's, and mostly shuts others out.
+    async fn a_unix_socket_has_the_rights_that_are_set(db: &Database) {
+        for (set, want) in [("", 0o777), ("unix_socket_mode = \"0700\"\n", 0o700)] {
+            let pooler = Pooler::start_with(set, &format!("{}{BY_SCHEMA}", db.toml(1))).await;
+            let socket = std::path::Path::new(&pooler.socket_directory()).join(".s.PGSQL.1");
+            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(socket).unwrap().permissions());
+            assert_eq!(mode & 0o777, want, "{set}");
+        }
+    }
 }
