@@ -52,3 +52,36 @@ pub fn self_signed(directory: &Path, kind: &str) -> (PathBuf, PathBuf) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     paths
 }
+
+/// One of X.509 version 1, for `localhost`, as PostgreSQL's manual makes them: a request, signed without extensions.
+#[must_use]
+pub fn version_1(directory: &Path, algorithm: &str) -> (PathBuf, PathBuf) {
+    let paths = (directory.join("v1.crt"), directory.join("v1.key"));
+    let request = directory.join("v1.csr");
+    let run = |command: &mut std::process::Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let openssl = || std::process::Command::new("openssl");
+    let kind = ["req", "-new", "-nodes", "-subj", "/CN=localhost"];
+    run(openssl()
+        .args(kind)
+        .args(algorithm.split(' '))
+        .arg("-out")
+        .arg(&request)
+        .arg("-keyout")
+        .arg(&paths.1));
+    let signed = ["x509", "-req", "-days", "2"];
+    run(openssl()
+        .args(signed)
+        .arg("-in")
+        .arg(&request)
+        .arg("-signkey")
+        .arg(&paths.1)
+        .arg("-out")
+        .arg(&paths.0));
+    let text = run(openssl().args(["x509", "-noout", "-text", "-in"]).arg(&paths.0));
+    assert!(text.contains("Version: 1 "), "{text}");
+    paths
+}

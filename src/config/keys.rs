@@ -59,7 +59,7 @@ pub const KEYS: &[Key] = &[
     key("tls.client", "cert", "path", "", "the pooler's certificate (PEM)"),
     key("tls.client", "key", "path", "", "its private key (PEM)"),
     key("tls.client", "ca", "path", "", "who signs client certificates (PEM), for verify-ca and verify-full"),
-    key("tls.server", "mode", "disable, prefer, require, verify-ca, verify-full", "prefer", "TLS towards PostgreSQL"),
+    key("tls.server", "mode", "disable, prefer, require, verify-ca, verify-full", "prefer", "TLS towards PostgreSQL; with prefer, without it where there is none or the handshake fails, as libpq"),
     key("tls.server", "ca", "path", "", "who signs PostgreSQL's certificate (PEM), for verify-ca and verify-full"),
     key("tls.server", "cert", "path", "", "the pooler's own certificate (PEM), if PostgreSQL asks for one"),
     key("tls.server", "key", "path", "", "its private key (PEM)"),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tracing::warn;
 
 use super::listener::tune;
 use super::stream::Stream;
@@ -33,7 +34,7 @@ pub enum DialError {
     #[error("the server does not support TLS, but tls.server.mode requires it")]
     NoTls,
     /// The handshake failed, or the certificate is not the right one.
-    #[error("TLS to the server failed")]
+    #[error("TLS to the server failed: {0}")]
     Tls(#[source] TlsError),
 }
 
@@ -86,23 +87,47 @@ pub async fn resolve(host: &str, port: u16) -> Result<Vec<Address>, DialError> {
 /// Connects; the stream is ready for a start-up packet.
 ///
 /// # Errors
-/// [`DialError`]. With `prefer`, a server that refuses TLS is talked to in the clear, one whose
-/// handshake fails is not.
+/// [`DialError`]. With `prefer`, a server that refuses TLS is talked to in the clear, and so is one whose handshake
+/// fails, as libpq does.
 pub async fn dial(address: &Address, connector: &Connector) -> Result<Stream, DialError> {
-    let failed = |source| address.failed(source);
     let at = match &address.at {
         At::Tcp(at) => *at,
         At::Unix(path) => {
             let unix = UnixStream::connect(path).await.and_then(UnixStream::into_std);
-            return unix.and_then(Socket::unix).map(Stream::Unix).map_err(failed);
+            let unix = unix.and_then(Socket::unix).map(Stream::Unix);
+            return unix.map_err(|source| address.failed(source));
         }
     };
-    let tcp = TcpStream::connect(at).await.map_err(failed)?;
-    tune(&SockRef::from(&tcp)).map_err(failed)?;
-    let mut tcp = tcp.into_std().and_then(Socket::tcp).map_err(failed)?;
+    let tcp = connect(address, at).await?;
     if connector.mode() == TlsMode::Disable {
         return Ok(Stream::Tcp(tcp));
     }
+    match agree_on_tls(address, tcp, connector).await {
+        Err(DialError::Tls(error)) if connector.mode() == TlsMode::Prefer => {
+            let (host, port) = (&address.host, address.port);
+            warn!(host, port, %error, "TLS to the server failed; tls.server.mode is \"prefer\": going on in the clear");
+            connect(address, at).await.map(Stream::Tcp)
+        }
+        agreed => agreed,
+    }
+}
+
+async fn connect(
+    address: &Address,
+    at: SocketAddr,
+) -> Result<Socket<mio::net::TcpStream>, DialError> {
+    let failed = |source| address.failed(source);
+    let tcp = TcpStream::connect(at).await.map_err(failed)?;
+    tune(&SockRef::from(&tcp)).map_err(failed)?;
+    tcp.into_std().and_then(Socket::tcp).map_err(failed)
+}
+
+async fn agree_on_tls(
+    address: &Address,
+    mut tcp: Socket<mio::net::TcpStream>,
+    connector: &Connector,
+) -> Result<Stream, DialError> {
+    let failed = |source| address.failed(source);
     tcp.write_all(SSL_REQUEST).await.map_err(failed)?;
     // Exactly one byte is read: anything behind it would be unprotected (CVE-2021-23222).
     match tcp.read_u8().await.map_err(failed)? {

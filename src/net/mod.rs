@@ -14,6 +14,7 @@ mod shutdown;
 mod stream;
 mod tasks;
 mod tls;
+mod version1;
 
 pub use buffer::{BUFFER_LEN, Buffer};
 pub use conversation::Conversation;

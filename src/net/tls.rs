@@ -11,6 +11,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -19,6 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::end_point::end_point;
 use super::stream::Stream;
+use super::version1;
 use crate::config::{ClientTls, ServerTls, TlsMode};
 use crate::engine::Socket;
 
@@ -110,7 +112,8 @@ impl Acceptor {
         };
         let chain = certificates(cert)?;
         let certificate = chain.first().cloned();
-        let mut server = builder.with_single_cert(chain, key(key_file)?)?;
+        let own = version1::certified(builder.crypto_provider(), chain, key(key_file)?)?;
+        let mut server = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         server.alpn_protocols = vec![ALPN.to_vec()];
         let tls = Some(TlsAcceptor::from(Arc::new(server)));
         Ok(Self { mode: config.mode, tls, certificate })
@@ -226,7 +229,9 @@ impl Connector {
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut client = match (&config.cert, &config.key) {
             (Some(cert), Some(key_file)) => {
-                builder.with_client_auth_cert(certificates(cert)?, key(key_file)?)?
+                let (chain, key) = (certificates(cert)?, key(key_file)?);
+                let own = version1::certified(builder.crypto_provider(), chain, key)?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
             }
             _ => builder.with_no_client_auth(),
         };
@@ -275,6 +280,9 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if !matches!(self.check, Check::Nothing) {
+            version1::refuse(leaf)?;
+        }
         match &self.check {
             Check::Nothing => Ok(ServerCertVerified::assertion()),
             Check::Chain(roots) => {
@@ -312,7 +320,8 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
+        let old = version1::verify_signature(message, cert, dss, &self.provider);
+        old.unwrap_or_else(|| verify_tls13_signature(message, cert, dss, algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

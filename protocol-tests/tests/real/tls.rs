@@ -1,5 +1,6 @@
 //! TLS on both sides, direct and negotiated, with certificates checked and with stuffed bytes refused.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use protocol_tests::certs::Authority;
@@ -244,4 +245,104 @@ async fn the_servers_certificate_is_checked_as_far_as_asked(major: u32) {
             }
         }
     }
+}
+
+/// PostgreSQL's manual makes such certificates, and OpenSSL takes them.
+#[tokio::test]
+async fn certificates_of_version_1_work_where_nothing_is_verified() {
+    let toml = |db: &Database, mode: &str, ca: &std::path::Path| {
+        let server =
+            format!("[tls.server]\nmode = \"{mode}\"\nca = \"{}\"\n[clusters.main]", ca.display());
+        db.toml(1).replace("[clusters.main]", &server)
+    };
+    let rest = "[tenancy]\ntenant_from = [\"user:.\"]\n[tenants.acme]\n";
+    let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    for algorithm in ["-newkey rsa:2048", "-newkey ec -pkeyopt ec_paramgen_curve:P-256"] {
+        let cluster = Cluster::start_with_tls(15);
+        let files = tempfile::tempdir().unwrap();
+        let own = protocol_tests::certs::version_1(files.path(), algorithm);
+        let db = Database::create_on(15, cluster.port).await;
+        db.enable_tls(&cluster, &own).await;
+        for mode in ["prefer", "require"] {
+            let client = format!(
+                "[tls.client]\nmode = \"require\"\ncert = \"{}\"\nkey = \"{}\"\n",
+                own.0.display(),
+                own.1.display()
+            );
+            let pooler = Pooler::start(&format!("{}{client}{rest}", toml(&db, mode, &own.0))).await;
+            // Towards clients too: by libpq, which knows OpenSSL.
+            let url =
+                format!("postgres://app.acme:secret@127.0.0.1:{}/?sslmode=require", pooler.port);
+            let psql = Command::new("psql")
+                .args([&url, "-XAtc", encrypted])
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&psql.stderr);
+            assert_eq!(
+                String::from_utf8_lossy(&psql.stdout).trim(),
+                "t",
+                "{algorithm}, {mode}: {told}"
+            );
+        }
+        for mode in ["verify-ca", "verify-full"] {
+            let pooler = Pooler::start(&format!("{}{rest}", toml(&db, mode, &own.0))).await;
+            let error =
+                protocol_tests::database::connect(&pooler.url("app.acme", "")).await.unwrap_err();
+            let error = error.as_db_error().unwrap();
+            assert_eq!(error.code().code(), "08006");
+            assert!(error.detail().unwrap().contains("X.509 version 1"), "{mode}: {error:?}");
+            let told = pooler.until_message(1, "login to the server failed").await;
+            assert!(told["error"].as_str().unwrap().contains("issue one of version 3"), "{told}");
+        }
+        // In TLS 1.2 not even its key is taken: `prefer` goes on without, as libpq does, and says why.
+        db.admin
+            .batch_execute("alter system set ssl_max_protocol_version = 'TLSv1.2'")
+            .await
+            .unwrap();
+        db.reload().await;
+        let pooler = Pooler::start(&format!("{}{rest}", toml(&db, "prefer", &own.0))).await;
+        let client = protocol_tests::database::connect(&pooler.url("app.acme", "")).await.unwrap();
+        assert!(!client.query_one(encrypted, &[]).await.unwrap().get::<_, bool>(0));
+        let told = pooler
+            .until_message(
+                1,
+                "TLS to the server failed; tls.server.mode is \"prefer\": going on in the clear",
+            )
+            .await;
+        assert!(!told["error"].as_str().unwrap().is_empty(), "{told}");
+        let pooler = Pooler::start(&format!("{}{rest}", toml(&db, "require", &own.0))).await;
+        let error =
+            protocol_tests::database::connect(&pooler.url("app.acme", "")).await.unwrap_err();
+        assert!(
+            error
+                .as_db_error()
+                .unwrap()
+                .detail()
+                .unwrap()
+                .starts_with("TLS to the server failed: "),
+            "{error:?}"
+        );
+    }
+}
+
+/// A key that is another certificate's is refused when the file is read.
+#[tokio::test]
+async fn a_certificate_of_version_1_needs_its_own_key() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let [(cert, _), (_, key)] = [&one, &other]
+        .map(|files| protocol_tests::certs::version_1(files.path(), "-newkey rsa:2048"));
+    let toml = format!(
+        "[general]\nlisten = \"127.0.0.1:0\"\n[clusters.main]\nuser = \"u\"\n[users.app]\npassword = \"x\"\n[tls.client]\nmode = \"require\"\ncert = \"{}\"\nkey = \"{}\"\n",
+        cert.display(),
+        key.display()
+    );
+    std::fs::write(one.path().join("t.toml"), toml).unwrap();
+    let served = Command::new(protocol_tests::pooler::binary())
+        .arg("serve")
+        .arg(one.path().join("t.toml"))
+        .output()
+        .unwrap();
+    assert!(!served.status.success());
+    assert!(String::from_utf8_lossy(&served.stderr).contains("KeyMismatch"), "{served:?}");
 }
