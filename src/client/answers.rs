@@ -89,6 +89,14 @@ impl Session {
         Some([&[tag::ERROR], &len.to_be_bytes()[..], &body].concat())
     }
 
+    /// An error that lacks what every error has, with that.
+    pub(super) fn completed(&self, error: Option<&ServerError>) -> Option<Vec<u8>> {
+        let error = error.filter(|error| !error.is_complete() && self.link.scan.at_boundary())?;
+        let mut told = BytesMut::new();
+        build::error_response(error.clone().completed().fields, &mut told);
+        Some(told.into())
+    }
+
     /// An error: what was to follow in the unit does not happen. `known` of the skipped messages were dealt
     /// with.
     pub(super) fn undo_unit(&mut self, known: usize) {

@@ -262,7 +262,8 @@ impl Refusal {
         };
         let severities = [(b'S', severity.to_owned()), (b'V', severity.to_owned())];
         if let Some(error) = self.servers_own() {
-            let own = error.fields.iter().filter(|(code, _)| !matches!(code, b'S' | b'V')).cloned();
+            let own = error.clone().completed().fields;
+            let own = own.into_iter().filter(|(code, _)| !matches!(code, b'S' | b'V'));
             return build::error_response(severities.into_iter().chain(own).collect(), out);
         }
         let (sqlstate, message, detail, hint) = self.text();

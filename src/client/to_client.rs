@@ -208,7 +208,9 @@ impl Session {
             ServerVerdict::Forward if error.is_some() => {
                 self.undo_skipped(0);
                 let limit = error.as_ref().and_then(|error| self.named_limit(error));
-                limit.or_else(|| self.in_own_words(count))
+                limit
+                    .or_else(|| self.in_own_words(count))
+                    .or_else(|| self.completed(error.as_ref()))
             }
             // What ran in front of it may be rolled back, behind answers that say that it has run.
             ServerVerdict::NotRestored if !self.exchange.in_failed_block() => {

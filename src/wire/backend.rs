@@ -170,6 +170,30 @@ impl ServerError {
         Self { fields }
     }
 
+    /// Whether it has what every error of PostgreSQL's has: severity, SQLSTATE and text.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.field(b'S').is_empty() && self.sqlstate().len() == 5 && !self.message().is_empty()
+    }
+
+    /// The same with what it lacks: not all that speaks the protocol is PostgreSQL, and drivers rely on it.
+    #[must_use]
+    pub fn completed(mut self) -> Self {
+        let code = if self.sqlstate().len() == 5 { self.sqlstate() } else { "XX000" }.to_owned();
+        for (field, text) in [
+            (b'S', "ERROR"),
+            (b'V', "ERROR"),
+            (b'C', &*code),
+            (b'M', "the server has sent an error without a text"),
+        ] {
+            if self.field(field).is_empty() || field == b'C' {
+                self.fields.retain(|(known, _)| *known != field);
+                self.fields.push((field, text.to_owned()));
+            }
+        }
+        self
+    }
+
     /// The text of one field, or `""`.
     #[must_use]
     pub fn field(&self, code: u8) -> &str {

@@ -115,6 +115,34 @@ async fn a_server_that_breaks_the_protocol_is_closed_and_its_client_told() {
     }
 }
 
+/// What speaks the protocol and is not PostgreSQL may leave out what drivers rely on.
+#[tokio::test]
+async fn an_error_always_has_a_severity_a_sqlstate_and_a_text() {
+    for (fields, code, text) in [
+        (&b""[..], "XX000", "the server has sent an error without a text"),
+        (b"Mno code\0", "XX000", "no code"),
+        (b"SERROR\0Cshort\0Mx\0", "short", "x"),
+        (b"SERROR\0C1\0Mx\0", "XX000", "x"),
+        (b"SERROR\0C42P01\0", "42P01", "the server has sent an error without a text"),
+        (b"SERROR\0VERROR\0C42P01\0Mas it is\0Dd\0", "42P01", "as it is"),
+    ] {
+        let error = message('E', &[fields, b"\0"].concat());
+        let mut scripted = Scripted::start().await;
+        let pooler = Pooler::start(&scripted.toml(1)).await;
+        let (mut server, mut client) = linked(&mut scripted, &pooler).await;
+        client.send(&query("select 1")).await;
+        assert_eq!(server.receive().await.tag, 'Q');
+        server.send(&[&error[..], &message('Z', b"I")].concat()).await;
+        let answer = client.receive().await;
+        assert_eq!((answer.tag, answer.field('S').as_str()), ('E', "ERROR"), "{fields:?}");
+        assert_eq!((answer.field('C').as_str(), answer.field('M').as_str()), (code, text));
+        assert_eq!(client.receive().await.tag, 'Z');
+        // At a login of the pooler's.
+        let (code, _) = refused_with(&error, "100ms").await;
+        assert_eq!(code.len(), 5, "{fields:?}: {code}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_died_while_idle_is_not_lent() {
     for last_words in [
