@@ -42,6 +42,22 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
+/// Seeds for random conversations with PostgreSQL as the oracle: so many, and more of them as long as
+/// `TENANTRY_FUZZ_SECONDS` says, if it does. The first one is printed; `TENANTRY_CORPUS_SEED` repeats it.
+pub fn seeds(least: u64) -> impl Iterator<Item = u64> {
+    use rand::Rng;
+    let first: u64 = std::env::var("TENANTRY_CORPUS_SEED")
+        .map_or_else(|_| rand::rng().random::<u32>().into(), |seed| seed.parse().unwrap());
+    #[expect(clippy::print_stdout, reason = "a failed test shows it")]
+    {
+        println!("TENANTRY_CORPUS_SEED={first}");
+    }
+    let seconds = std::env::var("TENANTRY_FUZZ_SECONDS").map_or(0, |text| text.parse().unwrap());
+    let until = std::time::Instant::now() + Duration::from_secs(seconds);
+    let goes_on = move |number: &u64| *number < least || std::time::Instant::now() < until;
+    (0..).take_while(goes_on).map(move |number| first + number)
+}
+
 /// Runs each scenario on PostgreSQL 15 and 18.
 #[macro_export]
 macro_rules! on_both {

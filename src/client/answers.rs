@@ -35,8 +35,8 @@ impl Session {
                 | Reply::DescribedUnasked
         );
         match (reply, op) {
-            (Reply::Described | Reply::DescribedUnasked, Some(Op::Described { name, key })) => {
-                self.on_described(count, name.as_deref(), key);
+            (Reply::Described | Reply::DescribedUnasked, Some(Op::Described { name, of, key })) => {
+                self.on_described(count, (name.as_deref(), of), key);
                 self.pass(count);
             }
             (Reply::Refused, Some(Op::Refused(told))) => {

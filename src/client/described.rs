@@ -92,7 +92,7 @@ impl Session {
         self.link.looks_at = Some(key.map_or(LooksAt::Unnamed, LooksAt::Named));
         self.unnamed_returns = None;
         describe_statement(own.bytes(), &mut self.link.rewritten);
-        self.owe(Reply::DescribedUnasked, Op::Described { name: None, key });
+        self.owe(Reply::DescribedUnasked, Op::Described { name: None, of: 0, key });
         self.link.rewritten.extend_from_slice(FLUSH);
     }
 
@@ -107,19 +107,26 @@ impl Session {
     /// The client asks what a statement returns: it is told in this unit.
     pub(super) fn note_describe(&mut self, name: &[u8], key: Option<Key>) {
         self.describes = Some(name.into());
-        self.owe(Reply::Described, Op::Described { name: Some(name.into()), key });
+        let of = self.names.get_or_insert_default().meaning(name);
+        self.owe(Reply::Described, Op::Described { name: Some(name.into()), of, key });
     }
 
     /// The first portal of a statement that the client describes: what that returns, the statement does.
     pub(super) fn note_describe_of_portal(&mut self, frame: &[u8]) -> Option<usize> {
         let (name, key) = self.link.describes_portal_of.take()?;
         self.link.rewritten.extend_from_slice(frame);
-        self.owe(Reply::Described, Op::Described { name: Some(name), key });
+        let of = self.names.get_or_insert_default().meaning(&name);
+        self.owe(Reply::Described, Op::Described { name: Some(name), of, key });
         Some(frame.len())
     }
 
     /// It was answered; `count` bytes of the answer are there.
-    pub(super) fn on_described(&mut self, count: usize, name: Option<&[u8]>, key: Option<Key>) {
+    pub(super) fn on_described(
+        &mut self,
+        count: usize,
+        (name, of): (Option<&[u8]>, u64),
+        key: Option<Key>,
+    ) {
         let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
         let len = Header::read(frame).ok().flatten().map_or(0, Header::frame_len);
         let description = match frame.split_at_checked(HEADER_LEN) {
@@ -134,7 +141,7 @@ impl Session {
             _ => {}
         }
         if let (Some(name), Some(names)) = (name, &mut self.names) {
-            names.tell(name, description);
+            names.tell(name, of, description);
         }
     }
 

@@ -37,6 +37,8 @@ pub enum Op {
         name: Box<[u8]>,
         /// What it meant.
         was: Option<Arc<Statement>>,
+        /// What the client was told that it returns.
+        told: Option<Description>,
     },
     /// The server's error will be replaced by this message.
     Refused(Bytes),
@@ -44,6 +46,8 @@ pub enum Op {
     Described {
         /// The client's name.
         name: Option<Box<[u8]>>,
+        /// What the name meant then; see [`Names::meaning`].
+        of: u64,
         /// What it is on the server; `None`: the unnamed one.
         key: Option<Key>,
     },
@@ -68,6 +72,10 @@ pub struct Names {
     /// What it was when the unit began, if the unit has changed it.
     unnamed_before: Unnamed,
     has_changed_unnamed: bool,
+    /// What the client was told that it returned.
+    told_before: Option<Description>,
+    /// How many there were.
+    unnamed_count: u64,
 }
 
 /// The unnamed statement, which the client may bind in a later transaction.
@@ -150,17 +158,37 @@ impl Names {
         self.told.get(name)
     }
 
-    /// It is told that now.
-    pub fn tell(&mut self, name: &[u8], description: Description) {
-        if self.known.contains_key(name) || name.is_empty() {
+    /// What a name means now: another number than for all that it meant before.
+    #[must_use]
+    pub fn meaning(&self, name: &[u8]) -> u64 {
+        match name {
+            [] => self.unnamed_count,
+            _ => self.known.get(name).map_or(u64::MAX, |statement| statement.id),
+        }
+    }
+
+    /// It is told that of what the name meant when it asked; it may have given the name anew behind that.
+    pub fn tell(&mut self, name: &[u8], of: u64, description: Description) {
+        if self.meaning(name) == of {
             self.told.insert(name.into(), description);
+            return;
+        }
+        // What took the name away may be skipped.
+        let taken = self.ops.iter_mut().find_map(|op| match op {
+            Op::Closed { name: closed, was: Some(was), told } => {
+                (**closed == *name && was.id == of).then_some(told)
+            }
+            _ => None,
+        });
+        if let Some(told) = taken {
+            *told = Some(description);
         }
     }
 
     /// Takes a name away.
     pub fn remove(&mut self, name: &[u8]) {
-        let was = self.known.remove(name);
-        self.ops.push_back(Op::Closed { name: name.into(), was });
+        let (was, told) = (self.known.remove(name), self.told.remove(name));
+        self.ops.push_back(Op::Closed { name: name.into(), was, told });
     }
 
     /// Takes a name away by SQL, once that has run.
@@ -178,6 +206,7 @@ impl Names {
     pub fn deallocated(&mut self) {
         if let Some(Some(name)) = self.disguised.pop_front() {
             self.known.remove(&name);
+            self.told.remove(&name);
         }
     }
 
@@ -223,9 +252,15 @@ impl Names {
             match op {
                 Op::Named { name, parses } => {
                     self.known.remove(&name);
+                    self.told.remove(&name);
                     lacks.extend(parses);
                 }
-                Op::Closed { name, was: Some(was) } => drop(self.known.insert(name, was)),
+                Op::Closed { name, was: Some(was), told } => {
+                    if let Some(told) = told {
+                        self.told.insert(name.clone(), told);
+                    }
+                    self.known.insert(name, was);
+                }
                 Op::Parse(key) => lacks.push(key),
                 Op::Closed { was: None, .. }
                 | Op::Other
@@ -272,19 +307,22 @@ impl Names {
     }
 
     /// The unit is read once more.
-    pub const fn rewind(&mut self) {
+    pub fn rewind(&mut self) {
         if self.has_changed_unnamed {
             std::mem::swap(&mut self.unnamed, &mut self.unnamed_before);
             self.has_changed_unnamed = false;
+            if let Some(told) = self.told_before.take() {
+                self.told.insert(Box::default(), told);
+            }
         }
     }
 
     /// What it was stays known until the next unit, and its memory is used again then.
     fn change_unnamed(&mut self) {
-        if !self.told.is_empty() {
-            self.told.remove(&b""[..]);
-        }
+        self.unnamed_count += 1;
+        let told = if self.told.is_empty() { None } else { self.told.remove(&b""[..]) };
         if !self.has_changed_unnamed {
+            self.told_before = told;
             std::mem::swap(&mut self.unnamed, &mut self.unnamed_before);
             self.has_changed_unnamed = true;
         }

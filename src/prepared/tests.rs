@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Evicted, Held, Key, Names, Op, Statements};
+use super::{Description, Evicted, Held, Key, Names, Op, Statements};
 use crate::sql::Flags;
 
 fn key(statement: u64) -> Key {
@@ -74,4 +74,40 @@ fn a_later_unit_waits_for_what_an_earlier_one_comes_to() {
     assert!(!names.must_wait());
     names.seal();
     assert!(!names.must_wait(), "nothing is open");
+}
+
+#[test]
+fn what_was_asked_of_a_name_is_told_of_what_it_meant() {
+    let statements = Statements::default();
+    let statement = |text: &[u8]| statements.get(text, Flags::NONE).unwrap();
+    let mut names = Names::default();
+    let told = Description::no_data();
+    names.insert(b"a", statement(b"1\0"), None);
+    names.answered();
+    // Asked, then closed and given to another one, then answered.
+    let of = names.meaning(b"a");
+    names.remove(b"a");
+    names.insert(b"a", statement(b"2\0"), None);
+    names.tell(b"a", of, told.clone());
+    assert_eq!(names.told(b"a"), None);
+    // What took the name away is skipped after all: the client was told of the first one.
+    names.skipped(2);
+    assert_eq!(names.told(b"a"), Some(&told));
+    // What was told goes with the name, and comes back with it.
+    names.remove(b"a");
+    assert_eq!(names.told(b"a"), None);
+    names.skipped(1);
+    assert_eq!(names.told(b"a"), Some(&told));
+    // The unnamed one is another one each time.
+    names.use_unnamed(b"1\0");
+    let of = names.meaning(b"");
+    names.use_unnamed(b"2\0");
+    names.tell(b"", of, told.clone());
+    assert_eq!(names.told(b""), None);
+    names.tell(b"", names.meaning(b""), told.clone());
+    names.begin_unit();
+    names.use_unnamed(b"3\0");
+    assert_eq!(names.told(b""), None);
+    names.rewind();
+    assert_eq!(names.told(b""), Some(&told), "the unit is read once more");
 }

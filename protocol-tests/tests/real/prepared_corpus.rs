@@ -138,11 +138,9 @@ async fn converse(db: &Database, pooler: &Pooler, seed: u64) {
 
 on_both! {
     async fn prepared_statements_cannot_be_told_from_ones_own(db: &Database) {
-        let first: u64 = std::env::var("TENANTRY_CORPUS_SEED").map_or_else(|_| rand::rng().random::<u32>().into(), |seed| seed.parse().unwrap());
-        println!("TENANTRY_CORPUS_SEED={first}");
         let pooler = crate::trusting(db, 2).await;
-        for number in 0..CONVERSATIONS as u64 {
-            converse(db, &pooler, first + number).await;
+        for seed in protocol_tests::seeds(CONVERSATIONS as u64) {
+            converse(db, &pooler, seed).await;
         }
     }
 }

@@ -113,4 +113,22 @@ on_both! {
         wire.send(&run("s")).await;
         assert_eq!(told(&mut wire).await, "E0A000 RevalidateCachedQuery");
     }
+
+    /// What was asked of a name is answered behind the message that gives the name to something else.
+    async fn a_name_that_is_given_anew_in_the_same_batch_is_another_statement(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let pooler = set_up(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for name in ["s", ""] {
+            let anew = if name.is_empty() { vec![] } else { protocol_tests::wire::close('S', name) };
+            wire.send(&[parse(name, "select 1"), sync()].concat()).await;
+            assert_eq!(told(&mut wire).await, "1");
+            wire.send(&[describe('S', name), anew.clone(), parse(name, "select 'text'::text as other"), sync()].concat()).await;
+            assert_eq!(told(&mut wire).await, if name.is_empty() { "tT1" } else { "tT31" });
+            for _ in 0..2 {
+                wire.send(&run(name)).await;
+                assert_eq!(told(&mut wire).await, "2DC", "{name:?}");
+            }
+        }
+    }
 }

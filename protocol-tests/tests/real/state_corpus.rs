@@ -197,11 +197,9 @@ async fn converse(db: &Database, pooler: &Pooler, seed: u64) {
 
 on_both! {
     async fn a_session_in_transaction_mode_cannot_be_told_from_one_of_ones_own(db: &Database) {
-        let first: u64 = std::env::var("TENANTRY_CORPUS_SEED").map_or_else(|_| rand::rng().random::<u32>().into(), |seed| seed.parse().unwrap());
-        println!("TENANTRY_CORPUS_SEED={first}");
         let pooler = crate::trusting(db, 1).await;
-        for number in 0..CONVERSATIONS as u64 {
-            converse(db, &pooler, first + number).await;
+        for seed in protocol_tests::seeds(CONVERSATIONS as u64) {
+            converse(db, &pooler, seed).await;
         }
     }
 }
