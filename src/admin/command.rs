@@ -114,6 +114,18 @@ impl Command {
         }
     }
 
+    /// The database that it names.
+    pub(super) const fn database(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Reconnect(name)
+            | Self::WaitClose(name)
+            | Self::Pause(name)
+            | Self::Kill(name)
+            | Self::Database { name, .. } => name.as_mut(),
+            _ => None,
+        }
+    }
+
     /// The right it needs.
     pub(super) const fn right(&self) -> Right {
         match self {

@@ -13,6 +13,7 @@ use super::{Change, DatabaseChange, Leave, Operator, Order, Unread};
 use crate::client::Shared;
 use crate::config::State;
 use crate::pool::{ClientFacts, Pools, ServerReport};
+use crate::tenant::Source;
 
 /// How often it is looked whether what is waited for has come.
 const LOOK: Duration = Duration::from_millis(50);
@@ -25,6 +26,10 @@ impl Console<'_> {
     pub(super) async fn obey(&mut self, command: Command) -> Outcome {
         // From here on: a cancel that comes before there is anything to wait for is not missed.
         self.cancelled.set(Arc::clone(&self.seat.cancelled).notified_owned());
+        let mut command = command;
+        if let Some(name) = command.database() {
+            *name = database_of(name, self.shared);
+        }
         match command {
             Command::Reload => self.reload().await,
             Command::Reconnect(name) => self.reconnect(name.as_deref()),
@@ -229,6 +234,19 @@ fn no_tenant(name: &str) -> Problem {
 
 fn stops() -> Problem {
     Problem::new("57P01", "the pooler is shutting down")
+}
+
+/// PostgreSQL's database behind a name that clients ask for, as PgBouncer's entries have it. Their names come first.
+fn database_of(name: &str, shared: &Shared) -> String {
+    let access = shared.access();
+    let tenancy = &access.config.tenancy;
+    let by_database = tenancy.tenant_from.iter().any(|source| matches!(source, Source::Database));
+    let is_shared = tenancy.shared_databases.iter().any(|shared| shared == name);
+    let tenant = tenancy.name_pattern.parse(name).ok().and_then(|id| access.tenant(&id));
+    match tenant.filter(|_| by_database && !is_shared) {
+        Some(tenant) => tenant.database.clone(),
+        None => name.to_owned(),
+    }
 }
 
 /// Whether a database is configured, or has servers or clients.

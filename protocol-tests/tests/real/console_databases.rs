@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use protocol_tests::database::connect;
-use protocol_tests::{Database, on_both};
+use protocol_tests::{Database, Pooler, on_both};
 
 use crate::console::{ADMIN, TENANTS, console, pooler, refused};
 
@@ -97,6 +97,35 @@ on_both! {
         }
         let late: i64 = db.admin.query_one("select count(*) from acme.who where name = 'late'", &[]).await.unwrap().get(0);
         assert_eq!(late, 2, "what was cut off is rolled back");
+    }
+
+    /// As entries of PgBouncer's with a dbname have it.
+    async fn commands_take_the_names_that_clients_ask_for(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let rules = format!("[auth]\ntype = \"trust\"\n{ADMIN}[users.ops]\npassword = \"opspw\"\n[tenancy]\ntenant_from = [\"database\"]\n\
+            [tenants.orders]\ndatabase = \"{0}\"\nschema = \"acme\"\n", db.name);
+        // No client names the cluster's own.
+        let toml = db.toml(2).replace("[users.app]", "database = \"template1\"\n[users.app]");
+        let pooler = Pooler::start(&format!("{toml}{rules}")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        let url = format!("postgres://app:secret@127.0.0.1:{}/orders", pooler.port);
+        let client = connect(&url).await.unwrap();
+        client.batch_execute("select 1").await.unwrap();
+        ops.batch_execute("PAUSE orders").await.unwrap();
+        db.until("true", 0).await;
+        let wait = async { client.query_one("select name from who", &[]).await.unwrap().get::<_, String>(0) };
+        let resume = async {
+            pooler.until_message(1, "client waits for a server").await;
+            ops.batch_execute("RESUME orders").await.unwrap();
+        };
+        assert_eq!(tokio::join!(wait, resume).0, "acme");
+        for command in ["RECONNECT orders", "WAIT_CLOSE orders", "DISABLE orders"] {
+            ops.batch_execute(command).await.unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
+        assert_eq!(crate::sqlstate(&connect(&url).await.unwrap_err()), "57P03");
+        ops.batch_execute("ENABLE orders").await.unwrap();
+        connect(&url).await.unwrap();
+        assert_eq!(refused(&ops, "PAUSE nowhere").await.0, "3D000");
     }
 
     /// The clients that are waited for may themselves wait for an operator.
