@@ -4,7 +4,7 @@
 //! to its end.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::targets::Interned;
 use crate::auth::Credentials;
@@ -33,6 +33,8 @@ pub struct Access {
     pub keychain: Arc<Keychain>,
     tenants: Interned<TenantId, Tenant>,
     policies: Interned<(TenantId, bool), Policy>,
+    /// Once somebody has asked.
+    names: OnceLock<HashMap<String, String>>,
 }
 
 impl Access {
@@ -46,8 +48,15 @@ impl Access {
         number: u64,
         keychain: Arc<Keychain>,
     ) -> Self {
-        let (tenants, policies) = (Interned::default(), Interned::default());
-        Self { config, credentials, acceptor, clusters, number, keychain, tenants, policies }
+        let (tenants, policies, names) = Default::default();
+        Self { config, credentials, acceptor, clusters, number, keychain, tenants, policies, names }
+    }
+
+    /// How an operator knows a database: by the name that clients ask for, where that is another.
+    #[must_use]
+    pub fn shown_name<'a>(&'a self, database: &'a str) -> &'a str {
+        let names = self.names.get_or_init(|| self.config.names_of_databases());
+        names.get(database).map_or(database, String::as_str)
     }
 
     /// The tenant of that name, if there is one. Its clients share it.

@@ -12,6 +12,7 @@ use super::Config;
 use super::fault::Fault;
 use super::load::over_promise;
 use super::rules::{Rules, State};
+use crate::tenant::Source;
 
 /// What was set, as it was said.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +72,23 @@ impl Config {
             faults.extend(config.over_promised().into_iter().map(over_promise));
         }
         (config, faults)
+    }
+
+    /// By PostgreSQL's database, the name that clients ask for instead, where it is another and there is just one: of a
+    /// tenant that is listed and named by the database, as entries of PgBouncer's with a `dbname` are.
+    #[must_use]
+    pub fn names_of_databases(&self) -> HashMap<String, String> {
+        let sources = &self.tenancy.tenant_from;
+        if !sources.iter().any(|source| matches!(source, Source::Database)) {
+            return HashMap::new();
+        }
+        let mut names: HashMap<String, Option<String>> = HashMap::new();
+        for tenant in self.listed().filter_map(|id| self.tenant(&id)) {
+            let name = Some(tenant.id.to_string());
+            names.entry(tenant.database).and_modify(|known| *known = None).or_insert(name);
+        }
+        let others = names.into_iter().filter_map(|(database, name)| Some((database, name?)));
+        others.filter(|(database, name)| database != name).collect()
     }
 
     /// Whether a database is one of a cluster's or of a listed tenant's.

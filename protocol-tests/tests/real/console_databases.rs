@@ -126,6 +126,14 @@ on_both! {
         ops.batch_execute("ENABLE orders").await.unwrap();
         connect(&url).await.unwrap();
         assert_eq!(refused(&ops, "PAUSE nowhere").await.0, "3D000");
+        // Dashboards keep their names; PostgreSQL's stands where PgBouncer shows it.
+        let rows = ops.query("SHOW DATABASES", &[]).await.unwrap();
+        assert_eq!((rows[0].get::<_, &str>("name"), rows[0].get::<_, &str>("database")), ("orders", &*db.name));
+        for command in ["SHOW POOLS", "SHOW STATS", "SHOW STATS_TOTALS", "SHOW CLIENTS", "SHOW SERVERS"] {
+            let rows = ops.query(command, &[]).await.unwrap();
+            assert!(rows.iter().any(|row| row.get::<_, &str>("database") == "orders"), "{command}: {rows:?}");
+            assert!(rows.iter().all(|row| row.get::<_, &str>("database") != db.name), "{command}: {rows:?}");
+        }
     }
 
     /// The clients that are waited for may themselves wait for an operator.

@@ -16,7 +16,7 @@ pub(in crate::admin) fn pools(access: &Access) -> Rows {
             let zero = || Cell::from(0_usize);
             let wait_us = u128::from(wait.subsec_micros());
             rows.push(vec![
-                database.into(),
+                access.shown_name(database).into(),
                 user.into(),
                 (clients - waiting).into(),
                 (*waiting).into(),
@@ -52,7 +52,7 @@ pub(in crate::admin) fn databases(access: &Access) -> Rows {
             let servers = pool.active + pool.idle + pool.opening;
             let paused = said.state_of(&pool.database).is_some_and(|state| state == State::Paused);
             rows.push(vec![
-                (&pool.database).into(),
+                access.shown_name(&pool.database).into(),
                 (&host).into(),
                 port.into(),
                 (&pool.database).into(),

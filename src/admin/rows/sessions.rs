@@ -43,7 +43,7 @@ fn row(client: &ClientReport, access: &Access) -> Vec<Cell> {
     vec![
         "C".into(),
         (&*facts.user).into(),
-        tenant.map_or(Cell::Null, |tenant| (&tenant.database).into()),
+        tenant.map_or(Cell::Null, |tenant| access.shown_name(&tenant.database).into()),
         "none".into(),
         state.into(),
         host(facts.peer),
@@ -92,7 +92,7 @@ pub(in crate::admin) fn servers(access: &Access, shared: &Shared) -> Rows {
             rows.push(vec![
                 "S".into(),
                 (&facts.user).into(),
-                (&facts.database).into(),
+                access.shown_name(&facts.database).into(),
                 "none".into(),
                 state.into(),
                 facts.peer.map_or_else(|| (&facts.host).into(), |peer| host(Some(peer))),

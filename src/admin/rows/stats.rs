@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Rows;
 use crate::admin::cell::Cell;
+use crate::client::Access;
 use crate::stats::{Stats, Totals};
 
 /// How many numbers PgBouncer gives.
@@ -70,19 +71,23 @@ fn row(name: &str, numbers: impl IntoIterator<Item = u64>) -> Vec<Cell> {
     [name.into()].into_iter().chain(numbers.into_iter().map(Cell::from)).collect()
 }
 
-pub(in crate::admin) fn stats(counted: &Stats) -> Rows {
+pub(in crate::admin) fn stats(access: &Access, counted: &Stats) -> Rows {
+    let row = |name: &str, numbers: Vec<u64>| row(access.shown_name(name), numbers);
     let (now, came, length) = look(counted);
     let of = |name: &Arc<str>| came.get(name).map_or([0; NUMBERS], |it| a_second(it, length));
-    now.iter().map(|(name, all)| row(name, numbers(all).into_iter().chain(of(name)))).collect()
+    let both = |name, all| numbers(all).into_iter().chain(of(name)).collect();
+    now.iter().map(|(name, all)| row(name, both(name, all))).collect()
 }
 
-pub(in crate::admin) fn totals(counted: &Stats) -> Rows {
-    look(counted).0.iter().map(|(name, totals)| row(name, numbers(totals))).collect()
+pub(in crate::admin) fn totals(access: &Access, counted: &Stats) -> Rows {
+    let rows = look(counted).0;
+    rows.iter().map(|(name, totals)| row(access.shown_name(name), numbers(totals))).collect()
 }
 
-pub(in crate::admin) fn averages(counted: &Stats) -> Rows {
+pub(in crate::admin) fn averages(access: &Access, counted: &Stats) -> Rows {
     let (_, came, length) = look(counted);
-    came.iter().map(|(name, totals)| row(name, a_second(totals, length))).collect()
+    let row = |name, totals| row(access.shown_name(name), a_second(totals, length));
+    came.iter().map(|(name, totals)| row(name, totals)).collect()
 }
 
 /// Of all databases together, a row for each number.
