@@ -140,7 +140,7 @@ pub fn is_meant(hello: &Hello, access: &Access) -> bool {
     is_open && DATABASES.contains(&database.as_str())
 }
 
-/// Serves an operator until he leaves or the pooler drains.
+/// Serves an operator until he leaves or the pooler stops.
 ///
 /// # Errors
 /// The [`Refusal`] he was told, if he was not let in.
@@ -169,7 +169,8 @@ pub async fn serve(
         biased;
         // The operator is gone, however.
         _ = console.run() => Ok(()),
-        () = shared.shutdown.reached(Phase::Draining) => {
+        // One may look how far the drain is, and end it.
+        () = shared.shutdown.reached(Phase::Stopping) => {
             let _ = tell(console.talk, &Refusal::ShuttingDown).await;
             Ok(())
         }

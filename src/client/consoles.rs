@@ -61,6 +61,12 @@ impl Consoles {
         }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// A cancel request came; `true`: it was for one of them.
     #[must_use]
     pub fn cancel(&self, pid: i32, key: &[u8]) -> bool {

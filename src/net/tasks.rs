@@ -24,6 +24,12 @@ impl Tasks {
         worker.spawn(self.0.track_future(future));
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Waits until no task is left. More may be spawned meanwhile; they are waited for too.
     pub async fn wait(&self) {
         self.0.close();

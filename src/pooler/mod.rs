@@ -213,11 +213,19 @@ impl Pooler {
         let drained = async {
             tokio::select! {
                 () = self.clients.wait() => {}
+                // Operators may stay until the end.
+                () = self.only_consoles_left() => {}
                 () = stopped => {}
             }
         };
         if timeout(limit, drained).await.is_err() {
             warn!("shutdown_timeout has passed; clients are disconnected");
+        }
+    }
+
+    async fn only_consoles_left(&self) {
+        while self.clients.count() > self.shared.consoles.count() {
+            sleep(LOOK).await;
         }
     }
 

@@ -70,10 +70,20 @@ impl Signals {
         }
         if leave == Leave::WhenServersAreIdle {
             info!("finishing transactions; SIGTERM stops now");
-            tokio::select! {
-                () = pooler.drain() => {}
-                _ = terminate.recv() => info!("SIGTERM: stopping now"),
-                () = interrupted(&mut interrupt) => {}
+            let mut drained = pin!(pooler.drain());
+            while leave == Leave::WhenServersAreIdle {
+                leave = tokio::select! {
+                    () = &mut drained => Leave::Now,
+                    leave = take_orders(&pooler, &mut hangup, &load, &mut orders) => match leave {
+                        Leave::Now => leave,
+                        Leave::WhenServersAreIdle | Leave::WhenClientsAreGone => Leave::WhenServersAreIdle,
+                    },
+                    _ = terminate.recv() => {
+                        info!("SIGTERM: stopping now");
+                        Leave::Now
+                    }
+                    () = interrupted(&mut interrupt) => Leave::Now,
+                };
             }
         }
         pooler.stopped().await;

@@ -157,6 +157,25 @@ on_both! {
         assert!(pooler.ended().await.success());
     }
 
+    async fn an_operator_sees_the_shutdown_and_can_end_it(db: &Database) {
+        db.schemas(&["acme", "umbra"]).await;
+        let mut pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
+        let ops = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        let acme = pooler.connect_as("app.acme", "secret").await;
+        acme.batch_execute("begin").await.unwrap();
+        ops.batch_execute("SHUTDOWN WAIT_FOR_SERVERS").await.unwrap();
+        pooler.until_message(1, "draining").await;
+        // Who is there, and one that comes now.
+        let late = console(&pooler, "ops", "opspw", "pgbouncer").await.unwrap();
+        for console in [&ops, &late] {
+            assert_eq!(console.query("SHOW SERVERS", &[]).await.unwrap().len(), 1);
+        }
+        ops.batch_execute("SHUTDOWN WAIT_FOR_SERVERS").await.unwrap();
+        ops.batch_execute("RELOAD").await.unwrap();
+        late.batch_execute("SHUTDOWN").await.unwrap();
+        assert!(pooler.ended().await.success());
+    }
+
     async fn who_waits_for_a_pause_is_answered_when_it_is_resumed_or_cancelled(db: &Database) {
         db.schemas(&["acme", "umbra"]).await;
         let pooler = pooler(db, &format!("{ADMIN}{TENANTS}")).await;
