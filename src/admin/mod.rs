@@ -17,12 +17,15 @@ mod show;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::client::{Access, ConsoleSeat, Hello, Peer, Refusal, Shared, prove_for_console, tell};
+use crate::client::{
+    Access, ConsoleFacts, ConsoleSeat, Hello, Peer, Refusal, Shared, prove_for_console, tell,
+};
 use crate::config::State;
 use crate::net::{Conversation, Phase};
 use crate::tenant::TenantId;
@@ -177,6 +180,20 @@ pub async fn serve(
     }
 }
 
+fn facts(talk: &Conversation, hello: &Hello) -> ConsoleFacts {
+    let name = hello.settings.iter().rev().find(|(name, _)| name == "application_name");
+    ConsoleFacts {
+        user: hello.user.clone(),
+        database: hello.database.clone().unwrap_or_else(|| hello.user.clone()),
+        peer: talk.stream.peer_addr(),
+        local: talk.stream.local_addr(),
+        tls: talk.stream.is_tls(),
+        application_name: name
+            .map_or_else(String::new, |(_, value)| String::from_utf8_lossy(value).into_owned()),
+        since: SystemTime::now(),
+    }
+}
+
 async fn enter(
     talk: &mut Conversation,
     hello: &Hello,
@@ -186,7 +203,8 @@ async fn enter(
     let proof = prove_for_console(talk, hello, access, shared).await?;
     let right = access.config.admin.right_of(proof.user());
     let right = right.ok_or_else(|| Refusal::NotAdmin { user: hello.user.clone() })?;
-    let seat = shared.consoles.enter(right).ok_or(Refusal::TooManyConsoles)?;
+    let facts = facts(talk, hello);
+    let seat = shared.consoles.enter(right, facts).ok_or(Refusal::TooManyConsoles)?;
     let mut out = BytesMut::new();
     build::authentication_ok(&mut out);
     for (name, value) in [

@@ -1,8 +1,11 @@
 //! Operators' sessions: how many there are, and how a cancel request reaches one that waits.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use dashmap::DashMap;
+use dashmap::mapref::multiple::RefMulti;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Notify;
 
@@ -32,14 +35,39 @@ impl Drop for ConsoleSeat {
     }
 }
 
+/// What is known of one from its login on.
+#[derive(Debug, Clone)]
+pub struct ConsoleFacts {
+    /// As whom it has logged in.
+    pub user: String,
+    /// The database that it asked for: `tenantry` or `pgbouncer`.
+    pub database: String,
+    /// Its address; a unix socket has none.
+    pub peer: Option<SocketAddr>,
+    /// The pooler's address that it came to.
+    pub local: Option<SocketAddr>,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// `application_name` in its start-up packet.
+    pub application_name: String,
+    /// When it logged in.
+    pub since: SystemTime,
+}
+
+struct Entry {
+    key: [u8; KEY_LEN],
+    cancelled: Arc<Notify>,
+    facts: ConsoleFacts,
+}
+
 /// All of them.
 #[derive(Default)]
-pub struct Consoles(DashMap<i32, ([u8; KEY_LEN], Arc<Notify>)>);
+pub struct Consoles(DashMap<i32, Entry>);
 
 impl Consoles {
     /// A place for one more; `None`: there are too many.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, right: Right) -> Option<ConsoleSeat> {
+    pub fn enter(self: &Arc<Self>, right: Right, facts: ConsoleFacts) -> Option<ConsoleSeat> {
         let places = match right {
             Right::All => CONSOLES_MAX,
             Right::Show => CONSOLES_MAX - OPERATORS_ONLY,
@@ -56,9 +84,18 @@ impl Consoles {
             if self.0.contains_key(&pid) {
                 continue;
             }
-            self.0.insert(pid, (key, Arc::clone(&cancelled)));
+            self.0.insert(pid, Entry { key, cancelled: Arc::clone(&cancelled), facts });
             return Some(ConsoleSeat { all: Arc::clone(self), pid, key, cancelled });
         }
+    }
+
+    /// Who is there, by process id, the first one first.
+    #[must_use]
+    pub fn all(&self) -> Vec<(i32, ConsoleFacts)> {
+        let entry = |entry: RefMulti<'_, i32, Entry>| (*entry.key(), entry.value().facts.clone());
+        let mut all: Vec<_> = self.0.iter().map(entry).collect();
+        all.sort_by_key(|(pid, facts)| (facts.since, *pid));
+        all
     }
 
     /// How many there are.
@@ -75,9 +112,9 @@ impl Consoles {
             deprecated,
             reason = "constant time; the names of its successors differ by version"
         )]
-        let same = ring::constant_time::verify_slices_are_equal(&entry.0, key).is_ok();
+        let same = ring::constant_time::verify_slices_are_equal(&entry.key, key).is_ok();
         if same {
-            entry.1.notify_waiters();
+            entry.cancelled.notify_waiters();
         }
         same
     }
@@ -90,11 +127,21 @@ mod tests {
     #[test]
     fn who_may_only_look_shuts_no_operator_out() {
         let all = Arc::new(Consoles::default());
-        let mut seats: Vec<ConsoleSeat> = std::iter::from_fn(|| all.enter(Right::Show)).collect();
+        let facts = || ConsoleFacts {
+            user: "ops".to_owned(),
+            database: "tenantry".to_owned(),
+            peer: None,
+            local: None,
+            tls: false,
+            application_name: String::new(),
+            since: SystemTime::UNIX_EPOCH,
+        };
+        let mut seats: Vec<ConsoleSeat> =
+            std::iter::from_fn(|| all.enter(Right::Show, facts())).collect();
         assert_eq!(seats.len(), CONSOLES_MAX - OPERATORS_ONLY);
-        seats.extend(std::iter::from_fn(|| all.enter(Right::All)));
+        seats.extend(std::iter::from_fn(|| all.enter(Right::All, facts())));
         assert_eq!(seats.len(), CONSOLES_MAX);
         drop(seats);
-        assert!(all.enter(Right::Show).is_some());
+        assert!(all.enter(Right::Show, facts()).is_some());
     }
 }

@@ -55,7 +55,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Clusters};
-pub use consoles::{ConsoleSeat, Consoles};
+pub use consoles::{ConsoleFacts, ConsoleSeat, Consoles};
 pub use greet::{GreetError, Greeting, Peer, greet, tell};
 pub use hello::Hello;
 pub use login::{DRAIN_GRACE, login};

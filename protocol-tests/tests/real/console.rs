@@ -205,7 +205,11 @@ on_both! {
             let of = |row: &tokio_postgres::Row| (row.get::<_, String>("tenant"), row.get::<_, String>("state"), !row.get::<_, String>("link").is_empty());
             let seen: Vec<_> = clients.iter().map(of).collect();
             let client = |tenant: &str, state: &str, linked| (tenant.to_owned(), state.to_owned(), linked);
-            assert_eq!(seen, [client("acme", "active", true), client("acme", "waiting", false), client("umbra", "idle", false)]);
+            // The operator's own session is one of them, as PgBouncer has it.
+            assert_eq!(seen, [client("acme", "active", true), client("acme", "waiting", false), client("umbra", "idle", false), client("", "active", false)]);
+            let own = |name: &str| clients[3].get::<_, &str>(name);
+            assert_eq!((own("user"), own("addr")), ("ops", "127.0.0.1"));
+            assert!(["tenantry", "pgbouncer"].contains(&own("database")), "{}", own("database"));
             let first = &clients[0];
             assert_eq!((first.get::<_, &str>("user"), first.get::<_, &str>("addr"), first.get::<_, &str>("tls")), ("app", "127.0.0.1", ""));
             assert!(first.get::<_, &str>("connect_time").ends_with(" UTC") && first.get::<_, i64>("port") > 0);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Rows, utc};
 use crate::admin::cell::Cell;
-use crate::client::{Access, Shared};
+use crate::client::{Access, ConsoleFacts, Shared};
 use crate::pool::{Activity, ClientReport};
 
 fn host(address: Option<SocketAddr>) -> Cell {
@@ -27,7 +27,39 @@ fn moment(at: Instant) -> Cell {
 }
 
 pub(in crate::admin) fn clients(access: &Access, shared: &Shared) -> Rows {
-    shared.cancels.clients().iter().map(|client| row(client, access)).collect()
+    let clients = shared.cancels.clients();
+    let consoles = shared.consoles.all();
+    let consoles = consoles.iter().map(|(pid, facts)| console(*pid, facts));
+    clients.iter().map(|client| row(client, access)).chain(consoles).collect()
+}
+
+/// An operator's session, as PgBouncer shows it: it is no tenant's, and at work.
+fn console(pid: i32, facts: &ConsoleFacts) -> Vec<Cell> {
+    let zero = || Cell::from(0_usize);
+    vec![
+        "C".into(),
+        (&facts.user).into(),
+        (&facts.database).into(),
+        "none".into(),
+        "active".into(),
+        host(facts.peer),
+        port(facts.peer),
+        host(facts.local),
+        port(facts.local),
+        Cell::Text(utc(facts.since)),
+        Cell::Text(utc(SystemTime::now())),
+        zero(),
+        zero(),
+        zero(),
+        Cell::Text(format!("C-{pid}")),
+        "".into(),
+        zero(),
+        tls(facts.tls).into(),
+        (&facts.application_name).into(),
+        Cell::Null,
+        Cell::Number(pid.into()),
+        "".into(),
+    ]
 }
 
 fn row(client: &ClientReport, access: &Access) -> Vec<Cell> {
