@@ -6,6 +6,7 @@
 use bytes::BytesMut;
 
 use super::session::Session;
+use super::units::Rewriting;
 use crate::config::PoolMode;
 use crate::pool::Taint;
 use crate::server::Parameters;
@@ -47,7 +48,7 @@ impl Session {
         self.exchange.reset();
         self.inbound.consume(self.units.scanned);
         self.units.scanned = 0;
-        self.units.is_rewritten = false;
+        self.units.rewriting = Rewriting::No;
         self.units.answer(&out);
         self.shared.stats.absorbed.add_one();
         true

@@ -21,7 +21,7 @@ use super::prepared::Deallocates;
 use super::refusal::Refusal;
 use super::session::Session;
 use super::timing::Timing;
-use super::units::Step;
+use super::units::{Rewriting, Step};
 use crate::config::PoolMode;
 use crate::engine::tick;
 use crate::flow::ServerScan;
@@ -165,7 +165,7 @@ impl Session {
         if let Some(frames) = frames {
             self.put_in_front(frames);
         }
-        if self.units.is_rewritten && !self.link.held_back {
+        if self.units.rewriting > Rewriting::No && !self.link.held_back {
             self.scan_anew();
             while self.units.whole && self.scan(true) == Step::Progress {}
             self.link.keeps_unit = self.link.reuses && self.unit_ends_with_sync();
@@ -201,7 +201,8 @@ impl Session {
 
     fn put_in_front(&mut self, frames: Frames) {
         self.link.prefix = frames.bytes;
-        self.link.held_back = !self.units.whole;
+        // Nothing but the client's own message may follow a switch that may fail.
+        self.link.held_back = !self.units.whole || self.units.rewriting == Rewriting::WithSyncs;
         if self.link.held_back {
             self.shared.stats.switch_round_trips.add_one();
             let mut flushed = BytesMut::from(&self.link.prefix[..]);
@@ -313,7 +314,7 @@ impl Session {
             linked.confirm();
         }
         self.consume_sent();
-        if std::mem::take(&mut self.units.is_rewritten) && held_back {
+        if std::mem::take(&mut self.units.rewriting) > Rewriting::No && held_back {
             // It was too long to be sent with the switch; now it is read for this server. At once: nothing of it
             // is owed before, and a server that owes nothing goes back.
             self.scan_anew();
@@ -364,7 +365,9 @@ impl Session {
         let link = std::mem::take(&mut self.link);
         self.undo_names();
         // What was rewritten behind the first unit has to be so for the next server, too.
-        self.units.is_rewritten |= matches!(end, LinkEnd::NotSent(_)) && !link.rewritten.is_empty();
+        if matches!(end, LinkEnd::NotSent(_)) && !link.rewritten.is_empty() {
+            self.units.rewriting = self.units.rewriting.max(Rewriting::Yes);
+        }
         let Some(mut linked) = link.linked else { return cancelled };
         linked.taint(self.taint);
         linked.server().unnamed_left = Some(self.registration.pid);

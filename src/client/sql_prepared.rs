@@ -156,6 +156,10 @@ impl Session {
 
     /// What follows is not to be skipped behind an error of what was put in front of it.
     fn end_making(&mut self) {
+        debug_assert!(
+            !self.exchange.switching(),
+            "what stands behind this would run if the switch failed"
+        );
         self.link.rewritten.put_slice(build::SYNC);
         self.exchange.owe_sync();
     }
@@ -227,6 +231,7 @@ impl Session {
         }
         // What cannot be prepared again, say because its table is gone, is left out: that is not the client's failure.
         // Not in a pipeline: there is no Sync in it but the client's.
+        debug_assert!(in_pipeline || !self.exchange.switching(), "see `Rewriting::WithSyncs`");
         let in_block = self.exchange.in_block();
         for (name, statement) in all {
             self.own_flags = self.own_flags.union(statement.flags);

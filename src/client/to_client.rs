@@ -14,6 +14,7 @@ use super::link::LinkEnd;
 use super::prepared::Deallocates;
 use super::refusal::{Refusal, Severity};
 use super::session::Session;
+use super::units::Rewriting;
 use crate::config::{Guard, PoolMode};
 use crate::flow::ServerVerdict;
 use crate::net::Phase;
@@ -388,7 +389,7 @@ impl Session {
             linked.server().unnamed_left = Some(self.registration.pid);
         }
         self.deallocates = Deallocates::No;
-        self.units.is_rewritten = false;
+        self.units.rewriting = Rewriting::No;
         self.registration.slot.unlink();
         // What it did to this server, the next one has not.
         self.taint = Taint::None;

@@ -14,7 +14,7 @@ use crate::flow::{ClientEvent, ClientScan, ClientVerdict, READ_WHOLE_MAX};
 use crate::net::BUFFER_LEN;
 use crate::pool::Taint;
 use crate::server::Parameters;
-use crate::sql::Flags;
+use crate::sql::{Flag, Flags};
 use crate::wire::frame::HEADER_LEN;
 use crate::wire::frontend::{Names, tag};
 use crate::wire::split_cstr;
@@ -41,8 +41,21 @@ pub(super) struct Units {
     answers: Option<Box<BytesMut>>,
     /// They, or the last of them, may still be in the stream's own buffer.
     flush: bool,
-    /// A message of the unit has to be written anew for the server it goes to.
-    pub(super) is_rewritten: bool,
+    /// Whether the unit has to be written anew for the server it goes to.
+    pub(super) rewriting: Rewriting,
+}
+
+/// How a unit is written anew.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rewriting {
+    /// It goes as it is.
+    #[default]
+    No,
+    /// A message of it is.
+    Yes,
+    /// And a `Sync` of the pooler's own may stand in front of one of the client's. It must not go out before the switch
+    /// is confirmed: PostgreSQL skips what stands behind a failed one up to the next `Sync`, and no further.
+    WithSyncs,
 }
 
 impl Units {
@@ -201,7 +214,7 @@ impl Session {
                 }
                 return waits.unwrap_or(Step::Progress);
             }
-            self.units.is_rewritten = true;
+            self.units.rewriting = self.units.rewriting.max(Rewriting::Yes);
         }
         if matches!(tag, tag::PARSE | tag::QUERY) && names != Names::Statement {
             self.forget_unnamed();
@@ -257,7 +270,10 @@ impl Session {
                 self.keep_if_unnamed(tag, names, count, flags);
                 return self.rewrite(tag, true, flags).unwrap_or_else(|| self.end_message(tag));
             }
-            self.units.is_rewritten = true;
+            let says = SAYS_NAMES.union(Flags::one(Flag::Deallocate));
+            let makes = matches!(tag, tag::QUERY | tag::PARSE) && flags.intersects(says);
+            let how = if makes { Rewriting::WithSyncs } else { Rewriting::Yes };
+            self.units.rewriting = self.units.rewriting.max(how);
         }
         if let Some(end) = self.begin_message(tag, names, place) {
             return end;
@@ -389,7 +405,7 @@ impl Session {
     pub(super) fn forget_unit(&mut self) {
         self.inbound.consume(self.units.scanned);
         self.units.scanned = 0;
-        self.units.is_rewritten = false;
+        self.units.rewriting = Rewriting::No;
         self.units.discarding = !self.units.at_boundary();
     }
 

@@ -12,6 +12,8 @@ use crate::sql::Flags;
 const TEXT_LEN_MAX: usize = 256 * 1024 * 1024;
 /// Entries from which on dead ones are looked for.
 const SWEEP_LEN: usize = 4096;
+/// The same, bytes of texts that nobody has any more: few long ones are as bad as many short ones.
+const DEAD_LEN_MAX: usize = 4 * 1024 * 1024;
 
 /// Who makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +32,19 @@ pub struct Statement {
     /// Who makes it.
     pub maker: Maker,
     /// What stands behind the name: in the body of the `Parse`, or in the text of the `PREPARE`.
-    pub tail: Box<[u8]>,
+    pub tail: Arc<[u8]>,
     /// What the lexer says of the text.
     pub flags: Flags,
-    total: Arc<AtomicUsize>,
+    kept: Arc<Kept>,
+}
+
+/// Bytes of texts.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Of those that somebody has.
+    total: AtomicUsize,
+    /// Of those that are only still among the known ones.
+    dead: AtomicUsize,
 }
 
 impl Statement {
@@ -47,17 +58,18 @@ impl Statement {
 
 impl Drop for Statement {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.tail.len(), Ordering::Relaxed);
+        self.kept.total.fetch_sub(self.tail.len(), Ordering::Relaxed);
+        self.kept.dead.fetch_add(self.tail.len(), Ordering::Relaxed);
     }
 }
 
 /// All statements that some client has.
 #[derive(Debug)]
 pub struct Statements {
-    parsed: DashMap<Box<[u8]>, Weak<Statement>>,
-    prepared: DashMap<Box<[u8]>, Weak<Statement>>,
+    parsed: DashMap<Arc<[u8]>, Weak<Statement>>,
+    prepared: DashMap<Arc<[u8]>, Weak<Statement>>,
     next_id: AtomicU64,
-    total: Arc<AtomicUsize>,
+    kept: Arc<Kept>,
     sweep_at: AtomicUsize,
 }
 
@@ -67,7 +79,7 @@ impl Default for Statements {
             parsed: DashMap::new(),
             prepared: DashMap::new(),
             next_id: AtomicU64::new(0),
-            total: Arc::default(),
+            kept: Arc::default(),
             sweep_at: AtomicUsize::new(SWEEP_LEN),
         }
     }
@@ -94,17 +106,18 @@ impl Statements {
         if let Some(known) = known.get(tail).and_then(|known| known.upgrade()) {
             return Some(known);
         }
-        if self.total.load(Ordering::Relaxed) + tail.len() > TEXT_LEN_MAX {
+        if self.kept.total.load(Ordering::Relaxed) + tail.len() > TEXT_LEN_MAX {
             return None;
         }
         self.sweep(known);
+        let tail: Arc<[u8]> = tail.into();
         let make = || {
-            self.total.fetch_add(tail.len(), Ordering::Relaxed);
+            self.kept.total.fetch_add(tail.len(), Ordering::Relaxed);
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            let total = Arc::clone(&self.total);
-            Arc::new(Statement { id, maker, tail: tail.into(), flags, total })
+            let kept = Arc::clone(&self.kept);
+            Arc::new(Statement { id, maker, tail: Arc::clone(&tail), flags, kept })
         };
-        Some(match known.entry(tail.into()) {
+        Some(match known.entry(Arc::clone(&tail)) {
             Entry::Occupied(mut entry) => entry.get().upgrade().unwrap_or_else(|| {
                 let statement = make();
                 entry.insert(Arc::downgrade(&statement));
@@ -118,9 +131,23 @@ impl Statements {
         })
     }
 
-    fn sweep(&self, known: &DashMap<Box<[u8]>, Weak<Statement>>) {
-        if known.len() >= self.sweep_at.load(Ordering::Relaxed) {
-            known.retain(|_, statement| statement.strong_count() > 0);
+    /// Bytes of all texts that are among the known ones.
+    #[cfg(test)]
+    pub(super) fn texts(&self) -> usize {
+        [&self.parsed, &self.prepared]
+            .iter()
+            .flat_map(|known| known.iter())
+            .map(|it| it.key().len())
+            .sum()
+    }
+
+    fn sweep(&self, known: &DashMap<Arc<[u8]>, Weak<Statement>>) {
+        let is_long = self.kept.dead.load(Ordering::Relaxed) >= DEAD_LEN_MAX;
+        if is_long || known.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            self.kept.dead.store(0, Ordering::Relaxed);
+            for known in [&self.parsed, &self.prepared] {
+                known.retain(|_, statement| statement.strong_count() > 0);
+            }
             self.sweep_at.store(SWEEP_LEN.max(2 * known.len()), Ordering::Relaxed);
         }
     }

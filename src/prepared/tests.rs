@@ -111,3 +111,13 @@ fn what_was_asked_of_a_name_is_told_of_what_it_meant() {
     names.rewind();
     assert_eq!(names.told(b""), Some(&told), "the unit is read once more");
 }
+
+#[test]
+fn long_texts_that_nobody_has_any_more_are_not_kept() {
+    let statements = Statements::default();
+    for number in 0..200 {
+        let text = format!("select {number} {}\0\0\0", "x".repeat(900_000));
+        assert!(statements.get(text.as_bytes(), Flags::NONE).is_some());
+        assert!(statements.texts() <= 8 * 1024 * 1024, "{number}: {}", statements.texts());
+    }
+}

@@ -41,6 +41,7 @@ mod prepared;
 mod prepared_corpus;
 mod prepared_load;
 mod quotas;
+mod refused_switch;
 mod registry;
 mod regressions;
 mod reload;
