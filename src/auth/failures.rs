@@ -90,9 +90,19 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// What to do with who wants in, if so many failures in a row are everybody's right; 0: any number.
+    /// What to do with who wants in, if so many failures in a row are everybody's right; 0: any number. Who is asked
+    /// counts as failed until he has proved himself ([`Failures::forgive`]): many at once get no more tries than one
+    /// after the other.
     #[must_use]
-    pub fn verdict(&self, knock: &Knock<'_>, max: u32, now: Instant) -> Verdict {
+    pub fn begin(&self, knock: &Knock<'_>, max: u32, now: Instant) -> Verdict {
+        let verdict = self.verdict(knock, max, now);
+        if verdict == Verdict::Ask && max > 0 {
+            self.add(knock, max, now);
+        }
+        verdict
+    }
+
+    fn verdict(&self, knock: &Knock<'_>, max: u32, now: Instant) -> Verdict {
         let full = |(key, max)| {
             let left = self.buckets.get(&key)?.left(now);
             (max > 0 && left >= max).then_some(REFILL)
@@ -107,13 +117,21 @@ impl Failures {
         }
     }
 
-    /// It has failed.
-    pub fn add(&self, knock: &Knock<'_>, max: u32, now: Instant) {
+    fn add(&self, knock: &Knock<'_>, max: u32, now: Instant) {
         for ((key, max), refill) in
             self.keys(knock, max).into_iter().zip([REFILL, REFILL / TENANTS_PART])
         {
             let mut bucket = self.bucket(key, refill, now);
             (bucket.failures, bucket.since) = ((bucket.left(now) + 1).min(max), now);
+        }
+    }
+
+    /// It was asked and has not failed after all.
+    pub fn forgive(&self, knock: &Knock<'_>, max: u32) {
+        for (key, _) in self.keys(knock, max) {
+            if let Some(mut bucket) = self.buckets.get_mut(&key) {
+                bucket.failures = bucket.failures.saturating_sub(1);
+            }
         }
     }
 
@@ -176,8 +194,7 @@ mod tests {
     /// Fails until it is refused; how often it was asked.
     fn fail(failures: &Failures, knock: &Knock<'_>, now: Instant) -> u32 {
         let mut asked = 0;
-        while failures.verdict(knock, MAX, now) == Verdict::Ask && asked < 1000 {
-            failures.add(knock, MAX, now);
+        while asked < 1000 && failures.begin(knock, MAX, now) == Verdict::Ask {
             asked += 1;
         }
         asked
@@ -239,6 +256,17 @@ mod tests {
         assert!(failures.buckets.len() <= BUCKETS_MAX);
         assert_eq!(failures.verdict(&a, MAX, now), Verdict::AskAndDelay(REFILL));
         assert_eq!(failures.verdict(&b, MAX, now), Verdict::Refuse(REFILL));
+    }
+
+    #[test]
+    fn who_does_not_fail_has_not_failed() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let a = knock("192.0.2.1", "app", "acme");
+        for _ in 0..MAX * TENANTS_PART * 2 {
+            assert_eq!(failures.begin(&a, MAX, now), Verdict::Ask);
+            failures.forgive(&a, MAX);
+        }
+        assert_eq!(fail(&failures, &a, now), MAX);
     }
 
     #[test]

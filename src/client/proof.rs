@@ -69,8 +69,9 @@ pub(super) async fn prove(
         let &Who { user, tenant, door, .. } = who;
         Knock { address, user, tenant, door }
     });
-    let verdict = |knock| shared.failures.verdict(knock, max, Instant::now());
-    let delay = match knock.as_ref().map_or(Verdict::Ask, verdict) {
+    let begin = |knock| shared.failures.begin(knock, max, Instant::now());
+    let verdict = knock.as_ref().map_or(Verdict::Ask, begin);
+    let delay = match verdict {
         Verdict::Ask => None,
         Verdict::AskAndDelay(delay) => Some(delay),
         Verdict::Refuse(wait) => return Err(Refusal::Auth(AuthError::TooManyFailures { wait })),
@@ -78,19 +79,24 @@ pub(super) async fn prove(
     match (exchange(talk, who, access).await, &knock) {
         (Ok(proof), knock) => {
             if let Some(knock) = knock {
+                if delay.is_none() {
+                    shared.failures.forgive(knock, max);
+                }
                 shared.failures.prove(knock, Instant::now());
             }
             Ok(proof)
         }
-        (Err(refusal), Some(knock)) if refusal.is_failed_proof() => {
-            shared.failures.add(knock, max, Instant::now());
+        (Err(refusal), Some(_)) if refusal.is_failed_proof() => {
             if let Some(delay) = delay {
                 // A client that is gone learns nothing.
                 let _ = timeout(delay, talk.closed()).await;
             }
             Err(refusal)
         }
-        (Err(refusal), _) => {
+        (Err(refusal), knock) => {
+            if let (Some(knock), None) = (knock, delay) {
+                shared.failures.forgive(knock, max);
+            }
             if let Refusal::Auth(AuthError::Query(error)) = &refusal {
                 warn!(%error, user, "auth.query failed");
             }
@@ -129,8 +135,7 @@ pub(super) async fn slow_down(
     let address = talk.stream.peer_ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let knock = Knock { address, user, tenant, door: Door::State };
     let (max, now) = (access.config.users.max_failures, Instant::now());
-    let verdict = shared.failures.verdict(&knock, max, now);
-    shared.failures.add(&knock, max, now);
+    let verdict = shared.failures.begin(&knock, max, now);
     if let Verdict::AskAndDelay(delay) | Verdict::Refuse(delay) = verdict {
         // A client that is gone learns nothing.
         let _ = timeout(delay, talk.closed()).await;
