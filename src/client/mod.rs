@@ -91,7 +91,7 @@ pub struct Shared {
     /// What clients are told at login.
     pub welcomes: Welcomes,
     /// States that clients are in.
-    pub targets: Targets,
+    pub targets: Arc<Targets>,
     /// Statements that clients have prepared.
     pub statements: Statements,
     /// Room for clients, `max_client_conn`.
@@ -136,7 +136,7 @@ impl Shared {
             failures: Failures::default(),
             cancels: Arc::default(),
             welcomes: Welcomes::default(),
-            targets: Targets::default(),
+            targets: Arc::default(),
             statements: Statements::default(),
             room,
             rates: Rates::default(),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
@@ -19,6 +20,7 @@ use crate::config::Tenant;
 use crate::pool::{Acquired, Checkout, CheckoutError, Linked, Seat, Taint};
 use crate::server::{AskError, Known, Parameters, Switch, Target};
 use crate::tenant::{GucName, SessionState, TenantId, Value};
+use crate::wire::backend::ServerError;
 
 /// How long an answer is good where no server rests: a schema that is dropped is missed no later than this.
 const WELCOME_AGE_MAX: Duration = Duration::from_mins(1);
@@ -61,7 +63,7 @@ impl Welcomes {
         state: &SessionState,
         own: &SessionState,
         seat: &Arc<Seat>,
-        targets: &Targets,
+        targets: &Arc<Targets>,
     ) -> Result<Welcome, Refusal> {
         let whole = (tenant.id.clone(), state.clone());
         let age = self.forgotten.load(Ordering::Acquire);
@@ -145,14 +147,10 @@ async fn ask(
     state: &SessionState,
     own: &SessionState,
     seat: &Arc<Seat>,
-    targets: &Targets,
+    targets: &Arc<Targets>,
     resting: Option<Checkout>,
 ) -> Result<Welcome, Refusal> {
     let target = targets.get(&tenant.id, state.clone());
-    let sql = match &tenant.schema {
-        Some(schema) => SessionState::schema_exists(schema),
-        None => String::new(),
-    };
     let refused = |error: CheckoutError| Refusal::Checkout { tenant: tenant.id.to_string(), error };
     let (mut last, mut resting) = (String::new(), resting);
     // Twice: the first server may have been in a state that fails the switch.
@@ -166,39 +164,29 @@ async fn ask(
                 }
             },
         };
-        let mut checkout = checkout;
-        let before = checkout.known().clone();
-        let (mut linked, switch) = checkout.switch_to(&target);
-        let frames = match &switch {
-            Switch::None => None,
-            Switch::Frames { frames, .. } => Some(frames),
+        let question = Question {
+            target: Arc::clone(&target),
+            sql: tenant.schema.as_deref().map_or_else(String::new, SessionState::schema_exists),
+            limit: tenant.cluster.server_connect_timeout,
+            targets: Arc::clone(targets),
         };
-        let limit = tenant.cluster.server_connect_timeout;
-        match timeout(limit, linked.server().ask(frames, &sql)).await {
-            Ok(Ok(answer)) => {
-                linked.confirm();
-                let parameters = targets.report(&linked.server().parameters);
-                linked.server().parameters = Arc::clone(&parameters);
-                if state.seeds() {
-                    linked.taint(Taint::Close);
-                }
-                linked.check_in();
+        let (answer, asked) = oneshot::channel();
+        // To its end, also if the client leaves: a server in the middle of a switch could only be closed.
+        checkout.use_with(|checkout| async move {
+            // The client may be gone.
+            let _ = answer.send(question.put(checkout).await);
+        });
+        match asked.await.unwrap_or_else(|_| Asked::Failed("the pooler stops".to_owned())) {
+            Asked::Answered { rows, parameters } => {
                 return match &tenant.schema {
-                    Some(schema) if answer.rows == 0 => Err(Refusal::NoSchema {
+                    Some(schema) if rows == 0 => Err(Refusal::NoSchema {
                         schema: schema.clone(),
                         tenant: tenant.id.to_string(),
                     }),
                     _ => Ok(Welcome { target, parameters, asked: Instant::now() }),
                 };
             }
-            Ok(Err(AskError::Refused(error))) => {
-                match &switch {
-                    // No rollback takes a seed back.
-                    Switch::Frames { scrubs, .. } if !state.seeds() => {
-                        roll_back(linked, *scrubs, before).await;
-                    }
-                    Switch::Frames { .. } | Switch::None => drop(linked),
-                }
+            Asked::Refused(error) => {
                 if !may_be_clients_fault(own, error.sqlstate()) {
                     last = error.to_string();
                     continue;
@@ -209,11 +197,68 @@ async fn ask(
                 Box::pin(ask(tenant, &tenant.baseline, &none, seat, targets, None)).await?;
                 return Err(Refusal::Server(error));
             }
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = format!("the server did not answer within {limit:?}"),
+            Asked::Failed(error) => last = error,
         }
     }
     Err(Refusal::Switch { tenant: tenant.id.to_string(), error: last })
+}
+
+/// What a server is asked for a login.
+struct Question {
+    target: Arc<Target>,
+    sql: String,
+    limit: Duration,
+    targets: Arc<Targets>,
+}
+
+/// What came of it.
+enum Asked {
+    /// The state is there.
+    Answered { rows: usize, parameters: Arc<Parameters> },
+    /// PostgreSQL has refused the state.
+    Refused(ServerError),
+    /// There was no answer.
+    Failed(String),
+}
+
+impl Question {
+    /// Asks, and gives the server back where it may be lent again.
+    async fn put(self, checkout: Checkout) -> Asked {
+        let Self { target, sql, limit, targets } = self;
+        let mut checkout = checkout;
+        let before = checkout.known().clone();
+        let (mut linked, switch) = checkout.switch_to(&target);
+        let frames = match &switch {
+            Switch::None => None,
+            Switch::Frames { frames, .. } => Some(frames),
+        };
+        let seeds = target.session.seeds();
+        match timeout(limit, linked.server().ask(frames, &sql)).await {
+            Ok(Ok(answer)) => {
+                linked.confirm();
+                // The same as clients are told, by which it is known that there is nothing to tell.
+                let parameters = targets.report(&linked.server().parameters);
+                linked.server().parameters = Arc::clone(&parameters);
+                if seeds {
+                    linked.taint(Taint::Close);
+                }
+                linked.check_in();
+                Asked::Answered { rows: answer.rows, parameters }
+            }
+            Ok(Err(AskError::Refused(error))) => {
+                match &switch {
+                    // No rollback takes a seed back.
+                    Switch::Frames { scrubs, .. } if !seeds => {
+                        roll_back(linked, *scrubs, before).await;
+                    }
+                    Switch::Frames { .. } | Switch::None => drop(linked),
+                }
+                Asked::Refused(error)
+            }
+            Ok(Err(error)) => Asked::Failed(error.to_string()),
+            Err(_) => Asked::Failed(format!("the server did not answer within {limit:?}")),
+        }
+    }
 }
 
 /// What one client or one tenant is refused costs the others no server.

@@ -129,6 +129,18 @@ impl Checkout {
         drop(self.0.take());
     }
 
+    /// Lets a task use the server, within `Pools`' own tasks.
+    ///
+    /// # Panics
+    /// Never: a checkout has its loan until it ends.
+    pub fn use_with<F>(self, use_it: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let tasks = self.0.as_ref().expect("until it ends").seat.pools.tasks.clone();
+        tasks.spawn(use_it(self));
+    }
+
     /// Binds the server to a client's state. The frames of the [`Switch`] go in front of the
     /// client's first message; until [`Linked::confirm`] the server's state counts as unsure.
     #[must_use]

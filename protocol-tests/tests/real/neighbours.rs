@@ -174,4 +174,17 @@ on_both! {
             }
         }).await;
     }
+
+    /// Each asks a server for a state that nobody has had, and is gone before the answer.
+    async fn logins_that_are_given_up_half_way(db: &Database) {
+        let pooler = started(db, "[auth]\ntype = \"trust\"\n").await;
+        unharmed(db, &pooler, async |round| {
+            for number in 0..8 {
+                let mut wire = Wire::open(pooler.port).await;
+                let options = format!("-c app.state={round}.{number}");
+                wire.send(&startup(V3_0, &[("user", "app.acme"), ("options", &options)])).await;
+                drop(wire);
+            }
+        }).await;
+    }
 }
