@@ -45,8 +45,8 @@ impl Session {
     fn rewrite_prepare(&mut self, text: &[u8], named: &Named) -> bool {
         let known = self.names.get_or_insert_default();
         let exists = known.get(&named.name).is_some();
-        let has_room = known.has_room() && !named.name.is_empty();
         let definition = &text[named.at.end..named.end];
+        let has_room = known.has_room(definition.len()) && !named.name.is_empty();
         let statement = self.shared.statements.get_prepared(definition).filter(|_| has_room);
         let Some(statement) = statement else { return false };
         if exists {

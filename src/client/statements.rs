@@ -105,7 +105,8 @@ impl Session {
             return Some(used);
         }
         let text = split_cstr(tail)?.0;
-        let statement = self.shared.statements.get(tail, flags).filter(|_| names.has_room());
+        let statement =
+            self.shared.statements.get(tail, flags).filter(|_| names.has_room(tail.len()));
         let Some(statement) = statement else {
             self.pin_to_server(Pinned::Lasting("more prepared statements than are kept"));
             self.note(flags, Some(text));

@@ -27,7 +27,7 @@ impl<S: Pooled> Sched<S> {
             && !failure.takes_room(now)
         {
             let error = failure.error.clone();
-            return self.login_failed(pool, error, now, effects);
+            return self.pool_failed(pool, error, now, effects);
         }
         // There may be more than one too many: the budget may have been lowered.
         while self.turns.is_budget_spent() {
@@ -106,23 +106,23 @@ impl<S: Pooled> Sched<S> {
         effects: &mut Effects<S>,
     ) {
         self.turns.opened(pool, false);
-        self.login_failed(pool, error, now, effects);
+        if !self.note_outage(&error, now, effects) {
+            self.pool_failed(pool, error, now, effects);
+        }
         self.dispatch(Tick::at(now), effects);
     }
 
-    /// No login succeeds, or none is tried because it would cost another pool a server.
-    fn login_failed(
+    /// A pool cannot log in, or does not try because that would cost another pool a server.
+    fn pool_failed(
         &mut self,
         pool: usize,
         error: LoginError,
         now: Instant,
         effects: &mut Effects<S>,
     ) {
-        if !self.note_outage(&error, now, effects) {
-            let retry_at = self.rack(pool).fails(error.clone(), now);
-            self.turns.allow_logins(pool, Logins::None);
-            self.look_at(retry_at, effects);
-        }
+        let retry_at = self.rack(pool).fails(error.clone(), now);
+        self.turns.allow_logins(pool, Logins::None);
+        self.look_at(retry_at, effects);
         if !error.may_pass() && self.turns.open_in(pool) == 0 {
             for ticket in self.turns.drain_pool(pool, Tick::at(now)) {
                 ticket.reply.send(Err(CheckoutError::Login(error.clone())));

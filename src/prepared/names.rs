@@ -17,6 +17,11 @@ use crate::sql::Flags;
 /// Most names of one client. Who needs more keeps its server.
 const NAMES_MAX: usize = 16_384;
 
+/// Bytes from which on a statement is long.
+const LONG_LEN: usize = 16 * 1024;
+/// Most bytes of long statements of one client: an eighth of what is kept for all.
+const LONG_MAX: usize = 32 * 1024 * 1024;
+
 /// Something sent whose answer is still to come.
 #[derive(Debug)]
 pub enum Op {
@@ -128,10 +133,13 @@ impl Names {
         self.has_prepared
     }
 
-    /// Whether there is room for one more name.
+    /// Whether there is room for one more name, of a statement of so many bytes. Long ones are few, and one client must
+    /// not have all that is kept for everybody.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.known.len() < NAMES_MAX
+    pub fn has_room(&self, len: usize) -> bool {
+        let long = |len: &usize| *len > LONG_LEN;
+        let others = || self.known.values().map(|statement| statement.tail.len()).filter(long);
+        self.known.len() < NAMES_MAX && (!long(&len) || others().sum::<usize>() + len <= LONG_MAX)
     }
 
     /// Gives a name, which must be free.

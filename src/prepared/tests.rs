@@ -121,3 +121,20 @@ fn long_texts_that_nobody_has_any_more_are_not_kept() {
         assert!(statements.texts() <= 8 * 1024 * 1024, "{number}: {}", statements.texts());
     }
 }
+
+#[test]
+fn long_statements_of_one_client_leave_room_for_the_others() {
+    let statements = Statements::default();
+    let mut names = Names::default();
+    let mut count = 0;
+    while names.has_room(1_000_000) && count < 100 {
+        let text = format!("select {count} {}\0\0\0", "x".repeat(1_000_000));
+        let statement = statements.get(text.as_bytes(), Flags::NONE).unwrap();
+        names.insert(format!("s{count}").as_bytes(), statement, None);
+        count += 1;
+    }
+    assert_eq!(count, 33, "of 1 MB each");
+    assert!(names.has_room(1000) && !names.has_room(20_000_000));
+    names.remove(b"s0");
+    assert!(names.has_room(1_000_000));
+}
