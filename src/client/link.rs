@@ -364,9 +364,9 @@ impl Session {
         let cancelled = self.registration.slot.unlink();
         let link = std::mem::take(&mut self.link);
         self.undo_names();
-        // What was rewritten behind the first unit has to be so for the next server, too.
+        // What was rewritten behind the first unit has to be so for the next server, too. How, nobody knows any more.
         if matches!(end, LinkEnd::NotSent(_)) && !link.rewritten.is_empty() {
-            self.units.rewriting = self.units.rewriting.max(Rewriting::Yes);
+            self.units.rewriting = Rewriting::WithSyncs;
         }
         let Some(mut linked) = link.linked else { return cancelled };
         linked.taint(self.taint);

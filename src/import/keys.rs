@@ -65,7 +65,7 @@ pub(super) const SETTINGS: &[(&str, Fate)] = &[
     ("server_check_query", Taken),
     ("server_fast_close", Unless(&["0"], "servers are always closed behind the transaction; only sessions that keep theirs end, with 57P01")),
     ("server_lifetime", Taken), ("server_idle_timeout", Taken), ("server_connect_timeout", Taken),
-    ("server_login_retry", Dropped("a failed login is tried again after 0.1 s, later after up to 5 s")),
+    ("server_login_retry", Dropped("a failed login is tried again after 50 ms; the pause grows with the outage, to 5 s at most")),
     ("client_login_timeout", Dropped("a client has 15 s to say who it is and 15 s to prove it")),
     ("autodb_idle_timeout", Dropped("pools that nobody uses are forgotten: nothing to do")),
     ("pool_idle_timeout", Dropped("pools that nobody uses are forgotten: nothing to do")),

@@ -257,8 +257,9 @@ impl Linked {
     /// Gives the server back. It must be at rest: nothing owed, no transaction, no half message.
     ///
     /// A server that nothing can clean is closed. One that has to be scrubbed is scrubbed at once: a
-    /// lock it holds would hold up others. So is one whose `idle_session_timeout` would end it while it rests. One whose cancel is under way is given back when that has
-    /// ended, because until then the signal may hit whoever has it next.
+    /// lock it holds would hold up others. So is one whose `idle_session_timeout` would end it while it
+    /// rests. One whose cancel is under way is given back when that has ended, because until then the
+    /// signal may hit whoever has it next.
     pub fn check_in(mut self) {
         match self.taint {
             Taint::None if !self.target.restless => self.give_back(),
