@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use crate::place::Place;
 
 pub const PASSWORD: &str = "pw";
 
@@ -14,7 +14,7 @@ pub const PASSWORD: &str = "pw";
 pub struct Cluster {
     pub port: u16,
     pub bindir: PathBuf,
-    directory: TempDir,
+    directory: Place,
     server: Child,
 }
 
@@ -35,7 +35,7 @@ fn bindir_from(major: u32, variable: &str) -> PathBuf {
 }
 
 /// PostgreSQL does not run as root: the user it runs as then.
-fn unprivileged() -> Option<(u32, u32)> {
+pub(crate) fn unprivileged() -> Option<(u32, u32)> {
     let uid =
         std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap();
     if uid != 0 {
@@ -78,11 +78,7 @@ impl Cluster {
     }
 
     fn start_from(bindir: PathBuf, settings: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix("tenantry-test-").tempdir().unwrap();
-        let owner = unprivileged();
-        if let Some((uid, gid)) = owner {
-            chown(directory.path(), Some(uid), Some(gid)).unwrap();
-        }
+        let directory = Place::new();
         let data = directory.path().join("data");
         let command = |program: &str| as_owner(&bindir.join(program));
         let password = directory.path().join("password");
@@ -108,7 +104,7 @@ impl Cluster {
         let port = free_port();
         let config = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\nmax_prepared_transactions = 4\n\
-             max_connections = 300\nshared_buffers = '32MB'\nautovacuum = off\nlog_min_messages = fatal\n{settings}\n",
+             max_connections = 300\nshared_buffers = '32MB'\nmax_wal_size = '256MB'\nautovacuum = off\nlog_min_messages = fatal\n{settings}\n",
             directory.path().display()
         );
         append(&data.join("postgresql.conf"), &config);
@@ -128,10 +124,7 @@ impl Cluster {
     /// A hot standby of it that streams what it writes.
     #[must_use]
     pub fn standby(&self) -> Self {
-        let directory = tempfile::Builder::new().prefix("tenantry-test-").tempdir().unwrap();
-        if let Some((uid, gid)) = unprivileged() {
-            chown(directory.path(), Some(uid), Some(gid)).unwrap();
-        }
+        let directory = Place::new();
         let data = directory.path().join("data");
         let port = self.port.to_string();
         let output = as_owner(&self.bindir.join("pg_basebackup"))

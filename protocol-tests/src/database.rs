@@ -7,7 +7,8 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::cluster::PASSWORD;
 
-/// A fresh database with a login role that owns it; dropped with everything in it by the cluster's end.
+/// A fresh database with a login role that owns it; dropped at its test's end, so that a run of all tests needs the room
+/// of the few that run at the same time.
 pub struct Database {
     pub major: u32,
     pub port: u16,
@@ -148,5 +149,25 @@ impl Database {
             }
         };
         crate::soon(&format!("{count} backends with {condition}"), look).await;
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let url = self.direct_as_admin("postgres");
+        let sql = format!("drop database {} with (force)", self.name);
+        // A test's own runtime may be ending. What cannot be dropped (the cluster is stopped, a transaction is
+        // prepared) goes with the cluster.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let drop = async {
+                if let Ok(client) = connect(&url).await {
+                    let _ = client.batch_execute(&sql).await;
+                }
+            };
+            let at_most = std::time::Duration::from_secs(10);
+            let _ = runtime.unwrap().block_on(async { tokio::time::timeout(at_most, drop).await });
+        });
+        dropping.join().unwrap();
     }
 }

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod database;
 pub mod halt;
 pub mod http;
+mod place;
 pub mod pooler;
 pub mod report;
 pub mod scripted;
