@@ -33,7 +33,6 @@ on_both! {
         protocol_tests::soon("the first row on the standby", there).await;
         let mut busy = raw(&pooler, "acme").await;
         busy.run("begin").await.unwrap();
-        drop(db);
         drop(primary);
         // Who was in a transaction hears PostgreSQL's words; who was not waits, and is served.
         assert_eq!(busy.receive().await.field('C'), "57P01");

@@ -55,7 +55,6 @@ on_both! {
         let mut wire = raw(&pooler, "acme").await;
         wire.run("select 1").await.unwrap();
         let (port, name) = (cluster.port, db.name.clone());
-        drop(db);
         let cluster = cluster.restart_after(|| async {
             wire.send(&protocol_tests::wire::query("select name from who")).await;
             pooler.until_message(1, "login to the server failed").await;
