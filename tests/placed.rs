@@ -109,6 +109,7 @@ struct Rig {
     port: u16,
     ca: PathBuf,
     _directory: TempDir,
+    _db: Database,
     _cluster: Option<Cluster>,
 }
 
@@ -153,6 +154,7 @@ impl Rig {
             port: port.unwrap(),
             ca: authority.ca,
             _directory: directory,
+            _db: db,
             _cluster: cluster,
         }
     }

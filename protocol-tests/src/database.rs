@@ -61,13 +61,18 @@ impl Database {
 
     /// Schemas that each hold a table `who` with one row, the tenant's name, owned by the login role.
     pub async fn schemas(&self, tenants: &[&str]) {
+        self.schemas_in(&self.admin, tenants).await;
+    }
+
+    /// The same, where `admin` is: in another database, too.
+    pub async fn schemas_in(&self, admin: &Client, tenants: &[&str]) {
         for tenant in tenants {
             let owner = &self.name;
             let sql = format!(
                 "create schema {tenant} authorization {owner}; create table {tenant}.who (name text); \
                  alter table {tenant}.who owner to {owner}; insert into {tenant}.who values ('{tenant}')"
             );
-            self.admin.batch_execute(&sql).await.unwrap();
+            admin.batch_execute(&sql).await.unwrap();
         }
     }
 

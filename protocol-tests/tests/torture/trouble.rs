@@ -26,8 +26,7 @@ impl<'a> Trouble<'a> {
         let sql = format!("create database {other} owner {}", db.name);
         db.admin.batch_execute(&sql).await.unwrap();
         let admin = connect(&db.direct_as_admin(&other)).await.unwrap();
-        let place = Database { major: db.major, port: db.port, name: db.name.clone(), admin };
-        place.schemas(&tenants.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        db.schemas_in(&admin, &tenants.iter().map(String::as_str).collect::<Vec<_>>()).await;
         Self { db, other, tenants: tenants.to_vec(), rng: StdRng::seed_from_u64(seed) }
     }
 
