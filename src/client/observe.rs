@@ -49,10 +49,12 @@ impl Session {
         let Some(linked) = self.undisturbed().await else { return Next::Over };
         let asked = linked.server().observe(&question, &before.session, &mut owed);
         let refusal = match timeout(OBSERVE_TIME_MAX, asked).await {
-            Ok(Ok(observed)) => match self.follow(&changes, &question, &observed).await {
-                Ok(()) => return self.tell(owed).await,
-                Err(refusal) => refusal,
-            },
+            Ok(Ok(observed)) => {
+                match self.follow(&changes, &question, &observed, &mut owed).await {
+                    Ok(()) => return self.tell(owed).await,
+                    Err(refusal) => refusal,
+                }
+            }
             // Whatever the reason, such as a statement_timeout of 1 ms: it stays with its server.
             Ok(Err(ObserveError::Refused(error))) if self.policy.guard == Guard::Reject => {
                 let tenant = self.tenant().to_owned();
@@ -143,6 +145,7 @@ impl Session {
         changes: &Changes,
         question: &Question,
         observed: &Observed,
+        owed: &mut BytesMut,
     ) -> Result<(), Refusal> {
         let (before, home) = (&self.target.session, &self.home.session);
         let (session, server) = observed.states(question, before, home);
@@ -178,7 +181,7 @@ impl Session {
             let frames = Frames::guarded(&[], &statements);
             let asked = timeout(OBSERVE_TIME_MAX, linked.server().ask(Some(&frames), "")).await;
             match asked.map_err(|_| silent())? {
-                Ok(_) => {}
+                Ok(answer) => owed.unsplit(answer.notifications),
                 Err(AskError::Refused(error)) => {
                     let (tenant, error) = (self.target.tenant.to_string(), error.to_string());
                     return Err(Refusal::Switch { tenant, error });

@@ -48,6 +48,12 @@ impl ServerScan {
         self.body_left == 0
     }
 
+    /// Bytes of a body that are still to come.
+    #[must_use]
+    pub const fn body_left(&self) -> usize {
+        self.body_left as usize
+    }
+
     /// Consumes what is left of a body that is not looked into; returns the bytes consumed.
     pub fn skip_body(&mut self, bytes: &[u8]) -> usize {
         if self.body_left == 0 {

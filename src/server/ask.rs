@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
+use super::behind::read_on;
 use super::{Frames, Parameters, Server};
 use crate::flow::{Exchange, ServerMessage, ServerScan, ServerVerdict, Unexpected};
 use crate::wire::Malformed;
@@ -27,6 +28,8 @@ pub struct Answer {
     pub rows: usize,
     /// Where the session stands now.
     pub status: TransactionStatus,
+    /// Notifications that came meanwhile: its client's, if it has one.
+    pub notifications: BytesMut,
 }
 
 /// Why there is no answer. Close the server.
@@ -110,9 +113,7 @@ impl Server {
                 if bytes.len() + owed.len() > OWED_LEN_MAX {
                     return Err(Unexpected { tag: header.map_or(0, |header| header.tag) }.into());
                 }
-                if self.stream.read_buf(&mut bytes).await? == 0 {
-                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-                }
+                read_on(&mut self.stream, &mut bytes, 0).await?;
                 continue;
             };
             let frame = bytes.split_to(header.frame_len());
@@ -132,16 +133,19 @@ impl Server {
 
     async fn replies(&mut self, exchange: &mut Exchange) -> Result<Answer, AskError> {
         let (mut scan, mut bytes, mut rows) = (ServerScan::default(), BytesMut::new(), 0);
+        let mut notifications = BytesMut::new();
         loop {
             let skipped = scan.skip_body(&bytes);
             bytes.advance(skipped);
-            let message = if scan.at_boundary() { scan.next(&bytes)? } else { None };
+            let is_cut = scan.at_boundary() && is_cut_notification(&bytes)?;
+            let message = if scan.at_boundary() && !is_cut { scan.next(&bytes)? } else { None };
             let Some(message) = message else {
-                if self.stream.read_buf(&mut bytes).await? == 0 {
-                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-                }
+                read_on(&mut self.stream, &mut bytes, scan.body_left()).await?;
                 continue;
             };
+            if message.tag == tag::NOTIFICATION {
+                notifications.extend_from_slice(&bytes[..message.consumed]);
+            }
             if let (tag::ERROR, Some(body)) = (message.tag, message.body) {
                 return Err(AskError::Refused(ServerError::read(body)));
             }
@@ -149,7 +153,9 @@ impl Server {
                 ServerVerdict::Parameter => {
                     note_parameter(&mut self.parameters, &message)?;
                 }
-                ServerVerdict::Ready(status) => return Ok(Answer { rows, status }),
+                ServerVerdict::Ready(status) => {
+                    return Ok(Answer { rows, status, notifications });
+                }
                 ServerVerdict::Forward if message.tag == tag::DATA_ROW => rows += 1,
                 ServerVerdict::Forward
                 | ServerVerdict::Swallow
@@ -165,6 +171,12 @@ impl Server {
             bytes.advance(consumed);
         }
     }
+}
+
+/// A notification that is not there in one piece; PostgreSQL makes none longer than 8 kB.
+fn is_cut_notification(bytes: &[u8]) -> Result<bool, Malformed> {
+    let header = Header::read(bytes)?.filter(|header| header.tag == tag::NOTIFICATION);
+    Ok(header.is_some_and(|header| bytes.len() < header.frame_len()))
 }
 
 /// Records what a server reports of a parameter. Of a report that is too long to be looked into nothing is known but

@@ -1,8 +1,9 @@
 //! A question of the pooler's own with a bound parameter: the secret of a user.
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
+use super::behind::read_on;
 use super::{AskError, Parameters, Server};
 use crate::flow::Unexpected;
 use crate::wire::backend::{ServerError, data_row, parameter_status, tag};
@@ -49,15 +50,13 @@ impl Server {
         loop {
             let header = Header::read(&bytes)?;
             let Some(header) = header.filter(|header| bytes.len() >= header.frame_len()) else {
-                let count = self.stream.read_buf(&mut bytes).await?;
-                read += count;
-                match count {
-                    0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-                    _ if read > len_max => {
-                        return Err(Unexpected { tag: tag::DATA_ROW }.into());
-                    }
-                    _ => continue,
+                let before = bytes.len();
+                read_on(&mut self.stream, &mut bytes, 0).await?;
+                read += bytes.len() - before;
+                if read > len_max {
+                    return Err(Unexpected { tag: tag::DATA_ROW }.into());
                 }
+                continue;
             };
             let frame = bytes.split_to(header.frame_len());
             let body = &frame[HEADER_LEN..];

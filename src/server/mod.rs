@@ -7,6 +7,7 @@
 //! Uses `net`, `flow`, `wire`, `tenant`, `config`. Knows no pool and no client.
 
 mod ask;
+mod behind;
 mod cancel;
 mod derived;
 mod facts;

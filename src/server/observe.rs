@@ -1,8 +1,9 @@
 //! Asks a server what its client left: settings, and things that tie a session to it.
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
+use super::behind::read_on;
 use super::{AskError, Parameters, Server};
 use crate::flow::Unexpected;
 use crate::tenant::{Observed, Question, SessionState};
@@ -90,9 +91,7 @@ impl Server {
                 if bytes.len() > MESSAGE_LEN_MAX {
                     return Err(Unexpected { tag: tag::DATA_ROW }.into());
                 }
-                if self.stream.read_buf(&mut bytes).await? == 0 {
-                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-                }
+                read_on(&mut self.stream, &mut bytes, 0).await?;
                 continue;
             };
             let frame = bytes.split_to(header.frame_len());

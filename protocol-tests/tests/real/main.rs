@@ -10,6 +10,7 @@
 )]
 
 mod absorbed;
+mod asked_sessions;
 mod auth_query;
 mod authentication;
 mod cancel;
