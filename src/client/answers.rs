@@ -101,6 +101,7 @@ impl Session {
     /// with.
     pub(super) fn undo_unit(&mut self, known: usize) {
         self.note_doubt();
+        self.note_failed_unit();
         // What was asked may have been skipped, too: it is asked again.
         self.link.looks_at = None;
         self.undo_skipped(known);

@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::guard::{ENCODING, STRINGS};
 use super::prepared::Deallocates;
+use super::restore::RESETS;
 use super::session::Session;
 use crate::config::PoolMode;
 use crate::pool::Taint;
@@ -132,6 +133,7 @@ const fn is_lasting(flag: Flag) -> bool {
 impl Session {
     /// A message with flagged text goes to the server. `text`: all of it, if it is all there.
     pub(super) fn note(&mut self, flags: Flags, text: Option<&[u8]>) {
+        self.note_executed(flags, text);
         // What a statement does was noted when it was prepared.
         let flags = flags.without(Flag::Execute);
         if flags.is_empty() || self.units.is_discarding() {
@@ -170,7 +172,12 @@ impl Session {
         }
         let settings = match text {
             Some(text) => Settings::of(text, flags),
-            None => Settings { unknown: unreadable_setting(flags), ..Settings::default() },
+            None => {
+                if flags.intersects(RESETS) {
+                    self.note_below_home();
+                }
+                Settings::unread(unreadable_setting(flags))
+            }
         };
         if settings.is_empty() && flags == Flags::one(Flag::Set) {
             // It says the name of a setting by which texts are read, and does not set it.
@@ -200,17 +207,35 @@ impl Session {
         changes.ask(settings, flags);
     }
 
+    /// A SQL `EXECUTE` runs what has a name, and that may be anything.
+    fn note_executed(&mut self, flags: Flags, text: Option<&[u8]>) {
+        if self.units.is_discarding() {
+            return;
+        }
+        if text.is_some_and(|text| self.executes_reset(text, flags)) {
+            self.note_below_home();
+        }
+        if flags.contains(Flag::Execute) && !self.own_flags.iter().all(Flag::can_be_scrubbed) {
+            self.taint(Taint::Close);
+        }
+    }
+
     /// A message about a statement under its own name, which is not known when it is bound.
     pub(super) fn note_own_name(&mut self, message: u8, said: Names, flags: Flags) {
         match (message, said) {
             (tag::PARSE, Names::Statement) => self.own_flags = self.own_flags.union(flags),
             (tag::BIND, Names::Statement) if self.own_flags.intersects(Flags::SETTINGS) => {
-                let changes = self.changes.get_or_insert_default();
-                (changes.question.all, changes.question.resets) = (true, true);
-                changes.is_below_home = true;
+                self.note_below_home();
             }
             _ => {}
         }
+    }
+
+    /// Whatever it was, it may have reset any setting: the next unit waits until the server has been asked.
+    fn note_below_home(&mut self) {
+        let changes = self.changes.get_or_insert_default();
+        (changes.question.all, changes.question.resets) = (true, true);
+        changes.is_below_home = true;
     }
 
     /// A `Bind` may carry the name of a setting. `body`: all of it, if it is all there.

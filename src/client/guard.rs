@@ -48,7 +48,7 @@ fn blinds(settings: &Settings) -> Option<String> {
             _ => is_read_by(&it.name),
         },
         Said::Text(value) => blinds_with(&it.name, value.as_bytes()),
-        Said::Default => false,
+        Said::Default | Said::DefaultInside => false,
         Said::Unknown => is_read_by(&it.name),
     });
     blinding.map(|it| it.name.to_string())
@@ -110,6 +110,11 @@ impl Session {
             return None;
         }
         let settings = text.map(|text| Settings::of(text, flags));
+        let runs_reset = || text.is_some_and(|text| self.executes_reset(text, flags));
+        if self.policy.guard == Guard::Reject && runs_reset() {
+            let name = "(reset by a prepared statement)".into();
+            return Some(Refusal::Guarded { name });
+        }
         if self.policy.guard == Guard::Reject && flags.intersects(HIDES) {
             let name = "(hidden from view)".into();
             return Some(Refusal::Guarded { name });
@@ -164,7 +169,8 @@ impl Session {
     fn leads_home(&self, it: &Assignment) -> bool {
         let home = &self.home.session;
         match (&*it.name, &it.value) {
-            (_, Said::Unknown) | (AUTHORIZATION | PG_SETTINGS, _) => false,
+            // What stands behind it in the same statement would run before anything comes back.
+            (_, Said::Unknown | Said::DefaultInside) | (AUTHORIZATION | PG_SETTINGS, _) => false,
             // Nothing comes back before the transaction ends.
             (_, Said::Default) => !it.is_local,
             ("role", Said::Items(items)) => match items.as_slice() {

@@ -21,6 +21,7 @@ mod greet;
 mod guard;
 mod hello;
 mod kept;
+mod ledger;
 mod link;
 mod login;
 mod observe;

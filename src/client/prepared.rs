@@ -106,7 +106,9 @@ impl Session {
         }
         // What these do depends on where the transaction stands.
         let sql = flags.contains(Flag::Deallocate) || flags.intersects(SAYS_NAMES);
-        if self.deallocates == Deallocates::InThisUnit && !self.exchange.is_busy() {
+        // What has been parsed or bound has not run yet, and these two ask for no name.
+        let asks_names = message != tag::EXECUTE && !self.binds_unnamed(message);
+        if self.deallocates == Deallocates::InThisUnit && !self.exchange.is_busy() && asks_names {
             self.deallocates = Deallocates::No;
         }
         let makes = flags.intersects(SAYS_NAMES) && self.exchange.is_in_pipeline();
@@ -114,7 +116,7 @@ impl Session {
             || makes
             || (sql && self.exchange.owes_ready())
             || self.has_disguised()
-            || self.deallocates != Deallocates::No
+            || (self.deallocates != Deallocates::No && asks_names)
             || self.names.as_ref().is_some_and(|names| names.must_wait());
         if waits {
             self.ask(makes);
@@ -156,6 +158,11 @@ impl Session {
             self.units.took(used - HEADER_LEN);
         }
         None
+    }
+
+    fn binds_unnamed(&self, message: u8) -> bool {
+        let bytes = &self.inbound.bytes()[self.units.scanned..];
+        message == tag::BIND && statement_of(bytes).is_some_and(<[u8]>::is_empty)
     }
 
     /// Whether the next message may go; `None`: it has to wait for what its statement returns.
@@ -266,6 +273,5 @@ impl Session {
         }
         self.link.asked = false;
         self.end_describes();
-        self.end_resets();
     }
 }

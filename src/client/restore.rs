@@ -12,20 +12,30 @@
 
 use std::sync::Arc;
 
+use super::ledger::{Ledger, WayHome};
 use super::prepared::SAYS_NAMES;
 use super::session::Session;
 use super::sql_prepared::MAKER;
-use crate::sql::{Flag, Flags, Settings, resets_inside};
-use crate::wire::backend::tag as reply;
+use crate::prepared::Statement;
+use crate::sql::{Flag, Flags, Settings, resets_inside, says_in_string, used};
+use crate::wire::backend::{TransactionStatus, tag as reply};
 use crate::wire::build;
 use crate::wire::frontend::{Names as Said, tag};
 use crate::wire::split_cstr;
 
 /// Flags of statements that may reset something.
-const RESETS: Flags = Flags::one(Flag::Reset)
+pub(super) const RESETS: Flags = Flags::one(Flag::Reset)
     .union(Flags::one(Flag::Discard))
     .union(Flags::one(Flag::Set))
     .union(Flags::one(Flag::SetConfig));
+
+/// Flags of texts that may run a prepared statement by its name, in the text or where nobody can see it.
+const EXECUTES: Flags = Flags::one(Flag::Execute).union(HIDDEN);
+
+const HIDDEN: Flags = Flags::one(Flag::Do)
+    .union(Flags::one(Flag::Call))
+    .union(Flags::one(Flag::RunsText))
+    .union(Flags::one(Flag::UnicodeIdentifier));
 
 /// Replies to one statement of the way home.
 const REPLIES: [u8; 6] = [
@@ -37,16 +47,14 @@ const REPLIES: [u8; 6] = [
     reply::CLOSE_COMPLETE,
 ];
 
-/// Statements that lead home.
-type WayHome = Arc<[String]>;
-
-/// Statements and portals of the unit that reset something when they run, and what is to follow each.
+/// What of a session resets something when it runs.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
-    unnamed: Option<WayHome>,
-    /// Statements under the client's own names, on a server of its own.
-    named: Vec<(Box<[u8]>, WayHome)>,
-    portals: Vec<(Box<[u8]>, WayHome)>,
+    /// The unnamed statement, and those under the client's own names, on a server of its own.
+    statements: Ledger,
+    portals: Ledger,
+    /// The unit has failed.
+    failed: bool,
 }
 
 impl Session {
@@ -104,6 +112,33 @@ impl Session {
         (!way.is_empty()).then(|| way.into())
     }
 
+    /// Whether a SQL `EXECUTE` in the text runs a statement that leads below the session's home: `Parse` makes one of any
+    /// text, a `RESET` too.
+    pub(super) fn executes_reset(&self, text: &[u8], flags: Flags) -> bool {
+        if !flags.intersects(EXECUTES) {
+            return false;
+        }
+        let said = used(text);
+        let runs = |name: &[u8]| {
+            flags.intersects(HIDDEN)
+                || said.iter().any(|said| **said == *name)
+                || says_in_string(text, name)
+        };
+        let mut known = self.names.iter().flat_map(|names| names.iter());
+        let mut own = self.resets.iter().flat_map(|resets| resets.statements.names());
+        own.any(|name| !name.is_empty() && runs(name))
+            || known
+                .any(|(name, made)| self.way_home(made.flags, made.text()).is_some() && runs(name))
+    }
+
+    /// Statements are made under their own names: which of them reset something is not forgotten.
+    pub(super) fn note_own_resets(&mut self, all: &[(Vec<u8>, Arc<Statement>)]) {
+        for (name, made) in all {
+            let way = self.way_home(made.flags, made.text());
+            self.note_statement(name, way);
+        }
+    }
+
     /// A message that may reset something, `frame` with its header. `Some`: so many bytes were used.
     pub(super) fn rewrite_reset(
         &mut self,
@@ -123,15 +158,12 @@ impl Session {
             tag::BIND => {
                 let (portal, behind) = split_cstr(body)?;
                 let way = self.way_of_statement(split_cstr(behind)?.0);
-                let resets = self.resets.get_or_insert_default();
-                resets.portals.retain(|(known, _)| **known != *portal);
-                resets.portals.extend(way.map(|way| (portal.into(), way)));
+                self.resets.get_or_insert_default().portals.make(portal, way);
                 None
             }
             tag::EXECUTE => {
                 let (portal, _) = split_cstr(body)?;
-                let portals = &self.resets.as_ref()?.portals;
-                let way = portals.iter().find(|(known, _)| **known == *portal)?.1.clone();
+                let way = self.resets.as_ref()?.portals.way(portal)?;
                 self.link.rewritten.extend_from_slice(frame);
                 self.exchange.on_client(tag::EXECUTE, Said::Other);
                 self.go_home(&way);
@@ -163,13 +195,7 @@ impl Session {
         if way.is_none() && self.resets.is_none() {
             return;
         }
-        let resets = self.resets.get_or_insert_default();
-        if name.is_empty() {
-            resets.unnamed = way;
-        } else {
-            resets.named.retain(|(known, _)| **known != *name);
-            resets.named.extend(way.map(|way| (name.into(), way)));
-        }
+        self.resets.get_or_insert_default().statements.make(name, way);
     }
 
     fn way_of_statement(&self, name: &[u8]) -> Option<WayHome> {
@@ -177,13 +203,7 @@ impl Session {
         if let Some(statement) = kept.filter(|_| !name.is_empty()) {
             return self.way_home(statement.flags, statement.text());
         }
-        let resets = self.resets.as_ref()?;
-        match name {
-            [] => resets.unnamed.clone(),
-            _ => {
-                resets.named.iter().find(|(known, _)| **known == *name).map(|(_, way)| way.clone())
-            }
-        }
+        self.resets.as_ref()?.statements.way(name)
     }
 
     /// Runs statements beside the client's own unnamed statement and portal.
@@ -206,22 +226,33 @@ impl Session {
         build::close_statement(MAKER, out);
     }
 
-    /// A `Parse` that is too long to be read takes the place of the unnamed statement, or of one that was closed before.
+    /// A `Parse` that is too long to be read takes the place of the unnamed statement, or fails.
     pub(super) fn forget_resets(&mut self) {
         if let Some(resets) = &mut self.resets {
-            resets.unnamed = None;
-            resets.named.clear();
+            resets.statements.make(b"", None);
         }
     }
 
-    /// A unit ends: its portals are gone with it, or are looked at anew.
-    #[inline]
-    pub(super) fn end_resets(&mut self) {
+    /// An error: what stands behind it in the unit is skipped.
+    pub(super) fn note_failed_unit(&mut self) {
         if let Some(resets) = &mut self.resets {
+            resets.failed = true;
+        }
+    }
+
+    /// A unit is over, and outside a block all portals are gone with it. In a block a portal may be bound in one unit and
+    /// run in another.
+    pub(super) fn settle_resets(&mut self, status: TransactionStatus) {
+        let is_last = !self.exchange.is_busy();
+        let Some(resets) = &mut self.resets else { return };
+        let failed = std::mem::take(&mut resets.failed);
+        resets.statements.settle(failed);
+        resets.portals.settle(failed);
+        if status == TransactionStatus::Idle && is_last {
             resets.portals.clear();
-            if resets.unnamed.is_none() && resets.named.is_empty() {
-                self.resets = None;
-            }
+        }
+        if resets.statements.is_empty() && resets.portals.is_empty() {
+            self.resets = None;
         }
     }
 }

@@ -225,6 +225,7 @@ impl Session {
         let names = self.names.get_or_insert_default();
         let all: Vec<_> = names.iter().map(|(name, made)| (name.to_vec(), made.clone())).collect();
         names.clear();
+        self.note_own_resets(&all);
         self.run_own(b"DEALLOCATE ALL");
         if let Some(linked) = &mut self.link.linked {
             linked.server().held.clear();

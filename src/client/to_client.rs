@@ -97,8 +97,10 @@ impl Session {
     pub(super) fn is_below_home(&self) -> bool {
         let below = self.changes.as_ref().is_some_and(|changes| changes.is_below_home);
         let unit_has_ended = self.units.at_boundary() && !self.exchange.is_unsynced();
-        // In a block that has failed nothing can be put back, and nothing runs either.
-        let can_be_put_back = !self.exchange.in_block() || self.exchange.in_sound_block();
+        // In a block that has failed nothing can be put back, and nothing runs either; but what ends it is to be seen
+        // before anything behind it goes.
+        let can_be_put_back =
+            !self.exchange.in_block() || self.exchange.in_sound_block() || self.exchange.is_busy();
         let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
         below && unit_has_ended && can_be_put_back && !waits && !self.is_other_user
     }
@@ -158,6 +160,7 @@ impl Session {
                 Ok(verdict) => verdict,
                 Err(unexpected) => return Err(self.server_lost(unexpected)),
             };
+            let error = message.body.filter(|_| tag == tag::ERROR).map(ServerError::read);
             if let ServerVerdict::Ready(status) = verdict {
                 if !self.link.sends_again {
                     self.link.timing.ready(status, &self.tally);
@@ -165,6 +168,7 @@ impl Session {
                 if let Some(watch) = &mut self.watch {
                     watch.ready(status);
                 }
+                self.settle_resets(status);
             }
             if matches!(verdict, ServerVerdict::Ready(_))
                 && !self.link.sends_again
@@ -181,7 +185,6 @@ impl Session {
                 self.pass(count);
                 continue;
             }
-            let error = message.body.filter(|_| tag == tag::ERROR).map(ServerError::read);
             self.on_message(tag, count, verdict, error)?;
         }
         Ok(())

@@ -26,6 +26,12 @@ impl Settings {
 
     /// PL/pgSQL, where a `SET` may stand anywhere and an `UPDATE ... SET` does no harm.
     fn code(&mut self, body: &[u8], depth: u8) {
+        let outside = !std::mem::replace(&mut self.inside, true);
+        self.code_inside(body, depth);
+        self.inside = !outside;
+    }
+
+    fn code_inside(&mut self, body: &[u8], depth: u8) {
         let tokens = match tokens(body) {
             Some(tokens) if depth < DEPTH_MAX => tokens,
             _ => return self.give_up("DO"),

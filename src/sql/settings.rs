@@ -38,6 +38,8 @@ pub struct Settings {
     pub lasts: bool,
     /// Why nobody can tell.
     pub unknown: Option<&'static str>,
+    /// What is being read stands in the body of a DO.
+    pub(super) inside: bool,
 }
 
 /// A setting that a text sets.
@@ -60,6 +62,8 @@ pub enum Said {
     Text(String),
     /// Its default.
     Default,
+    /// Its default, in the middle of a statement that goes on: `set_config` of NULL, a RESET in a DO.
+    DefaultInside,
     /// Nobody can tell from the text.
     Unknown,
 }
@@ -90,6 +94,12 @@ impl Settings {
             settings.text(text);
         }
         settings
+    }
+
+    /// Of a text that cannot be read.
+    #[must_use]
+    pub fn unread(why: Option<&'static str>) -> Self {
+        Self { unknown: why, ..Self::default() }
     }
 
     /// Whether the text only reads.
@@ -170,6 +180,9 @@ impl Settings {
     pub(super) fn reset_all(&mut self) {
         (self.all, self.resets, self.resets_all) = (true, true, true);
         self.reset.clone_from(&self.names);
+        if self.inside {
+            self.assigned(PG_SETTINGS, Said::DefaultInside, false);
+        }
     }
 
     /// Another session user: its role is gone too, and only `DISCARD ALL` leads back for sure.
@@ -228,7 +241,7 @@ impl Settings {
             [Token::Text(text), cast @ ..] if is_cast(cast) => {
                 std::str::from_utf8(text).map_or(Said::Unknown, |text| Said::Text(text.to_owned()))
             }
-            [word] if word.is("null") => Said::Default,
+            [word] if word.is("null") => Said::DefaultInside,
             _ => Said::Unknown,
         };
         if is_local {
@@ -237,7 +250,7 @@ impl Settings {
             self.name(name);
         } else {
             self.name_reset(name);
-            if said != Said::Default {
+            if said != Said::DefaultInside {
                 self.may_reset.push(name.into());
             }
         }
@@ -250,6 +263,10 @@ impl Settings {
         if name == "seed" {
             self.give_up("SET SEED");
         }
+        let value = match value {
+            Said::Default if self.inside => Said::DefaultInside,
+            value => value,
+        };
         self.assignments.push(Assignment { name: name.into(), value, is_local });
     }
 }

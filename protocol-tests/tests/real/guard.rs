@@ -54,6 +54,12 @@ on_both! {
             "set role postgres", "set app.tenant to 'umbra'", "select 1; set search_path to umbra", "set schema 'umbra'",
             "do $$ begin perform set_config('search_path', 'umbra', false); end $$", "do $$ begin execute 'set ' || 'role postgres'; end $$",
             "select set_config('search' || '_path', 'umbra', false)",
+            // Its default, and the rest of the statement, or of the portal, before anything leads back.
+            "select set_config('search_path', null, false)", "copy (select set_config('app.tenant', null, false)) to stdout",
+            "declare c cursor with hold for select set_config('role', null, false)", "do $$ begin reset role; end $$",
+            "do $$ begin reset all; perform 1; end $$", "do $$ begin execute 'reset ' || 'role'; commit; end $$",
+            "do $$ begin set role to default; end $$", "do $$ begin perform set_config('role', null, false); end $$",
+            "do $$ begin execute 'set session authorization default'; end $$",
         ] {
             assert_eq!(refused(&mut wire, &query(sql)).await, ("42501".into(), guarded.into(), 'I'), "{sql}");
             assert_eq!(refused(&mut wire, &[batch(sql), sync()].concat()).await, ("42501".into(), guarded.into(), 'I'), "{sql}");
@@ -80,7 +86,7 @@ on_both! {
                 "set search_path to acme, public", "set search_path = 'acme'", "set search_path to public", "set local search_path to acme",
                 "SET SCHEMA 'acme'", "reset search_path", "set search_path to default", &format!("set role {own}"), &format!("set role to '{own}'"),
                 &format!("set local role {own}"), "reset role", "set app.tenant to 'acme'", "set app.tenant to default", "reset all", "discard all",
-                "select set_config('search_path', 'acme', false)", "select set_config('search_path', '', false)", "select set_config('search_path', null, false)",
+                "select set_config('search_path', 'acme', false)", "select set_config('search_path', '', false)",
                 "select set_config('app.tenant', 'acme', true)", "select pg_catalog.set_config('search_path', '', false);", "reset session authorization",
                 "set names 'utf8'", "set client_encoding to default", "select name, setting from pg_settings limit 1", "set time zone default",
                 "update pg_settings set setting = '5MB' where name = 'work_mem'",

@@ -47,6 +47,7 @@ mod registry;
 mod regressions;
 mod reload;
 mod reported;
+mod resets_by_name;
 mod result_types;
 mod server_sharing;
 mod session_mode;

@@ -1,0 +1,248 @@
+//! A RESET that runs by a name: a statement, a portal, an EXECUTE in SQL. What leads back goes out behind it all the same, or it is refused.
+//!
+//! `Parse` makes a statement of any text. So what a name stands for has to be known wherever PostgreSQL runs it, also after what
+//! PostgreSQL has skipped or refused.
+
+use protocol_tests::pooler::BY_SCHEMA;
+use protocol_tests::wire::{batch, bind, close, execute, parse, query, sync};
+use protocol_tests::{Database, Pooler, Wire, on_both};
+
+use crate::raw;
+
+/// Who the session is, wherever it stands.
+const WHO: &str = "select concat_ws(' ', 'who', current_setting('search_path'), current_setting('app.tenant'), current_user)";
+
+async fn start(db: &Database, rules: &str) -> Pooler {
+    let name = &db.name;
+    Pooler::start(&format!(
+        "{}[users.kept]\npassword = \"secret\"\ntenants = [\"*\"]\npool_mode = \"session\"\n[auth]\ntype = \"trust\"\n{BY_SCHEMA}\
+         settings = {{ \"app.tenant\" = \"{{tenant}}\" }}\nrole = \"{name}_{{tenant}}\"\n{rules}",
+        db.toml(2)
+    ))
+    .await
+}
+
+async fn roles(db: &Database) {
+    db.schemas(&["acme"]).await;
+    let name = &db.name;
+    let sql = format!(
+        "create role {name}_acme; grant {name}_acme to {name}; grant usage on schema acme to {name}_acme"
+    );
+    db.admin.batch_execute(&sql).await.unwrap();
+}
+
+/// Writes, one after the other: the answers to each are read before the next goes out.
+fn conversations(reset: &str) -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let who = || batch(WHO);
+    let made = || [parse("y", reset), sync()].concat();
+    let (failing, two) =
+        (|| batch("select 1/0"), || [parse("y", reset), parse("z", "select 1"), sync()].concat());
+    let all = |parts: &[Vec<u8>]| parts.concat();
+    vec![
+        ("EXECUTE in front of others", vec![made(), query(&format!("execute y; {WHO}"))]),
+        ("EXECUTE alone", vec![made(), query("execute y"), query(WHO)]),
+        (
+            "EXECUTE alone with semicolons",
+            vec![made(), query("begin"), query(";execute y;;"), query(WHO), query("commit")],
+        ),
+        (
+            "EXECUTE behind BEGIN",
+            vec![made(), query("begin; execute y"), query(WHO), query("commit")],
+        ),
+        ("EXECUTE in a pipeline", vec![made(), all(&[batch("execute y"), who(), sync()])]),
+        (
+            "EXECUTE in a DO",
+            vec![
+                made(),
+                query(&format!("do $$ begin execute 'execute y'; end $$; {WHO}")),
+                query(WHO),
+            ],
+        ),
+        (
+            "a statement under its name",
+            vec![made(), all(&[bind("", "y"), execute("", 0), who(), sync()])],
+        ),
+        (
+            "a portal of an earlier unit",
+            vec![
+                query("begin"),
+                all(&[parse("y", reset), bind("p", "y"), sync()]),
+                all(&[execute("p", 0), who(), sync()]),
+                query("commit"),
+            ],
+        ),
+        (
+            "the unnamed portal of an earlier unit",
+            vec![
+                query("begin"),
+                all(&[parse("", reset), bind("", ""), sync()]),
+                all(&[execute("", 0), who(), sync()]),
+                query("commit"),
+            ],
+        ),
+        (
+            "a portal whose statement was closed",
+            vec![all(&[
+                parse("y", reset),
+                bind("p", "y"),
+                close('S', "y"),
+                parse("y", "select 1"),
+                execute("p", 0),
+                who(),
+                sync(),
+            ])],
+        ),
+        (
+            "a portal bound anew",
+            vec![all(&[
+                two(),
+                bind("p", "z"),
+                close('P', "p"),
+                bind("p", "y"),
+                execute("p", 0),
+                who(),
+                sync(),
+            ])],
+        ),
+        (
+            "a name that is taken",
+            vec![
+                made(),
+                all(&[parse("y", "select 1"), sync()]),
+                all(&[bind("", "y"), execute("", 0), who(), sync()]),
+            ],
+        ),
+        (
+            "a name made again where it is skipped",
+            vec![
+                made(),
+                all(&[failing(), close('S', "y"), parse("y", "select 1"), sync()]),
+                all(&[bind("", "y"), execute("", 0), who(), sync()]),
+            ],
+        ),
+        (
+            "the unnamed statement made again where it is skipped",
+            vec![
+                all(&[parse("", reset), sync()]),
+                all(&[bind("", "none"), parse("", "select 1"), sync()]),
+                all(&[bind("", ""), execute("", 0), who(), sync()]),
+            ],
+        ),
+        (
+            "a portal bound again where it is skipped",
+            vec![
+                query("begin"),
+                two(),
+                all(&[bind("p", "y"), sync()]),
+                query("savepoint s"),
+                all(&[failing(), close('P', "p"), bind("p", "z"), sync()]),
+                query("rollback to s"),
+                all(&[execute("p", 0), who(), sync()]),
+                query("commit"),
+            ],
+        ),
+    ]
+}
+
+on_both! {
+    async fn nothing_of_a_guarded_client_runs_below_its_tenants_state(db: &Database) {
+        roles(db).await;
+        let pooler = start(db, "guard = \"reject\"\n").await;
+        let home = format!("who acme acme {}_acme", db.name);
+        for reset in ["reset role", "reset all", "discard all", "set session authorization default", "set search_path to default", "reset app.tenant"] {
+            for (how, writes) in conversations(reset) {
+                // In session mode, pinned, and on any server: names are the client's own, or the pooler's.
+                for kept in ["", "session mode", "pinned"] {
+                    let mut wire = Wire::login(pooler.port, &[("user", if kept == "session mode" { "kept.acme" } else { "app.acme" })]).await;
+                    if kept == "pinned" {
+                        wire.run("prepare q as select 1; execute q").await.unwrap();
+                    }
+                    let mut seen = 0;
+                    for write in &writes {
+                        wire.send(write).await;
+                        let syncs = count_of_syncs(write);
+                        for _ in 0..syncs {
+                            let (messages, _) = wire.until_ready().await;
+                            for row in messages.iter().filter(|m| m.tag == 'D' && m.text().starts_with("who")) {
+                                assert_eq!(row.text(), home, "{reset}, {how}, {kept}");
+                                seen += 1;
+                            }
+                        }
+                    }
+                    let after = wire.run("rollback").await.and(wire.run(WHO).await);
+                    assert_eq!(after.unwrap().concat(), home, "{reset}, {how}, {kept}: afterwards, {seen} before");
+                }
+            }
+        }
+    }
+
+    async fn a_discard_by_the_extended_protocol_discards_names(db: &Database) {
+        roles(db).await;
+        for rules in ["", "guard = \"reject\"\n"] {
+            let pooler = start(db, rules).await;
+            for (from, direct) in [(raw(&pooler, "acme").await, false), (db.wire("").await, true)] {
+                let mut wire = from;
+                for statement in ["", "named"] {
+                    for sql in ["discard all", "deallocate all"] {
+                        wire.send(&[parse("s3", "select 3"), sync()].concat()).await;
+                        assert_eq!(wire.tags().await, "1ZI", "{sql} {direct}");
+                        wire.send(&[parse(statement, sql), bind("", statement), execute("", 0), sync()].concat()).await;
+                        assert_eq!(wire.tags().await, "12CZI", "{sql} {direct}");
+                        wire.send(&[bind("", "s3"), execute("", 0), sync()].concat()).await;
+                        let (messages, _) = wire.until_ready().await;
+                        assert_eq!(messages[0].field('C'), "26000", "{sql} {rules} {direct}");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn what_an_execute_leaves_behind_closes_its_server(db: &Database) {
+        roles(db).await;
+        let pooler = start(db, "guard = \"reject\"\n").await;
+        for writes in [
+            vec![[parse("y", "select setseed(0.5)"), sync()].concat(), query("select 1; execute y")],
+            vec![query("prepare q as select 1; execute q"), [parse("y", "select setseed(0.5)"), sync()].concat(), query("execute y")],
+        ] {
+            let mut wire = raw(&pooler, "acme").await;
+            for write in &writes {
+                wire.send(write).await;
+                wire.until_ready().await;
+            }
+            let server = wire.run("select pg_backend_pid()").await.unwrap();
+            drop(wire);
+            db.until(&format!("pid = {}", server[0]), 0).await;
+        }
+    }
+
+    async fn a_way_back_that_fails_leaves_nobody_below_home(db: &Database) {
+        roles(db).await;
+        let name = &db.name;
+        for rules in ["", "guard = \"reject\"\n"] {
+            let pooler = start(db, rules).await;
+            db.admin.batch_execute(&format!("create text search configuration acme.own (copy = simple); grant create on schema acme to {name}_acme")).await.unwrap();
+            let mut wire = Wire::login(pooler.port, &[("user", "app.acme"), ("options", "-c default_text_search_config=acme.own")]).await;
+            wire.run("select 1").await.unwrap();
+            db.admin.batch_execute("drop text search configuration acme.own").await.unwrap();
+            wire.send(&[query("discard all"), query(WHO), query("rollback"), query(WHO), query(WHO)].concat()).await;
+            let mut rows = Vec::new();
+            while let Some(message) = wire.next().await {
+                if message.tag == 'D' {
+                    rows.push(message.text());
+                }
+            }
+            let home = format!("who acme acme {name}_acme");
+            assert!(rows.iter().all(|row| *row == home), "{rows:?}");
+        }
+    }
+}
+
+/// Messages that are answered by `ReadyForQuery`.
+fn count_of_syncs(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let [tag, a, b, c, d, ..] = bytes {
+        count += usize::from(matches!(tag, b'S' | b'Q'));
+        bytes = &bytes[1 + u32::from_be_bytes([*a, *b, *c, *d]) as usize..];
+    }
+    count
+}
