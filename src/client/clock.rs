@@ -6,12 +6,15 @@
 //! and looks, when it ends, how far the transaction of that moment is; so a transaction that is over in time
 //! costs a look at the clock and no timer of its own.
 
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tracing::info;
 
+use super::departure::DRAIN_TIME_MAX;
 use super::events::Next;
+use super::link::LinkEnd;
 use super::refusal::{Refusal, Severity};
 use super::session::{Session, Stage};
 use crate::engine::tick;
@@ -19,6 +22,18 @@ use crate::wire::backend::{ServerError, TransactionStatus};
 
 /// How long a cancelled statement may take to end. A function can catch the cancel and go on.
 const CANCELLED_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A client that has left while more of what it sent waits behind a statement that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Left {
+    /// It is there.
+    #[default]
+    No,
+    /// Since then; the timer does not know yet.
+    Noticed(Instant),
+    /// Since then; the timer runs.
+    Timed(Instant),
+}
 
 /// What a session's transaction is doing, and since when.
 pub(super) struct Watch {
@@ -105,7 +120,24 @@ impl Session {
     /// Whether the timer has to be set.
     #[inline]
     pub(super) fn has_to_be_armed(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| !watch.armed) && self.policy.timeouts.any()
+        matches!(self.link.left, Left::Noticed(_))
+            || self.watch.as_ref().is_some_and(|watch| !watch.armed) && self.policy.timeouts.any()
+    }
+
+    /// The client has left, and nothing says so to the statement that runs: it gets as long as that of a client that has left
+    /// nothing behind it.
+    pub(super) fn note_left(&mut self, cx: &Context<'_>) {
+        if self.link.left == Left::No && self.exchange.is_busy() {
+            self.link.left = Left::Noticed(Instant::now());
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn left_for_too_long(&self) -> Option<Instant> {
+        match self.link.left {
+            Left::Noticed(since) | Left::Timed(since) => Some(since + DRAIN_TIME_MAX),
+            Left::No => None,
+        }
     }
 
     /// Whoever's turn it was, it may be the other's now.
@@ -133,9 +165,12 @@ impl Session {
             return None;
         }
         self.watch.as_mut()?.armed = true;
+        if let Left::Noticed(since) = self.link.left {
+            self.link.left = Left::Timed(since);
+        }
         let overdue = self.overdue_at().map(|(end, _)| end);
         let shortest = self.policy.timeouts.shortest().map(|limit| Instant::now() + limit);
-        overdue.into_iter().chain(shortest).min()
+        overdue.into_iter().chain(shortest).chain(self.left_for_too_long()).min()
     }
 
     fn holds_server(&self) -> bool {
@@ -163,6 +198,10 @@ impl Session {
     /// The timer has ended: something may be overdue.
     pub(super) async fn look_at_clock(&mut self) -> Next {
         let now = Instant::now();
+        if self.left_for_too_long().is_some_and(|end| end <= now) && self.holds_server() {
+            let cancelled = self.part_from_server(&LinkEnd::ClientLeft);
+            return self.on_link_end(LinkEnd::ClientLeft, cancelled).await;
+        }
         let Some((_, what)) = self.overdue_at().filter(|(end, _)| *end <= now) else {
             return Next::Go;
         };

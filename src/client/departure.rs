@@ -18,7 +18,7 @@ use crate::wire::backend::{TransactionStatus, ready_for_query, tag};
 use crate::wire::build;
 
 /// Longest a departed client's statement may run on before it is cancelled.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Parts with a server at a message boundary; `rest` was read from it and not yet scanned.
 pub(super) fn part(
@@ -49,7 +49,7 @@ pub(super) fn abandon(mut linked: Linked, busy: bool) {
             Ok(()) => debug!("a statement was cancelled: its client is gone"),
             Err(error) => debug!(%error, "could not cancel what a departed client had running"),
         }
-        drop(linked);
+        linked.end_backend().await;
     });
 }
 

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
+use super::clock::Left;
 use super::departure;
 use super::described::LooksAt;
 use super::kept::SESSION_MODE;
@@ -97,6 +98,8 @@ pub(super) struct Link {
     pub(super) leaving: bool,
     /// The client's stream has ended; what is in the buffer is still to be read.
     pub(super) ended: bool,
+    /// Since when, if a statement runs.
+    pub(super) left: Left,
     /// The client broke the protocol; what it sent before is answered first.
     pub(super) broken: Option<Box<str>>,
     /// The message by which it did that was sent in part and gets no end: it is never answered.

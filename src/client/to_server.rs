@@ -47,6 +47,9 @@ impl Session {
                 return Err(LinkEnd::ClientLeft);
             }
             let full = self.inbound.is_full() || !self.exchange.has_room();
+            if self.link.ended || (full && self.client.poll_closed(cx).is_ready()) {
+                self.note_left(cx);
+            }
             if self.link.ended || self.link.broken.is_some() || full {
                 return Ok(moved);
             }

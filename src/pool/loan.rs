@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::Pools;
 use super::effects::Effects;
 use super::sched::Lent;
 use super::seat::Seat;
@@ -271,6 +272,14 @@ impl Linked {
         }
     }
 
+    pub(super) fn pools(&self) -> &Arc<Pools> {
+        &self.loan.seat.pools
+    }
+
+    pub(super) const fn pool(&self) -> usize {
+        self.loan.pool
+    }
+
     /// Asks PostgreSQL to cancel what runs on it. It is lent to nobody before that has ended.
     pub fn cancel(&mut self) {
         let cancel = self.server().cancel_key.promise();
@@ -305,6 +314,7 @@ impl Linked {
                 if let Err(error) = cancel.send().await {
                     warn!(%error, "the scrub could not be cancelled");
                 }
+                self.end_backend().await;
             }
         }
     }

@@ -21,6 +21,7 @@ mod desk;
 #[cfg(test)]
 mod desk_model;
 mod effects;
+mod ending;
 mod error;
 mod everywhere;
 mod failure;

@@ -23,6 +23,7 @@ mod copy;
 mod dashboard;
 mod django;
 mod drivers;
+mod ended_backends;
 mod extended_query;
 mod failover;
 mod first_bytes;
