@@ -244,9 +244,22 @@ impl Session {
         self.policy.guard == Guard::Reject
             && self.units.at_boundary()
             && !self.exchange.is_unsynced()
-            && !self.exchange.copies_in()
-            && !self.exchange.ends_copy_unsynced()
+            && !self.goes_into_copy()
             && (self.exchange.is_busy() || !(self.is_verified || self.exchange.in_block()))
+    }
+
+    /// The next message is a COPY's. Behind data that PostgreSQL has refused another one would run in a transaction of its own,
+    /// before anybody has heard that the COPY is over.
+    fn goes_into_copy(&self) -> bool {
+        let copies = self.exchange.copies_in() || self.exchange.ends_copy_unsynced();
+        let next = self.inbound.bytes().get(self.units.scanned);
+        copies
+            && next.is_none_or(|tag| {
+                matches!(
+                    *tag,
+                    tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::SYNC | tag::FLUSH
+                )
+            })
     }
 
     /// What the session has left its tenant by, if the guard is on and it has: `server` is the state that it is in.

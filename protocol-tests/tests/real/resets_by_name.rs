@@ -4,7 +4,7 @@
 //! PostgreSQL has skipped or refused.
 
 use protocol_tests::pooler::BY_SCHEMA;
-use protocol_tests::wire::{batch, bind, close, execute, parse, query, sync};
+use protocol_tests::wire::{batch, bind, close, execute, message, parse, query, sync};
 use protocol_tests::{Database, Pooler, Wire, on_both};
 
 use crate::raw;
@@ -212,6 +212,39 @@ on_both! {
             let server = wire.run("select pg_backend_pid()").await.unwrap();
             drop(wire);
             db.until(&format!("pid = {}", server[0]), 0).await;
+        }
+    }
+
+    async fn who_leaves_behind_a_copy_that_fails_is_found_before_the_next_message(db: &Database) {
+        roles(db).await;
+        let name = &db.name;
+        let sql = format!(
+            "create role {name}_umbra; grant {name}_umbra to {name}; create table acme.numbers (a int); grant all on acme.numbers to {name}_acme; \
+             create function acme.leave() returns void language plpgsql as $$ begin execute 'set role {name}_umbra'; end $$"
+        );
+        db.admin.batch_execute(&sql).await.unwrap();
+        let pooler = start(db, "guard = \"reject\"\n").await;
+        let data = |text: &str| message('d', text.as_bytes());
+        let copy = || [batch("copy numbers from stdin"), sync(), data("bad\n")].concat();
+        let leave = || query("select leave()");
+        for parts in [
+            vec![copy(), sync(), leave(), query("rollback"), query(WHO)],
+            vec![copy(), sync(), batch("select 1"), sync(), leave(), query(WHO)],
+            vec![copy(), data("2\n"), sync(), leave(), query(";"), query("select 2"), query(WHO)],
+            vec![copy(), sync(), leave(), sync(), query(";"), sync(), query(WHO)],
+            vec![copy(), sync(), batch("select leave()"), sync(), batch(WHO), sync()],
+            vec![copy(), message('c', &[]), sync(), leave(), query(WHO)],
+        ] {
+            let mut wire = raw(&pooler, "acme").await;
+            wire.send(&[parts.concat(), query("select 'end'")].concat()).await;
+            while let Some(message) = wire.next().await {
+                if message.tag == 'D' && message.text().starts_with("who") {
+                    assert_eq!(message.text(), format!("who acme acme {name}_acme"));
+                }
+                if message.tag == 'D' && message.text() == "end" {
+                    break;
+                }
+            }
         }
     }
 
