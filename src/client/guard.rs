@@ -270,6 +270,9 @@ impl Session {
         let home = self.without_guarded(server.clone());
         let name = if observed.is_too_long {
             "(values too long to be read)"
+        } else if self.reads_by_other_rules() {
+            // A function has set it, and from now on no text means what it says.
+            STRINGS
         } else if home.role() != server.role() {
             "role"
         } else {
@@ -279,6 +282,11 @@ impl Session {
         self.shared.stats.guarded.add_one();
         let tenant = self.tenant().to_owned();
         Some(Refusal::LeftTenant { name: name.to_owned(), tenant })
+    }
+
+    /// Strings end elsewhere than the pooler thinks.
+    fn reads_by_other_rules(&self) -> bool {
+        self.reported().get(STRINGS) == Some(b"off")
     }
 
     /// The state as it may be where the guard is on.

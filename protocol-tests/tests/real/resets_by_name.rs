@@ -248,6 +248,19 @@ on_both! {
         }
     }
 
+    async fn a_function_that_changes_how_texts_are_read_ends_the_session(db: &Database) {
+        roles(db).await;
+        let sql = "create function acme.blind() returns void language plpgsql as $$ begin set standard_conforming_strings = off; end $$";
+        db.admin.batch_execute(sql).await.unwrap();
+        let pooler = start(db, "guard = \"reject\"\n").await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&[query("select blind()"), query("select '\\'' , set_config('role', 'none', false) --'")].concat()).await;
+        wire.until_ready().await;
+        let last = wire.receive().await;
+        assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "42501"));
+        assert_eq!(wire.next().await, None);
+    }
+
     async fn a_way_back_that_fails_leaves_nobody_below_home(db: &Database) {
         roles(db).await;
         let name = &db.name;
