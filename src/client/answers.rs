@@ -4,14 +4,18 @@ use bytes::{Bytes, BytesMut};
 
 use super::prepared::Deallocates;
 use super::session::Session;
+use crate::config::PoolMode;
 use crate::flow::Reply;
 use crate::prepared::{Op, PREFIX};
 use crate::wire::backend::{ServerError, tag};
 use crate::wire::build;
-use crate::wire::frame::HEADER_LEN;
+use crate::wire::frame::{HEADER_LEN, Header};
 
 /// What a DEALLOCATE that was sent as something else is answered with.
 const DISGUISED: &[u8] = b"UNLISTEN\0";
+/// A notification up to the process id of its sender.
+const NOTIFICATION_HEAD_LEN: usize = HEADER_LEN + 4;
+
 /// `CommandComplete` as the client expects it.
 const DEALLOCATED: &[u8] = b"C\x00\x00\x00\x0fDEALLOCATE\0";
 
@@ -19,9 +23,49 @@ impl Session {
     /// Whether a message may have to be told in other words.
     #[inline]
     pub(super) fn is_told_otherwise(&self, message: u8) -> bool {
-        message == tag::COMMAND_COMPLETE
-            && (self.deallocates != Deallocates::No
-                || self.names.as_ref().is_some_and(|names| names.is_disguised()))
+        match message {
+            tag::COMMAND_COMPLETE => {
+                self.deallocates != Deallocates::No
+                    || self.names.as_ref().is_some_and(|names| names.is_disguised())
+            }
+            // Who listens keeps its server.
+            tag::NOTIFICATION => self.pin.is_some() || self.mode == PoolMode::Session,
+            _ => false,
+        }
+    }
+
+    pub(super) fn on_told_otherwise(&mut self, message: u8, count: usize) {
+        match message {
+            tag::NOTIFICATION => self.on_notification(count),
+            _ => self.on_deallocated(count),
+        }
+    }
+
+    /// A notification that the session has sent itself says so: the process id in it is the one that its client was told
+    /// at the login.
+    fn on_notification(&mut self, count: usize) {
+        self.link.swallowing = false;
+        let at = self.link.passed;
+        let mut head =
+            self.link.outbound.bytes()[at..at + count.min(NOTIFICATION_HEAD_LEN)].to_vec();
+        self.name_sender(&mut head);
+        self.link.outbound.overwrite(at, &head);
+        self.pass(count);
+    }
+
+    /// The same for whole messages that came while the pooler asked something.
+    pub(super) fn name_sender(&self, mut messages: &mut [u8]) {
+        let Some(server) = self.server_pid() else { return };
+        while let Ok(Some(header)) = Header::read(messages) {
+            let sender = messages.get_mut(HEADER_LEN..NOTIFICATION_HEAD_LEN);
+            if header.tag == tag::NOTIFICATION
+                && let Some(sender) = sender.filter(|sender| **sender == server.to_be_bytes())
+            {
+                sender.copy_from_slice(&self.registration.pid.to_be_bytes());
+            }
+            messages =
+                std::mem::take(&mut messages).get_mut(header.frame_len()..).unwrap_or_default();
+        }
     }
 
     /// The answer to a message that the pooler has a hand in; `count` bytes long.
@@ -148,7 +192,7 @@ impl Session {
     }
 
     /// A statement has ended, and one that takes prepared statements away was among those sent.
-    pub(super) fn on_deallocated(&mut self, count: usize) {
+    fn on_deallocated(&mut self, count: usize) {
         self.link.swallowing = false;
         let frame = &self.link.outbound.bytes()[self.link.passed..self.link.passed + count];
         let body = frame.get(HEADER_LEN..).unwrap_or_default();

@@ -220,6 +220,7 @@ impl Session {
 
     /// Passes on what is the client's, and what the server reports and the client has not heard.
     pub(super) async fn tell(&mut self, mut out: BytesMut) -> Next {
+        self.name_sender(&mut out);
         let Some(linked) = &mut self.link.linked else { return Next::Over };
         self.registration.slot.link(Arc::clone(&linked.server().cancel_key), tick());
         if let Some(reports) = self.untold() {

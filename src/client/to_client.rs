@@ -249,7 +249,7 @@ impl Session {
                 true
             }
             ServerVerdict::Forward => {
-                self.on_deallocated(count);
+                self.on_told_otherwise(tag, count);
                 return Ok(());
             }
             ServerVerdict::Ready(_) => self.link.sends_again,

@@ -13,7 +13,7 @@ const BODY_SEEN_MAX: usize = 4096;
 pub struct ServerMessage<'a> {
     /// Its type.
     pub tag: u8,
-    /// Its body, if it is one that is looked into: `Z`, `S`, `E`, `C` and `T`; or the beginning of that, if it is long.
+    /// Its body, if it is one that is looked into: `Z`, `S`, `E`, `C`, `T` and `A`; or the beginning of that, if it is long.
     pub body: Option<&'a [u8]>,
     /// All of the message is there. Of one whose body is looked into, it is only missing if that is long.
     pub is_whole: bool,
@@ -37,6 +37,7 @@ const fn is_seen(tag: u8) -> bool {
             | tag::ERROR
             | tag::COMMAND_COMPLETE
             | tag::ROW_DESCRIPTION
+            | tag::NOTIFICATION
     )
 }
 

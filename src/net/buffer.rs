@@ -163,6 +163,16 @@ impl Buffer {
         self.append(bytes) && self.append(&behind)
     }
 
+    /// Writes over bytes that wait, `at` of them behind the first.
+    ///
+    /// # Panics
+    /// If so many do not wait.
+    pub fn overwrite(&mut self, at: usize, bytes: &[u8]) {
+        let from = self.start as usize + at;
+        let block = self.block.as_mut().expect("bytes wait");
+        block[from..from + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Gives the block back if no byte waits.
     pub fn release(&mut self) {
         if self.is_empty()

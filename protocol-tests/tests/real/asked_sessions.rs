@@ -25,6 +25,30 @@ async fn notify(db: &Database, stop: Arc<AtomicBool>, sent: Arc<AtomicUsize>) {
 }
 
 on_both! {
+    async fn a_session_knows_its_own_notifications_by_the_process_id_of_its_login(db: &Database) {
+        db.schemas(&["acme"]).await;
+        for rules in ["", "guard = \"reject\"\n", "pool_mode = \"session\"\n"] {
+            let (general, rules) = if rules.starts_with("pool_mode") { (rules, "") } else { ("", rules) };
+            let pooler = Pooler::start_with(general, &format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}{rules}", db.toml(3))).await;
+            let (mut wire, mut other) = (raw(&pooler, "acme").await, raw(&pooler, "acme").await);
+            wire.run("listen ch").await.unwrap();
+            for (sender, is_own) in [(true, true), (false, false)] {
+                let by = if sender { &mut wire } else { &mut other };
+                by.send(&query("notify ch")).await;
+                let mut heard = by.until_ready().await.0;
+                heard.retain(|message| message.tag == 'A');
+                let heard = if sender { heard.pop() } else { None };
+                let heard = match heard {
+                    Some(heard) => heard,
+                    None => wire.receive().await,
+                };
+                assert_eq!(heard.tag, 'A');
+                let pid = i32::from_be_bytes(heard.body[..4].try_into().unwrap());
+                assert_eq!(pid == wire.pid, is_own, "{general}{rules}: {pid}, {}", wire.pid);
+            }
+        }
+    }
+
     async fn a_notification_behind_the_answer_is_neither_lost_nor_cut(db: &Database) {
         db.schemas(&["acme"]).await;
         for (rules, statement) in [("guard = \"reject\"\n", "select 1"), ("", "do $$ begin perform 1; end $$"), ("guard = \"reject\"\n", "reset datestyle")] {
