@@ -7,6 +7,7 @@
 //! backend has that process id.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -51,6 +52,22 @@ async fn terminate(endpoint: &Endpoint, pid: i32) -> bool {
     }
 }
 
+async fn wait_for_its_end(server: &mut Server, endpoint: &Endpoint) {
+    if timeout(GRACE, ended(server)).await.is_ok() {
+        return;
+    }
+    let pid = server.cancel_key.pid();
+    warn!(pid, "a server does not end after its cancel: it is terminated");
+    let mut pause = GRACE;
+    loop {
+        terminate(endpoint, pid).await;
+        if timeout(pause, ended(server)).await.is_ok() {
+            return info!(pid, "the server has ended");
+        }
+        pause = PAUSE_MAX.min(pause * 2);
+    }
+}
+
 impl Linked {
     /// Closes the server, of which a cancel was asked or that runs nothing, and frees its place when its backend is gone.
     pub async fn end_backend(mut self) {
@@ -58,20 +75,23 @@ impl Linked {
         stop.run_until_cancelled(self.wait_for_its_end()).await;
     }
 
+    /// The same of one that waits for somebody's lock in its scrub: nobody is to wait for that. One at a time gives its place
+    /// to others meanwhile.
+    pub(super) async fn end_scrub(mut self) {
+        let pools = Arc::clone(self.pools());
+        if pools.ends_beyond_limit.swap(true, Ordering::AcqRel) {
+            return self.end_backend().await;
+        }
+        let endpoint = self.endpoint();
+        if let Some(mut server) = self.give_up_place() {
+            pools.stop.run_until_cancelled(wait_for_its_end(&mut server, &endpoint)).await;
+        }
+        pools.ends_beyond_limit.store(false, Ordering::Release);
+    }
+
     async fn wait_for_its_end(&mut self) {
-        if timeout(GRACE, ended(self.server())).await.is_ok() {
-            return;
-        }
-        let (endpoint, pid) = (self.endpoint(), self.pid());
-        warn!(pid, "a server does not end after its cancel: it is terminated");
-        let mut pause = GRACE;
-        loop {
-            terminate(&endpoint, pid).await;
-            if timeout(pause, ended(self.server())).await.is_ok() {
-                return info!(pid, "the server has ended");
-            }
-            pause = PAUSE_MAX.min(pause * 2);
-        }
+        let endpoint = self.endpoint();
+        wait_for_its_end(self.server(), &endpoint).await;
     }
 
     /// What its pool logs in by now: the password may be a new one.

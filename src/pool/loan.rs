@@ -77,6 +77,10 @@ impl Loan {
         } else {
             drop(server);
         }
+        self.free_place();
+    }
+
+    fn free_place(&self) {
         let pools = &self.seat.pools;
         let mut effects = Effects::default();
         pools.desk.0.lock().lost(self.seat.place, self.pool, self.at_rest, &mut effects);
@@ -272,6 +276,13 @@ impl Linked {
         }
     }
 
+    /// Frees the place of a server that is about to end.
+    pub(super) fn give_up_place(&mut self) -> Option<Box<Server>> {
+        let server = self.loan.server.take()?;
+        self.loan.free_place();
+        Some(server)
+    }
+
     pub(super) fn pools(&self) -> &Arc<Pools> {
         &self.loan.seat.pools
     }
@@ -314,7 +325,7 @@ impl Linked {
                 if let Err(error) = cancel.send().await {
                     warn!(%error, "the scrub could not be cancelled");
                 }
-                self.end_backend().await;
+                self.end_scrub().await;
             }
         }
     }

@@ -39,6 +39,7 @@ mod seat;
 mod turns;
 mod upkeep;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,8 @@ pub struct Pools {
     desk: Desk<Box<Server>>,
     tasks: Tasks,
     stop: CancellationToken,
+    /// A server whose place is free already has not ended yet.
+    ends_beyond_limit: AtomicBool,
     /// Rings when somebody's patience ends sooner than expected.
     alarm: Notify,
     stats: Arc<Stats>,
@@ -109,6 +112,7 @@ impl Pools {
             desk,
             tasks,
             stop,
+            ends_beyond_limit: AtomicBool::new(false),
             alarm: Notify::new(),
             stats,
             everywhere: Arc::clone(&everywhere),
