@@ -276,21 +276,29 @@ impl Session {
         Next::Go
     }
 
-    pub(super) async fn farewell(mut self: Box<Self>, refusal: &Refusal) {
+    pub(super) async fn farewell(self: Box<Self>, refusal: &Refusal) {
         let (sqlstate, message) = refusal.summary();
         self.shared.count_refusal(refusal, Some(&self.tally));
         self.span().in_scope(|| info!(sqlstate, told = message, "session ended"));
         let mut out = BytesMut::new();
         refusal.write(Severity::Fatal, &mut out);
-        // The last word; whether it arrives makes no difference to anybody else.
+        self.hang_up(&out).await;
+    }
+
+    /// What the client has not been sent yet, a last word, and an end that it can tell from a lost connection: closed
+    /// without that, a socket with something unread resets the connection, and the client may lose what was said.
+    pub(super) async fn hang_up(mut self: Box<Self>, word: &[u8]) {
         let shared = Arc::clone(&self.shared);
-        let word = timeout(FAREWELL_TIME_MAX, async {
-            let _ = self.client.write_all(&out).await;
+        let unsaid = std::mem::take(&mut self.link.aside);
+        // Whether it arrives makes no difference to anybody else.
+        let end = timeout(FAREWELL_TIME_MAX, async {
+            let _ = self.client.write_all(&unsaid).await;
+            let _ = self.client.write_all(word).await;
             let _ = self.client.shutdown().await;
         });
         tokio::select! {
             biased;
-            _ = word => {}
+            _ = end => {}
             () = shared.shutdown.reached(Phase::Stopping) => {}
         }
     }

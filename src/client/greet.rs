@@ -175,7 +175,7 @@ async fn answer_tls(
 pub async fn tell(mut talk: Conversation, refusal: &Refusal) -> io::Result<()> {
     let mut out = BytesMut::new();
     refusal.write(super::refusal::Severity::Fatal, &mut out);
-    talk.send(&out).await
+    talk.send_last(&out).await
 }
 
 /// A client's address, for a log line; a unix socket has none.

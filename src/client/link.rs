@@ -335,14 +335,10 @@ impl Session {
         }
     }
 
-    /// A last word for the client, unless it is in the middle of a message: it would be taken for
-    /// a part of that.
+    /// A last word for the client, unless what it was passed ends in the middle of a message: it would be taken
+    /// for a part of that.
     pub(super) fn last_word(&self, refusal: Refusal) -> LinkEnd {
-        if self.link.passed == 0 && !self.link.inside && self.link.aside.is_empty() {
-            LinkEnd::Farewell(Box::new(refusal))
-        } else {
-            LinkEnd::Over
-        }
+        if self.link.inside { LinkEnd::Over } else { LinkEnd::Farewell(Box::new(refusal)) }
     }
 
     /// A client that broke the protocol is told when all it sent before is answered.
@@ -366,6 +362,11 @@ impl Session {
         // First, so that no later request reaches what is no longer this client's.
         let cancelled = self.registration.slot.unlink();
         let link = std::mem::take(&mut self.link);
+        if matches!(end, LinkEnd::Farewell(_) | LinkEnd::Over) {
+            // Answers that it has not read yet are its own; the last word stands behind them.
+            self.link.aside.extend_from_slice(&link.outbound.bytes()[..link.passed]);
+            self.link.aside.extend_from_slice(&link.aside);
+        }
         self.undo_names();
         // What was rewritten behind the first unit has to be so for the next server, too. How, nobody knows any more.
         if matches!(end, LinkEnd::NotSent(_)) && !link.rewritten.is_empty() {

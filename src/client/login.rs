@@ -51,7 +51,7 @@ pub async fn login(
             let mut out = BytesMut::new();
             refusal.write(Severity::Fatal, &mut out);
             // A client that is gone cannot be told.
-            let _ = talk.send(&out).await;
+            let _ = talk.send_last(&out).await;
             Err(refusal)
         }
     }

@@ -240,7 +240,7 @@ impl Session {
             };
             match Box::pin(self.on_event(event)).await {
                 Next::Go => {}
-                Next::Over => return,
+                Next::Over => return Box::pin(self.hang_up(&[])).await,
                 Next::Farewell(refusal) => return Box::pin(self.farewell(&refusal)).await,
             }
         }

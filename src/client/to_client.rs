@@ -208,6 +208,12 @@ impl Session {
         verdict: ServerVerdict,
         error: Option<ServerError>,
     ) -> Result<(), LinkEnd> {
+        // Which of its statements are there under their own names, nobody can tell.
+        let unasked_failed = tag == tag::ERROR && self.exchange.take_unasked_failed()
+            || verdict == ServerVerdict::Foretold;
+        if unasked_failed && self.has_own_names {
+            return Err(self.server_lost("its statements could not be prepared once more"));
+        }
         let told = match verdict {
             ServerVerdict::Forward if error.is_some() => {
                 self.undo_skipped(0);
@@ -237,13 +243,6 @@ impl Session {
                 return Ok(());
             }
             ServerVerdict::Forward if tag == tag::ERROR => self.on_error(error),
-            ServerVerdict::Forward if self.exchange.take_unasked_failed() && self.has_own_names => {
-                return Err(self.server_lost("its statements could not be prepared once more"));
-            }
-            // Which of its statements are there under their own names, nobody can tell.
-            ServerVerdict::Foretold if self.has_own_names => {
-                return Err(self.server_lost("its statements could not be prepared once more"));
-            }
             ServerVerdict::Foretold => {
                 self.foretell(count, error);
                 true

@@ -50,6 +50,16 @@ impl Conversation {
         self.stream.flush().await
     }
 
+    /// Writes the last of it. The peer sees an end: closed without one, a socket with something unread resets the
+    /// connection, and the peer may lose what was said.
+    ///
+    /// # Errors
+    /// The stream's own.
+    pub async fn send_last(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.send(bytes).await?;
+        self.stream.shutdown().await
+    }
+
     /// Keeps bytes until something else is sent: the peer does not answer them, and one write does for both.
     pub fn hold(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);

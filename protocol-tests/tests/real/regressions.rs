@@ -5,6 +5,9 @@ use protocol_tests::wire::{
 };
 use protocol_tests::{Database, Wire, on_both};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::{raw, trusting};
 
 on_both! {
@@ -294,5 +297,38 @@ on_both! {
         assert_eq!(b.run("select name from who").await.unwrap(), ["umbra"]);
         db.admin.batch_execute("rollback").await.unwrap();
         db.until("true", 1).await;
+    }
+
+    async fn who_still_talks_when_its_server_dies_sees_an_end_and_no_reset(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let socket = std::net::TcpStream::connect(("127.0.0.1", pooler.port)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut end = TcpStream::from_std(socket.try_clone().unwrap()).unwrap();
+        let mut wire = Wire::over(TcpStream::from_std(socket).unwrap());
+        wire.send(&startup(V3_0, &[("user", "app.acme")])).await;
+        wire.logged_in().await;
+        wire.send(&query("select pg_sleep(600)")).await;
+        db.until("query = 'select pg_sleep(600)'", 1).await;
+        // As much as all buffers on the way hold, so that the pooler has not read all of it.
+        let chunk = [&[b'Q', 0x30, 0, 0, 0][..], &vec![b'x'; 1 << 20]].concat();
+        while end.try_write(&chunk).is_ok() {}
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(600)' and datname = current_database()";
+        db.admin.execute(sql, &[]).await.unwrap();
+        let mut last = wire.receive().await;
+        while last.tag != 'E' {
+            last = wire.receive().await;
+        }
+        assert_eq!(last.field('C'), "57P01");
+        assert_eq!(end.read(&mut [0]).await.expect("an end that is no lost connection"), 0);
+    }
+
+    async fn who_is_refused_while_it_still_talks_reads_why(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut socket = TcpStream::connect(("127.0.0.1", pooler.port)).await.unwrap();
+        let hello = startup(V3_0, &[("user", "app.nobody")]);
+        socket.write_all(&[hello, query(&"x".repeat(100_000))].concat()).await.unwrap();
+        let mut said = Vec::new();
+        socket.read_to_end(&mut said).await.expect("an end that is no lost connection");
+        assert!(String::from_utf8_lossy(&said).contains("nobody"), "{said:?}");
     }
 }

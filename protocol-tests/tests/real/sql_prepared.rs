@@ -204,4 +204,31 @@ on_both! {
         let mut other = raw(&pooler, "acme").await;
         assert_eq!(other.run("execute s(3)").await.unwrap_err(), "26000");
     }
+
+    async fn what_cannot_be_prepared_again_ends_only_who_needs_all_its_names(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("create table gone (a int)").await.unwrap();
+        let prepared = [parse("gone", "select a from gone"), parse("t", "select 7"), sync()];
+        assert_eq!(send(&mut wire, &prepared).await, ok("11ZI"));
+        wire.run("drop table gone").await.unwrap();
+        raw(&pooler, "umbra").await.run("discard all").await.unwrap();
+        // Long ago, before its names became its server's own.
+        let held = holding(&pooler).await;
+        assert!(send(&mut wire, &[bind("", "gone"), execute("", 0), sync()]).await.1.starts_with("42P01"));
+        assert_eq!(wire.run("select 1; execute t").await.unwrap().last().unwrap(), "7");
+        assert_eq!(send(&mut wire, &[batch("select 1"), batch("deallocate t"), batch("select 2"), sync()]).await, ok("12DC12C12DCZI"));
+        drop((wire, held));
+        // In a pipeline, in front of what needs all of them: which are there, nobody could tell.
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("create table gone (a int)").await.unwrap();
+        assert_eq!(send(&mut wire, &prepared).await, ok("11ZI"));
+        wire.run("drop table gone").await.unwrap();
+        wire.send(&[batch("select 1"), batch("select 2; "), batch("execute t"), sync()].concat()).await;
+        let mut said = Vec::new();
+        while let Some(message) = wire.next().await {
+            said.push(if message.tag == 'E' { message.field('S') + &message.field('C') } else { message.tag.into() });
+        }
+        assert_eq!(said.concat(), "12DC12DCFATAL08006");
+    }
 }

@@ -115,6 +115,28 @@ async fn a_server_that_breaks_the_protocol_is_closed_and_its_client_told() {
     }
 }
 
+#[tokio::test]
+async fn the_last_word_stands_behind_what_was_answered_before() {
+    let row = message('D', &[0, 1, 0, 0, 0, 1, b'x']);
+    for answered in [row.clone(), row.repeat(3000), message('C', b"SELECT 1\0")] {
+        let mut scripted = Scripted::start().await;
+        let pooler = Pooler::start(&scripted.toml(1)).await;
+        let (mut server, mut client) = linked(&mut scripted, &pooler).await;
+        client.send(&query("select 1")).await;
+        assert_eq!(server.receive().await.tag, 'Q');
+        server.send(&[answered.clone(), message('K', b"12345678")].concat()).await;
+        let mut passed = Vec::new();
+        while passed.len() < answered.len() {
+            let got = client.receive().await;
+            passed.extend(message(got.tag, &got.body));
+        }
+        assert_eq!(passed, answered);
+        let last = client.receive().await;
+        assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "08006"));
+        assert_eq!(client.next().await, None);
+    }
+}
+
 /// What speaks the protocol and is not PostgreSQL may leave out what drivers rely on.
 #[tokio::test]
 async fn an_error_always_has_a_severity_a_sqlstate_and_a_text() {
