@@ -260,6 +260,10 @@ impl Session {
         if self.exchange.refuse() == UnitRefusal::Ready {
             build::ready_for_query(TransactionStatus::Idle, &mut out);
         }
+        if self.units.scanned > 0 {
+            // One unit less, and an answer more.
+            self.fuel.fill();
+        }
         self.forget_unit();
         // Nothing of it has run: it ties the session to nothing.
         (self.pin, self.taint, self.changes) = (None, Taint::None, None);

@@ -134,6 +134,7 @@ on_both! {
             vec![query(hacks)],
             vec![[parse("", hacks), bind("", ""), execute("", 0), sync()].concat()],
             vec![query("select 1"), query("commit"), query(hacks)],
+            vec![query(hacks); 40],
             vec![[parse("", "select 1"), sync()].concat(), [parse("", &long), sync()].concat(), query(&format!("rollback; {hacks}"))],
         ] {
             wire.send(&units.concat()).await;
