@@ -149,8 +149,8 @@ impl Session {
         // What was asked may have been skipped, too: it is asked again.
         self.link.looks_at = None;
         self.undo_skipped(known);
-        if self.exchange.take_unnamed_lost() {
-            self.forget_unnamed();
+        if let Some(lost) = self.exchange.take_unnamed_lost() {
+            self.lose_unnamed(lost);
         }
         if let Some(names) = &mut self.names {
             names.not_deallocated();

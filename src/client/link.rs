@@ -217,8 +217,8 @@ impl Session {
     /// Nobody may find the unnamed statement of the last client.
     fn stray_statement(&mut self, linked: &mut Linked) -> Option<Frames> {
         let left = linked.server().unnamed_left?;
-        if left == self.registration.pid {
-            // Nobody has used the server since.
+        if left == self.unnamed_of() {
+            // Nobody has used the server since, and the client no other.
             self.exchange.parsed_again();
             return None;
         }
@@ -372,9 +372,10 @@ impl Session {
         if matches!(end, LinkEnd::NotSent(_)) && !link.rewritten.is_empty() {
             self.units.rewriting = Rewriting::WithSyncs;
         }
+        let unnamed = self.unnamed_of();
         let Some(mut linked) = link.linked else { return cancelled };
         linked.taint(self.taint);
-        linked.server().unnamed_left = Some(self.registration.pid);
+        linked.server().unnamed_left = Some(unnamed);
         if self.mode == PoolMode::Session {
             linked.taint(Taint::Scrub);
         }

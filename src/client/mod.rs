@@ -13,6 +13,7 @@ mod by_path;
 mod changes;
 mod clock;
 mod consoles;
+mod deallocate;
 mod departure;
 mod described;
 mod events;

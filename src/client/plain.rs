@@ -45,6 +45,9 @@ impl Session {
 
     /// Nothing is followed from message to message: no settings that have changed, no unit that is skipped.
     fn lets_plain_pass(&self) -> bool {
-        self.changes.is_none() && !self.units.is_discarding() && !self.exchange.skips_to_sync()
+        self.changes.is_none()
+            && self.resets.is_none()
+            && !self.units.is_discarding()
+            && !self.exchange.skips_to_sync()
     }
 }

@@ -7,6 +7,7 @@
 
 use smallvec::SmallVec;
 
+use super::deallocate::Drops;
 use super::described::{Look, LooksAt, statement_of};
 use super::session::Session;
 use super::units::Step;
@@ -45,17 +46,15 @@ impl Session {
         }
         match (message, said) {
             (_, Said::Statement) => self.has_virtual_names(),
-            (tag::DESCRIBE, Said::Unnamed) => self.has_virtual_names(),
+            (tag::DESCRIBE | tag::BIND, Said::Unnamed) if self.is_unnamed_unsettled() => true,
+            (tag::DESCRIBE, Said::Unnamed) => self.has_virtual_names() || self.lacks_unnamed(),
             (tag::DESCRIBE, Said::Other) => {
                 self.link.describes_portal_of.is_some() && self.has_virtual_names()
             }
             // It waits for what the statement returns, which the server has by now.
             (tag::BIND, Said::Unnamed) if self.link.looks_at == Some(LooksAt::Unnamed) => true,
-            (tag::BIND, Said::Unnamed) => {
-                !self.exchange.parsed_unnamed_statement()
-                    && !self.exchange.skips_to_sync()
-                    && self.keeps_unnamed()
-            }
+            (tag::BIND, Said::Unnamed) if self.unnamed_drops() && self.has_virtual_names() => true,
+            (tag::BIND, Said::Unnamed) => self.lacks_unnamed(),
             // It says PREPARE, and may be the first to do so.
             (tag::QUERY | tag::PARSE, _) if flags.intersects(SAYS_NAMES) => {
                 self.has_virtual_names()
@@ -65,6 +64,16 @@ impl Session {
             }
             _ => false,
         }
+    }
+
+    /// The client has an unnamed statement, and this server does not have it: another one has, or what the pooler asked
+    /// has dropped it, in any mode.
+    fn lacks_unnamed(&self) -> bool {
+        !self.exchange.parsed_unnamed_statement()
+            && !self.exchange.skips_to_sync()
+            && !self.exchange.is_unsure()
+            && !self.exchange.copies_in()
+            && self.keeps_unnamed()
     }
 
     /// So much was rewritten that it has to be sent before more is read.
@@ -105,19 +114,23 @@ impl Session {
             self.deallocates = Deallocates::No;
         }
         // What these do depends on where the transaction stands.
-        let sql = flags.contains(Flag::Deallocate) || flags.intersects(SAYS_NAMES);
+        let drops = self.drops(message);
+        let sql =
+            flags.contains(Flag::Deallocate) || flags.intersects(SAYS_NAMES) || drops != Drops::No;
         // What has been parsed or bound has not run yet, and these two ask for no name.
         let asks_names = message != tag::EXECUTE && !self.binds_unnamed(message);
         if self.deallocates == Deallocates::InThisUnit && !self.exchange.is_busy() && asks_names {
             self.deallocates = Deallocates::No;
         }
-        let makes = flags.intersects(SAYS_NAMES) && self.exchange.is_in_pipeline();
+        let makes = (flags.intersects(SAYS_NAMES) || drops == Drops::Sometime)
+            && self.exchange.is_in_pipeline();
         let waits = self.exchange.ends_copy()
             || makes
             || (sql && self.exchange.owes_ready())
             || self.has_disguised()
             || (self.deallocates != Deallocates::No && asks_names)
-            || self.names.as_ref().is_some_and(|names| names.must_wait());
+            || self.names.as_ref().is_some_and(|names| names.must_wait())
+            || (self.uses_unnamed(message) && self.is_unnamed_unsettled());
         if waits {
             self.ask(makes);
         }
@@ -131,11 +144,17 @@ impl Session {
         }
         self.link.asked = false;
         self.rewrite_what_is_before();
+        if whole {
+            self.keep_what_is_unnamed(message, flags);
+        }
         // Taken out, because what is in it is read while the session changes.
         let inbound = std::mem::take(&mut self.inbound);
         let bytes = &inbound.bytes()[self.units.scanned..];
         let frame_len = Header::read(bytes).ok().flatten().map_or(0, Header::frame_len);
         let frame = &bytes[..frame_len.min(bytes.len())];
+        if drops == Drops::Sometime {
+            self.drop_by_itself(frame);
+        }
         let rewritten = if look == Look::Changed {
             self.refuse_changed();
             Some(frame.len())
@@ -158,6 +177,33 @@ impl Session {
             self.units.took(used - HEADER_LEN);
         }
         None
+    }
+
+    /// Not before the message goes: behind an error it would be skipped.
+    fn keep_what_is_unnamed(&mut self, message: u8, flags: Flags) {
+        let bytes = &self.inbound.bytes()[self.units.scanned..];
+        let frame_len = Header::read(bytes).ok().flatten().map_or(0, Header::frame_len);
+        let body = bytes.get(HEADER_LEN..frame_len).unwrap_or_default();
+        let said = statement_named(message, body).unwrap_or(Said::Other);
+        self.keep_if_unnamed(message, said, frame_len, flags);
+    }
+
+    /// Whether a unit that is still to be answered has changed the unnamed statement, or was to.
+    fn is_unnamed_unsettled(&self) -> bool {
+        let names = self.names.as_ref().filter(|_| self.mode == PoolMode::Transaction);
+        names.is_some_and(|names| !names.has_changed_unnamed())
+            && !self.exchange.skips_to_sync()
+            && self.exchange.owes_ready()
+    }
+
+    /// Whether the next message needs the unnamed statement.
+    fn uses_unnamed(&self, message: u8) -> bool {
+        let bytes = &self.inbound.bytes()[self.units.scanned..];
+        match message {
+            tag::BIND => self.binds_unnamed(message),
+            tag::DESCRIBE => bytes.get(HEADER_LEN..).is_some_and(|body| body.starts_with(b"S\0")),
+            _ => false,
+        }
     }
 
     fn binds_unnamed(&self, message: u8) -> bool {
@@ -237,6 +283,14 @@ impl Session {
             self.make_all_if_used(super::units::text(message, body)?, flags);
         }
         if !self.has_virtual_names() {
+            let said = statement_named(message, body);
+            let uses = matches!(message, tag::BIND | tag::DESCRIBE) && said == Some(Said::Unnamed);
+            if uses && self.lacks_unnamed() {
+                self.provide_unnamed();
+                if let Some(statement) = self.unnamed().filter(|_| message == tag::BIND) {
+                    self.note_bind(&statement, whole.then_some(body));
+                }
+            }
             self.note(flags, super::units::text(message, body));
             self.note_own_name(message, statement_named(message, body)?, flags);
             return None;

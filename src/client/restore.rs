@@ -65,7 +65,8 @@ impl Session {
             tag::QUERY => flags.intersects(RESETS),
             // It takes the place of another one.
             tag::PARSE => flags.intersects(RESETS) || self.resets.is_some(),
-            tag::BIND | tag::EXECUTE => self.resets.is_some(),
+            tag::BIND => self.resets.is_some() || self.unnamed_resets(),
+            tag::EXECUTE => self.resets.is_some(),
             _ => false,
         }
     }
@@ -198,12 +199,29 @@ impl Session {
         self.resets.get_or_insert_default().statements.make(name, way);
     }
 
+    /// Whether the unnamed statement may: it is made again where the pooler has dropped it.
+    #[inline]
+    fn unnamed_resets(&self) -> bool {
+        self.names.as_ref().is_some_and(|names| names.unnamed_flags().intersects(RESETS))
+    }
+
     fn way_of_statement(&self, name: &[u8]) -> Option<WayHome> {
-        let kept = self.names.as_ref().and_then(|names| names.get(name));
-        if let Some(statement) = kept.filter(|_| !name.is_empty()) {
-            return self.way_home(statement.flags, statement.text());
+        let names = self.names.as_ref();
+        let kept = match name {
+            [] => names.and_then(|names| names.kept_unnamed()),
+            name => names.and_then(|names| names.get(name)),
+        };
+        let way = kept.and_then(|statement| self.way_home(statement.flags, statement.text()));
+        if way.is_some() && !name.is_empty() {
+            return way;
         }
-        self.resets.as_ref()?.statements.way(name)
+        let noted = self.resets.as_ref().and_then(|resets| resets.statements.way(name));
+        match (way, noted) {
+            (Some(way), Some(noted)) if way != noted => {
+                Some(noted.iter().chain(way.iter()).cloned().collect())
+            }
+            (way, noted) => noted.or(way),
+        }
     }
 
     /// Runs statements beside the client's own unnamed statement and portal.

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::statements::NOBODYS;
 use crate::flow::Reply;
 use crate::prepared::{Key, Maker, Op, PREFIX, Statement};
-use crate::sql::{Flag, Flags, Named, executes, prepares, says_in_string, used};
+use crate::sql::{Flag, Flags, Named, deallocated, executes, prepares, says_in_string, used};
 use crate::wire::backend::tag as reply;
 use crate::wire::build;
 use crate::wire::frame::HEADER_LEN;
@@ -63,11 +63,13 @@ impl Session {
             let name = String::from_utf8_lossy(&named.name).into_owned();
             self.owe(Reply::PreparedUnasked, Op::Other);
             self.owe(Reply::ClosedUnasked, Op::Other);
+            self.close_unnamed_portal();
             self.refuse_statement(&Refusal::DuplicateStatement { name });
         } else {
             self.exchange.owe(Reply::Prepared);
             let parses = Some(self.key(&statement));
             self.names.get_or_insert_default().insert(&named.name, statement, parses);
+            self.close_unnamed_portal();
         }
         self.end_statement();
         true
@@ -86,6 +88,10 @@ impl Session {
             }
             return false;
         };
+        if deallocated(statement.text()).is_some() {
+            // It may name another of them.
+            return false;
+        }
         self.note_bind(&statement, None);
         let before = self.link.rewritten.len();
         let own = self.provide(&statement);
@@ -105,6 +111,12 @@ impl Session {
         build::parse(b"", &tail, out);
         build::bind(b"", b"", out);
         build::close_unnamed_statement(out);
+    }
+
+    /// A simple query leaves no portal, in a block neither.
+    fn close_unnamed_portal(&mut self) {
+        build::close_portal(b"", &mut self.link.rewritten);
+        self.exchange.owe_unasked(&[reply::CLOSE_COMPLETE]);
     }
 
     fn end_statement(&mut self) {
@@ -213,15 +225,19 @@ impl Session {
     /// session stays there. Not where nothing can be prepared.
     pub(super) fn make_all_if_used(&mut self, text: &[u8], flags: Flags) {
         let can = !self.exchange.in_block() || self.exchange.in_sound_block();
-        let in_pipeline = self.exchange.is_unsynced();
         let names = self.names.as_ref();
         let is_known = |name: &Vec<u8>| names.is_some_and(|names| names.get(name).is_some());
         let uses = flags.contains(Flag::Prepare)
             || used(text).iter().any(is_known)
             || self.runs_names(text, flags);
-        if !uses || !can || self.has_own_names {
-            return;
+        if uses && can && !self.has_own_names {
+            self.make_all();
         }
+    }
+
+    /// The same, whatever it says. Not where nothing can be prepared.
+    pub(super) fn make_all(&mut self) {
+        let in_pipeline = self.exchange.is_unsynced();
         let names = self.names.get_or_insert_default();
         let all: Vec<_> = names.iter().map(|(name, made)| (name.to_vec(), made.clone())).collect();
         names.clear();

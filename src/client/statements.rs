@@ -23,7 +23,7 @@ const NAME_LEN_MAX: usize = PREFIX.len() + 10;
 /// A statement that is closed as soon as it is parsed, or that is not there.
 pub(super) const NOBODYS: &[u8] = b"tenantry_none";
 /// Runs instead of a DEALLOCATE of a name that only the pooler knows. It does nothing.
-const NOTHING: &[u8] = b"UNLISTEN tenantry_none";
+pub(super) const NOTHING: &[u8] = b"UNLISTEN tenantry_none";
 
 /// A number's name.
 pub(super) struct OwnName([u8; NAME_LEN_MAX], usize);
@@ -162,24 +162,30 @@ impl Session {
         let (portal, behind) = split_cstr(body)?;
         let (name, rest) = split_cstr(behind)?;
         let statement = match name {
-            [] if self.exchange.parsed_unnamed_statement() => {
+            [] if self.exchange.parsed_unnamed_statement() && !self.unnamed_drops() => {
                 // It is there; what it does was noted when it was parsed.
                 self.note_bound(whole.then_some(body));
                 return None;
             }
-            [] => {
-                self.provide_unnamed();
-                self.unnamed()
-            }
+            [] => self.unnamed(),
             _ => self.names.as_ref().and_then(|names| names.get(name).cloned()),
         };
         let Some(statement) = statement else {
             return if whole { self.refuse_own_name(name, frame.len()) } else { None };
         };
-        self.note_bind(&statement, whole.then_some(body));
-        let own = match name {
-            [] => OwnName::UNNAMED,
-            _ => self.provide(&statement),
+        let instead = self.dropping(&statement);
+        if instead.is_none() {
+            self.note_bind(&statement, whole.then_some(body));
+        }
+        let own = match (name, &instead) {
+            (_, Some(nothing)) => self.provide(nothing),
+            ([], None) => {
+                if !self.exchange.parsed_unnamed_statement() {
+                    self.provide_unnamed();
+                }
+                OwnName::UNNAMED
+            }
+            (_, None) => self.provide(&statement),
         };
         let body_len = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]) as usize - 4;
         let len = 4 + body_len - name.len() + own.bytes().len();
@@ -197,7 +203,7 @@ impl Session {
         };
         self.link.describes_portal_of = None;
         let is_new = self.names.as_ref().is_some_and(|names| names.told(name).is_none());
-        if next == Some(tag::DESCRIBE) && !name.is_empty() && is_new {
+        if next == Some(tag::DESCRIBE) && !name.is_empty() && is_new && instead.is_none() {
             self.link.describes_portal_of = Some((name.into(), Some(self.key(&statement))));
         }
         self.exchange.on_client(tag::BIND, Said::Statement);
@@ -259,10 +265,14 @@ impl Session {
         rewritten.then_some(HEADER_LEN + body.len())
     }
 
-    /// `DEALLOCATE name`, of a name that only the pooler knows.
+    /// `DEALLOCATE name`, of a name that only the pooler knows. Parsed, it takes nothing away yet.
     fn rewrite_text(&mut self, message: u8, (text, behind): (&[u8], &[u8]), flags: Flags) -> bool {
-        let known = deallocated(text)
-            .filter(|name| self.names.as_ref().is_some_and(|names| names.get(name).is_some()));
+        let name = deallocated(text);
+        if message == tag::PARSE && name.is_some() {
+            return false;
+        }
+        let known =
+            name.filter(|name| self.names.as_ref().is_some_and(|names| names.get(name).is_some()));
         let (Some(name), Some(names)) = (known, self.names.as_mut()) else {
             let says = SAYS_NAMES.union(Flags::one(Flag::Deallocate));
             if flags.intersects(says) && message == tag::QUERY && self.has_virtual_names() {
@@ -272,12 +282,11 @@ impl Session {
             return false;
         };
         names.deallocate(&name);
-        let unnamed = if message == tag::PARSE { &b"\0"[..] } else { b"" };
-        let len = 4 + unnamed.len() + NOTHING.len() + 1 + behind.len();
+        let len = 4 + NOTHING.len() + 1 + behind.len();
         let out = &mut self.link.rewritten;
         out.put_u8(message);
         out.put_u32(u32::try_from(len).expect("the client's message was in a buffer"));
-        for part in [unnamed, NOTHING, b"\0", behind] {
+        for part in [NOTHING, b"\0", behind] {
             out.put_slice(part);
         }
         self.exchange.on_client(message, Said::Unnamed);

@@ -381,6 +381,7 @@ impl Session {
         if !followed || self.pin.is_some() {
             return;
         }
+        let unnamed = self.unnamed_of();
         let Some(mut linked) = self.link.linked.take() else { return };
         // Not a byte of a later message may be left in TLS.
         if self.link.flush_server && !Pin::new(linked.server().stream()).poll_flush(cx).is_ready() {
@@ -388,7 +389,7 @@ impl Session {
             return;
         }
         if self.exchange.parsed_unnamed_statement() {
-            linked.server().unnamed_left = Some(self.registration.pid);
+            linked.server().unnamed_left = Some(unnamed);
         }
         self.deallocates = Deallocates::No;
         self.units.rewriting = Rewriting::No;

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::changes::Pinned;
+use super::deallocate::Drops;
 use super::prepared::SAYS_NAMES;
 use super::session::Session;
 use crate::flow::{ClientEvent, ClientScan, ClientVerdict, READ_WHOLE_MAX};
@@ -267,11 +268,11 @@ impl Session {
         let rewritten = self.is_rewritten(tag, names, flags);
         if rewritten {
             if linked {
-                self.keep_if_unnamed(tag, names, count, flags);
                 return self.rewrite(tag, true, flags).unwrap_or_else(|| self.end_message(tag));
             }
             let says = SAYS_NAMES.union(Flags::one(Flag::Deallocate));
-            let makes = matches!(tag, tag::QUERY | tag::PARSE) && flags.intersects(says);
+            let makes = matches!(tag, tag::QUERY | tag::PARSE) && flags.intersects(says)
+                || self.drops(tag) == Drops::Sometime;
             let how = if makes { Rewriting::WithSyncs } else { Rewriting::Yes };
             self.units.rewriting = self.units.rewriting.max(how);
         }
@@ -297,7 +298,7 @@ impl Session {
     }
 
     /// What a message does to the unnamed statement.
-    fn keep_if_unnamed(&mut self, tag: u8, names: Names, count: usize, flags: Flags) {
+    pub(super) fn keep_if_unnamed(&mut self, tag: u8, names: Names, count: usize, flags: Flags) {
         if self.exchange.skips_to_sync() {
             return;
         }

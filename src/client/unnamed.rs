@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::session::Session;
-use crate::flow::Reply;
-use crate::prepared::{Op, Statement, UNNAMED_LEN_MAX};
+use crate::flow::{Reply, UnnamedLost};
+use crate::prepared::{Op, Statement, UNNAMED_LEN_MAX, UnnamedOf};
 use crate::sql::Flags;
 use crate::wire::build;
 use crate::wire::frame::HEADER_LEN;
@@ -39,6 +39,25 @@ impl Session {
         if let Some(names) = &mut self.names {
             names.keep_unnamed(None);
         }
+    }
+
+    /// An error has met its changes: what is on the server need not be what the client has.
+    pub(super) fn lose_unnamed(&mut self, lost: UnnamedLost) {
+        if let Some(names) = &mut self.names {
+            names.lose_unnamed(lost, &self.shared.statements);
+        }
+        if lost != UnnamedLost::Earlier {
+            self.exchange.forget_unnamed();
+            if let Some(linked) = &mut self.link.linked {
+                linked.server().unnamed_left = Some(UnnamedOf::NOBODY);
+            }
+        }
+    }
+
+    /// Which of all unnamed statements the client has.
+    pub(super) fn unnamed_of(&self) -> UnnamedOf {
+        let count = self.names.as_ref().map_or(0, |names| names.unnamed_count());
+        UnnamedOf { client: self.registration.pid, count }
     }
 
     /// Whether the unnamed statement can be had on another server.

@@ -93,6 +93,17 @@ pub enum Refusal {
     SkipToSync,
 }
 
+/// What an error has done to the unnamed statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnnamedLost {
+    /// Its own `Parse` has failed: there is none any more.
+    Failed,
+    /// So many changes of the unit have run, and those behind them were skipped.
+    Behind(u32),
+    /// The same in a unit in front of one that has changed it since.
+    Earlier,
+}
+
 /// One client's conversation with the server it is linked to.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq))]
@@ -116,8 +127,10 @@ pub struct Exchange {
     pub(super) ready_since: bool,
     /// What the pooler sent by itself has failed.
     pub(super) unasked_failed: bool,
-    /// A `Parse` of the unnamed statement failed or was skipped, and it was the last.
-    pub(super) unnamed_lost: bool,
+    /// So often the unit that is being answered has changed the unnamed statement.
+    pub(super) unnamed_ran: u32,
+    /// What the last error has done to that.
+    pub(super) unnamed_lost: Option<UnnamedLost>,
     /// Messages about named statements that the server skipped after its last error.
     pub(super) skipped: u32,
 }
@@ -377,10 +390,9 @@ impl Exchange {
         self.unnamed_parsed = true;
     }
 
-    /// Whether what the client last parsed as the unnamed statement was not parsed after all, since this
-    /// was last asked.
-    pub const fn take_unnamed_lost(&mut self) -> bool {
-        std::mem::replace(&mut self.unnamed_lost, false)
+    /// What became of changes of the unnamed statement that an error has met, since this was last asked.
+    pub const fn take_unnamed_lost(&mut self) -> Option<UnnamedLost> {
+        self.unnamed_lost.take()
     }
 
     /// Whether what the pooler sent by itself has failed, since this was last asked.

@@ -20,6 +20,6 @@ mod server_scan;
 mod tests;
 
 pub use client_scan::{ClientEvent, ClientScan, READ_WHOLE_MAX};
-pub use exchange::{ClientVerdict, Exchange, Refusal, Reply};
+pub use exchange::{ClientVerdict, Exchange, Refusal, Reply, UnnamedLost};
 pub use replies::{ServerVerdict, Unexpected};
 pub use server_scan::{ServerMessage, ServerScan};

@@ -1,6 +1,6 @@
 //! What each message of the server does to the ring of owed replies.
 
-use super::exchange::{Exchange, Owed, Reply};
+use super::exchange::{Exchange, Owed, Reply, UnnamedLost};
 use crate::wire::backend::{TransactionStatus, ready_for_query, tag as server};
 
 /// What is to be done with a server's message.
@@ -147,9 +147,15 @@ impl Exchange {
             }
             Owed::Describe if matches!(tag, server::ROW_DESCRIPTION | server::NO_DATA) => {}
             Owed::Close if tag == server::CLOSE_COMPLETE => {}
-            Owed::CloseUnnamed if tag == server::CLOSE_COMPLETE => self.unnamed_waits = false,
+            Owed::CloseUnnamed if tag == server::CLOSE_COMPLETE => {
+                self.unnamed_waits = false;
+                self.unnamed_ran += 1;
+            }
             Owed::Parse if tag == server::PARSE_COMPLETE => {}
-            Owed::ParseUnnamed if tag == server::PARSE_COMPLETE => self.unnamed_waits = true,
+            Owed::ParseUnnamed if tag == server::PARSE_COMPLETE => {
+                self.unnamed_waits = true;
+                self.unnamed_ran += 1;
+            }
             Owed::Bind if tag == server::BIND_COMPLETE => self.unnamed_waits = false,
             Owed::FunctionCall
             | Owed::Describe
@@ -231,18 +237,38 @@ impl Exchange {
                 let ends =
                     |owed: &Owed| matches!(owed, Owed::Sync | Owed::SyncUnasked | Owed::SyncTried);
                 let own = matches!(self.owed.first(), Some(Owed::Unasked(_)));
+                let has_failed = self.owed.first() == Some(&Owed::ParseUnnamed);
                 let tried = self.owed.iter().find(|owed| ends(owed)) == Some(&Owed::SyncTried);
                 self.unasked_failed |= own && !tried;
                 while self.owed.first().is_some_and(|owed| !ends(owed)) {
                     let skipped = self.owed.pop();
                     // The client has bound its statement; that it failed is its own affair.
                     self.unnamed_waits &= skipped != Some(Owed::Bind);
-                    lost |= skipped == Some(Owed::ParseUnnamed);
+                    lost |= matches!(skipped, Some(Owed::ParseUnnamed | Owed::CloseUnnamed));
                     self.skipped += u32::from(skipped.is_some_and(Owed::has_op));
                 }
-                self.unnamed_lost |= lost && !self.owed.contains(&Owed::ParseUnnamed);
+                if lost {
+                    self.unnamed_lost = Some(self.lost_unnamed(has_failed));
+                }
                 self.skip_to_sync = self.owed.is_empty();
             }
+        }
+    }
+
+    /// A simple query drops the unnamed statement.
+    fn lost_unnamed(&self, has_failed: bool) -> UnnamedLost {
+        let later = |owed: &Owed| {
+            matches!(
+                owed,
+                Owed::ParseUnnamed | Owed::CloseUnnamed | Owed::Query | Owed::RefusedQuery
+            )
+        };
+        if self.owed.iter().any(later) {
+            UnnamedLost::Earlier
+        } else if has_failed {
+            UnnamedLost::Failed
+        } else {
+            UnnamedLost::Behind(self.unnamed_ran)
         }
     }
 
@@ -281,6 +307,7 @@ impl Exchange {
     fn ready(&mut self, body: Option<&[u8]>) -> Result<ServerVerdict, Unexpected> {
         let unexpected = Unexpected { tag: server::READY_FOR_QUERY };
         let status = body.and_then(|body| ready_for_query(body).ok()).ok_or(unexpected)?;
+        self.unnamed_ran = 0;
         self.stand(status);
         Ok(ServerVerdict::Ready(status))
     }

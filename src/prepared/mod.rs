@@ -17,11 +17,13 @@ mod names;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 
 pub use description::Description;
 pub use held::{Evicted, Held, Key, Slot};
-pub use names::{Names, Op, UNNAMED_LEN_MAX};
+pub use names::{Names, Op};
 pub use statement::{Maker, Statement, Statements};
+pub use unnamed::{UNNAMED_LEN_MAX, UnnamedOf};
 
 /// What the pooler's own names of statements begin with.
 pub const PREFIX: &[u8] = b"tenantry_";

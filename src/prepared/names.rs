@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::unnamed::UnnamedStatement;
 use super::{Description, Key, Maker, Statement, Statements};
+use crate::flow::UnnamedLost;
 use crate::sql::Flags;
 
 /// Most names of one client. Who needs more keeps its server.
@@ -73,29 +75,10 @@ pub struct Names {
     disguised: VecDeque<Option<Box<[u8]>>>,
     /// `PREPARE` has made some.
     has_prepared: bool,
-    unnamed: Unnamed,
-    /// What it was when the unit began, if the unit has changed it.
-    unnamed_before: Unnamed,
-    has_changed_unnamed: bool,
+    unnamed: UnnamedStatement,
     /// What the client was told that it returned.
     told_before: Option<Description>,
-    /// How many there were.
-    unnamed_count: u64,
 }
-
-/// The unnamed statement, which the client may bind in a later transaction.
-#[derive(Debug, Default)]
-enum Unnamed {
-    #[default]
-    None,
-    Kept(Arc<Statement>),
-    /// It was bound at once, and most clients never bind it again: just what the `Parse` said behind the
-    /// name, in memory that is used again.
-    Used(Vec<u8>),
-}
-
-/// Longest unnamed statement that a client keeps for itself; longer ones are kept once for all.
-pub const UNNAMED_LEN_MAX: usize = 1024;
 
 impl Names {
     /// What a name means.
@@ -170,7 +153,7 @@ impl Names {
     #[must_use]
     pub fn meaning(&self, name: &[u8]) -> u64 {
         match name {
-            [] => self.unnamed_count,
+            [] => self.unnamed.count(),
             _ => self.known.get(name).map_or(u64::MAX, |statement| statement.id),
         }
     }
@@ -231,6 +214,7 @@ impl Names {
     /// A unit ends: what its ops will come to is not known to the next one.
     pub fn seal(&mut self) {
         self.sealed = !self.ops.is_empty();
+        self.unnamed.end_unit();
     }
 
     /// Whether a message about named statements has to wait for answers.
@@ -295,62 +279,81 @@ impl Names {
     /// Whether the client has an unnamed statement.
     #[must_use]
     pub const fn has_unnamed(&self) -> bool {
-        !matches!(self.unnamed, Unnamed::None)
+        self.unnamed.exists()
+    }
+
+    /// Which of all that it has had.
+    #[must_use]
+    pub const fn unnamed_count(&self) -> u64 {
+        self.unnamed.count()
+    }
+
+    /// Whether the unit that is read has changed it.
+    #[must_use]
+    pub fn has_changed_unnamed(&self) -> bool {
+        self.unnamed.is_of_this_unit()
+    }
+
+    /// The unnamed statement, if its text has flags or it is long.
+    #[must_use]
+    pub const fn kept_unnamed(&self) -> Option<&Arc<Statement>> {
+        self.unnamed.kept()
+    }
+
+    /// What the unnamed statement says.
+    #[inline]
+    #[must_use]
+    pub fn unnamed_flags(&self) -> Flags {
+        self.unnamed.flags()
     }
 
     /// The unnamed statement, once it is needed.
     pub fn unnamed(&mut self, all: &Statements) -> Option<Arc<Statement>> {
-        if let Unnamed::Used(tail) = &self.unnamed {
-            self.unnamed = all.get(tail, Flags::NONE).map_or(Unnamed::None, Unnamed::Kept);
-        }
-        match &self.unnamed {
-            Unnamed::Kept(statement) => Some(Arc::clone(statement)),
-            Unnamed::None | Unnamed::Used(_) => None,
-        }
+        self.unnamed.get(all)
     }
 
     /// A unit begins.
     pub const fn begin_unit(&mut self) {
-        self.has_changed_unnamed = false;
+        self.unnamed.begin_unit();
     }
 
     /// The unit is read once more.
     pub fn rewind(&mut self) {
-        if self.has_changed_unnamed {
-            std::mem::swap(&mut self.unnamed, &mut self.unnamed_before);
-            self.has_changed_unnamed = false;
-            if let Some(told) = self.told_before.take() {
-                self.told.insert(Box::default(), told);
-            }
+        if self.unnamed.rewind() {
+            self.tell_again();
         }
     }
 
-    /// What it was stays known until the next unit, and its memory is used again then.
+    fn tell_again(&mut self) {
+        if let Some(told) = self.told_before.take() {
+            self.told.insert(Box::default(), told);
+        }
+    }
+
     fn change_unnamed(&mut self) {
-        self.unnamed_count += 1;
         let told = if self.told.is_empty() { None } else { self.told.remove(&b""[..]) };
-        if !self.has_changed_unnamed {
+        if self.unnamed.begin_change() {
             self.told_before = told;
-            std::mem::swap(&mut self.unnamed, &mut self.unnamed_before);
-            self.has_changed_unnamed = true;
         }
     }
 
     /// The client has parsed another one; `None`: it has none any more.
     pub fn keep_unnamed(&mut self, statement: Option<Arc<Statement>>) {
         self.change_unnamed();
-        self.unnamed = statement.map_or(Unnamed::None, Unnamed::Kept);
+        self.unnamed.keep(statement);
     }
 
     /// The client parses another one and binds it at once. It leaves nothing behind.
     pub fn use_unnamed(&mut self, tail: &[u8]) {
         self.change_unnamed();
-        match &mut self.unnamed {
-            Unnamed::Used(kept) => {
-                kept.clear();
-                kept.extend_from_slice(tail);
-            }
-            Unnamed::None | Unnamed::Kept(_) => self.unnamed = Unnamed::Used(tail.to_vec()),
+        self.unnamed.keep_text(tail);
+    }
+
+    /// An error: what was to change the unnamed statement did not.
+    pub fn lose_unnamed(&mut self, lost: UnnamedLost, all: &Statements) {
+        self.unnamed.lose(lost, all);
+        if lost == UnnamedLost::Behind(0) {
+            self.tell_again();
         }
     }
 }

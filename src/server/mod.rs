@@ -42,7 +42,7 @@ pub use scram::ScramError;
 pub use switch::{Class, Frames, Known, Switch, Target};
 
 use crate::net::Stream;
-use crate::prepared::Held;
+use crate::prepared::{Held, UnnamedOf};
 use crate::tenant::TenantId;
 use crate::wire::backend::{parameter_status, tag};
 use crate::wire::build;
@@ -60,8 +60,8 @@ pub struct Server {
     pub defaults: Arc<Parameters>,
     /// What is known of its session state.
     pub known: Known,
-    /// The client (its process id) that may have left an unnamed statement.
-    pub unnamed_left: Option<i32>,
+    /// The unnamed statement that a client may have left.
+    pub unnamed_left: Option<UnnamedOf>,
     /// What it has prepared for clients.
     pub held: Held,
     /// Tenants it has served: what it has read of their schemas it keeps in memory.

@@ -372,7 +372,7 @@ on_both! {
                 wire.until_ready().await;
                 wire.send(&[batch(sql), sync()].concat()).await;
                 let (messages, _) = wire.until_ready().await;
-                assert!(messages.iter().any(|m| m.tag == 'C') && messages.iter().all(|m| m.tag != 'E'));
+                assert!(messages.iter().any(|m| m.tag == 'C') && messages.iter().all(|m| m.tag != 'E'), "{reset}, {}: {messages:?}", &sql[..10.min(sql.len())]);
             }
         }
         let sql = "select count(*) from who where name in ('short', 'long')";

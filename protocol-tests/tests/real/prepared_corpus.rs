@@ -54,11 +54,12 @@ const QUERIES: [&str; 29] = [
     "",
 ];
 
-/// One message of the extended protocol, or a few that belong together.
-fn message(rng: &mut StdRng) -> Vec<u8> {
+/// One message of the extended protocol, or a few that belong together; `loose`: the unnamed statement apart from its
+/// `Parse`, too.
+fn message(rng: &mut StdRng, loose: bool) -> Vec<u8> {
     let name = NAMES[rng.random_range(0..NAMES.len())];
     let text = TEXTS[rng.random_range(0..TEXTS.len())];
-    match rng.random_range(0..12) {
+    match rng.random_range(0..if loose { 15 } else { 12 }) {
         // Those that return no rows could be described in a failed block, where nothing can be parsed.
         0..=2 => parse(name, TEXTS[rng.random_range(0..TEXTS.len() - 2)]),
         3..=6 => [bind("", name), execute("", [0, 0, 2][rng.random_range(0..3)])].concat(),
@@ -80,20 +81,33 @@ fn message(rng: &mut StdRng) -> Vec<u8> {
                 .concat()
         }
         10 => [parse("", text), bind("", ""), describe('P', ""), execute("", 0)].concat(),
-        _ => bind("", name),
+        11 if rng.random_bool(0.5) => bind("", name),
+        // Not under a name that is described: it returns no rows.
+        11 => {
+            let dropping = [bind("", "d"), execute("", 0)].concat();
+            [parse("d", "deallocate b"), bind("p", "d"), dropping, close('S', "d")]
+                [rng.random_range(0..4)]
+            .clone()
+        }
+        12 => parse("", ["deallocate a", "deallocate b", "select 4"][rng.random_range(0..3)]),
+        13 => bind(["", "p"][rng.random_range(0..2)], ""),
+        // Not the unnamed one: behind an EXECUTE that has failed in a block, PostgreSQL crashes.
+        _ => execute("p", 0),
     }
 }
 
-/// Units, all sent at once; and how many answers end with `ReadyForQuery`.
-fn pipeline(rng: &mut StdRng) -> (Vec<u8>, usize) {
-    let (mut bytes, units) = (Vec::new(), [1, 1, 1, 2, 3][rng.random_range(0..5)]);
+/// Units, all sent at once; and how many answers end with `ReadyForQuery`. What two errors have left of the unnamed
+/// statement in several units is not known here (docs/limits.md): there is but one where it is used loosely.
+fn pipeline(rng: &mut StdRng, loose: bool) -> (Vec<u8>, usize) {
+    let units = if loose { 1 } else { [1, 1, 1, 2, 3][rng.random_range(0..5)] };
+    let mut bytes = Vec::new();
     for _ in 0..units {
         if rng.random_bool(0.3) {
             bytes.extend(query(QUERIES[rng.random_range(0..QUERIES.len())]));
             continue;
         }
         for _ in 0..rng.random_range(1..5) {
-            bytes.extend(message(rng));
+            bytes.extend(message(rng, loose));
         }
         bytes.extend(sync());
     }
@@ -102,37 +116,51 @@ fn pipeline(rng: &mut StdRng) -> (Vec<u8>, usize) {
 
 async fn answers(wire: &mut Wire, (bytes, units): &(Vec<u8>, usize)) -> Vec<String> {
     wire.send(bytes).await;
-    let mut told = Vec::new();
-    for _ in 0..*units {
-        let (messages, status) = wire.until_ready().await;
-        for message in messages.iter().filter(|m| m.tag != 'S') {
-            told.push(match message.tag {
-                'E' => format!("E {} {}", message.field('C'), message.field('M')),
-                'D' => format!("D {}", message.text()),
-                'C' => format!("C {}", String::from_utf8_lossy(&message.body)),
-                tag => tag.to_string(),
-            });
-        }
-        told.push(format!("Z {status}"));
+    let (mut told, mut left) = (Vec::new(), *units);
+    while left > 0 {
+        let Some(message) = wire.next().await else {
+            told.push("the end".to_owned());
+            break;
+        };
+        left -= usize::from(message.tag == 'Z');
+        told.push(match message.tag {
+            'S' => continue,
+            'E' => format!("E {} {}", message.field('C'), message.field('M')),
+            'D' => format!("D {}", message.text()),
+            'C' | 'Z' => format!("{} {}", message.tag, String::from_utf8_lossy(&message.body)),
+            tag => tag.to_string(),
+        });
     }
     told
+}
+
+/// What was sent, for whoever reads why it failed or hangs.
+struct Log(u64, Vec<String>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}: {:#?}", self.0, self.1);
+        }
+    }
 }
 
 async fn converse(db: &Database, pooler: &Pooler, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut direct, mut wire) = (db.wire("-c search_path=acme").await, raw(pooler, "acme").await);
     let mut other = raw(pooler, "acme").await;
-    let (mut holds, mut log) = (false, Vec::new());
+    let loose = rng.random_bool(0.5);
+    let (mut holds, mut log) = (false, Log(seed, Vec::new()));
     for _ in 0..rng.random_range(3..12) {
         if rng.random_bool(0.5) {
             // Whichever server it gets, the client gets the other one, or its own again.
             other.run(if holds { "rollback" } else { "begin" }).await.unwrap();
             holds = !holds;
         }
-        let sent = pipeline(&mut rng);
-        log.push(String::from_utf8_lossy(&sent.0).into_owned());
+        let sent = pipeline(&mut rng, loose);
+        log.1.push(String::from_utf8_lossy(&sent.0).into_owned());
         let want = answers(&mut direct, &sent).await;
-        assert_eq!(answers(&mut wire, &sent).await, want, "seed {seed}: {log:#?}");
+        assert_eq!(answers(&mut wire, &sent).await, want);
     }
 }
 

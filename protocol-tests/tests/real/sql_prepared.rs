@@ -1,6 +1,6 @@
 //! `PREPARE` and `EXECUTE` in SQL: the names of the protocol, on any server, and nobody else's.
 
-use protocol_tests::wire::{batch, bind, close, execute, message, parse, query, sync};
+use protocol_tests::wire::{batch, bind, close, describe, execute, message, parse, query, sync};
 use protocol_tests::{Database, on_both};
 
 use crate::prepared::{holding, ok, run, send};
@@ -230,5 +230,56 @@ on_both! {
             said.push(if message.tag == 'E' { message.field('S') + &message.field('C') } else { message.tag.into() });
         }
         assert_eq!(said.concat(), "12DC12DCFATAL08006");
+    }
+
+    async fn a_deallocate_takes_a_name_away_when_it_is_executed(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let moves = async || {
+            let held = holding(&pooler).await;
+            raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+            drop(held);
+        };
+        // As asyncpg does it: a statement with a name, described, and run in a later unit.
+        for _ in 0..2 {
+            assert_eq!(send(&mut wire, &[parse("s", "select 1"), parse("d", "deallocate s"), describe('S', "d"), sync()]).await, ok("11tnZI"));
+            moves().await;
+            assert_eq!(send(&mut wire, &[bind("", "d"), execute("", 0), sync()]).await, ok("2CZI"));
+            assert!(send(&mut wire, &[bind("", "s"), execute("", 0), sync()]).await.1.starts_with("26000"));
+            moves().await;
+            assert!(send(&mut wire, &[bind("", "d"), execute("", 0), sync()]).await.1.starts_with("26000"));
+            assert_eq!(send(&mut wire, &[close('S', "d"), sync()]).await, ok("3ZI"));
+        }
+        // It keeps no server: others get both.
+        drop((holding(&pooler).await, holding(&pooler).await));
+        // Parsed and never executed, it takes nothing away.
+        assert_eq!(send(&mut wire, &[parse("s", "select 1"), parse("", "deallocate s"), sync()]).await, ok("11ZI"));
+        moves().await;
+        assert_eq!(run(&mut wire, "s").await.unwrap(), ["1"]);
+        // Nor bound and executed behind something else; then the server has the names.
+        assert_eq!(send(&mut wire, &[parse("d", "deallocate s"), bind("p", "d"), bind("", "s"), execute("", 0), execute("p", 0), sync()]).await, ok("122DCCZI"));
+        assert!(send(&mut wire, &[bind("", "s"), execute("", 0), sync()]).await.1.starts_with("26000"));
+    }
+
+    async fn what_was_skipped_has_not_replaced_the_unnamed_statement(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for behind in [false, true] {
+            assert_eq!(send(&mut wire, &[parse("", "select 'first'"), sync()]).await, ok("1ZI"));
+            let mut unit = vec![bind("", "nobodys"), parse("", "select 'third'"), sync()];
+            if behind {
+                unit.insert(0, parse("", "select 'second'"));
+            }
+            assert!(send(&mut wire, &unit).await.1.starts_with("26000"));
+            raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+            let held = holding(&pooler).await;
+            wire.send(&[bind("", ""), execute("", 0), sync()].concat()).await;
+            let (answer, _) = wire.until_ready().await;
+            assert_eq!(answer[1].text(), if behind { "second" } else { "first" });
+            drop(held);
+        }
+        // One that fails itself has.
+        assert!(send(&mut wire, &[parse("", "selec"), sync()]).await.1.starts_with("42601"));
+        assert!(send(&mut wire, &[bind("", ""), sync()]).await.1.starts_with("26000"));
     }
 }
