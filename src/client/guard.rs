@@ -13,12 +13,14 @@ use super::changes::{Pinned, unreadable_setting};
 use super::events::Next;
 use super::link::LinkEnd;
 use super::refusal::{Refusal, Severity};
-use super::restore::resets_in_the_middle;
+use super::restore::beside_resets;
 use super::session::Session;
 use crate::config::{Guard, OnSessionState};
 use crate::flow::Reply;
 use crate::prepared::Op;
-use crate::sql::{AUTHORIZATION, Assignment, COMPUTED, Flag, Flags, PG_SETTINGS, Said, Settings};
+use crate::sql::{
+    AUTHORIZATION, Assignment, Beside, COMPUTED, Flag, Flags, PG_SETTINGS, Said, Settings,
+};
 use crate::tenant::{GucName, Observed, SessionState, names_in};
 use crate::wire::build;
 use crate::wire::frontend::tag;
@@ -125,9 +127,13 @@ impl Session {
                     name: "(in a statement too long to be read)".into(),
                 });
             };
-            if text.is_some_and(|text| resets_in_the_middle(flags, text)) {
-                let name = "(reset in front of other statements)".into();
-                return Some(Refusal::Guarded { name });
+            let name = match text.map_or(Beside::Nothing, |text| beside_resets(flags, text)) {
+                Beside::Nothing => None,
+                Beside::Behind => Some("(reset in front of other statements)"),
+                Beside::Before => Some("(reset behind other statements)"),
+            };
+            if let Some(name) = name {
+                return Some(Refusal::Guarded { name: name.into() });
             }
             if let Some(name) = self.guarded(settings).or_else(|| blinds(settings)) {
                 return Some(Refusal::Guarded { name });
@@ -142,6 +148,21 @@ impl Session {
             return what.map(|what| Refusal::Ties { what, tenant: self.tenant().to_owned() });
         }
         None
+    }
+
+    /// The same for a message in its place.
+    pub(super) fn refusal_here(
+        &self,
+        message: u8,
+        flags: Flags,
+        text: Option<&[u8]>,
+    ) -> Option<Refusal> {
+        self.refusal_of(flags, text).or_else(|| {
+            let guarded = self.policy.guard == Guard::Reject;
+            let resets = guarded && self.resets_in_pipeline(message, flags, text);
+            let name = "(reset behind other statements)".into();
+            resets.then_some(Refusal::Guarded { name })
+        })
     }
 
     /// A guarded setting that the text may change to something that is not the tenant's.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::deallocate::Drops;
 use super::described::{Look, LooksAt, statement_of};
+use super::restore::RESETS;
 use super::session::Session;
 use super::units::Step;
 use crate::config::PoolMode;
@@ -122,7 +123,8 @@ impl Session {
         if self.deallocates == Deallocates::InThisUnit && !self.exchange.is_busy() && asks_names {
             self.deallocates = Deallocates::No;
         }
-        let makes = (flags.intersects(SAYS_NAMES) || drops == Drops::Sometime)
+        let resets = message == tag::QUERY && flags.intersects(RESETS);
+        let makes = (flags.intersects(SAYS_NAMES) || drops == Drops::Sometime || resets)
             && self.exchange.is_in_pipeline();
         let waits = self.exchange.ends_copy()
             || makes
@@ -259,7 +261,7 @@ impl Session {
         let body = frame.get(HEADER_LEN..)?;
         if !flags.is_empty() {
             let text = super::units::text(message, body);
-            if let Some(refusal) = self.refusal_of(flags, text) {
+            if let Some(refusal) = self.refusal_here(message, flags, text) {
                 self.refuse_message(message, &refusal);
                 return Some(frame.len());
             }

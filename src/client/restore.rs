@@ -7,7 +7,7 @@
 //! discards what follows up to the `Sync`; before the next unit the session looks where it stands, in any case
 //! ([`Session::is_below_home`]).
 //!
-//! What the text of several statements does in between ([`resets_inside`]) is not put right: where the guard is on,
+//! What the text of several statements does in between ([`resets_beside`]) is not put right: where the guard is on,
 //! such a text is refused.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::prepared::SAYS_NAMES;
 use super::session::Session;
 use super::sql_prepared::MAKER;
 use crate::prepared::Statement;
-use crate::sql::{Flag, Flags, Settings, resets_inside, says_in_string, used};
+use crate::sql::{Beside, Flag, Flags, Settings, resets_beside, says_in_string, used};
 use crate::wire::backend::{TransactionStatus, tag as reply};
 use crate::wire::build;
 use crate::wire::frontend::{Names as Said, tag};
@@ -69,6 +69,19 @@ impl Session {
             tag::EXECUTE => self.resets.is_some(),
             _ => false,
         }
+    }
+
+    /// Whether a simple query resets something in a pipeline without a `Sync` in front of it: it would be skipped behind an
+    /// error, and what stands behind it is not; and it ends the pipeline's transaction.
+    pub(super) fn resets_in_pipeline(
+        &self,
+        message: u8,
+        flags: Flags,
+        text: Option<&[u8]>,
+    ) -> bool {
+        message == tag::QUERY
+            && self.exchange.is_unsynced()
+            && text.is_some_and(|text| self.way_home(flags, text).is_some())
     }
 
     /// What is to follow a text that runs; `None`: nothing that is known.
@@ -275,7 +288,7 @@ impl Session {
     }
 }
 
-/// Whether a text of several statements resets something and goes on: nothing can be put in between.
-pub(super) fn resets_in_the_middle(flags: Flags, text: &[u8]) -> bool {
-    flags.intersects(RESETS) && resets_inside(text)
+/// What stands beside the resets of a text of several statements: nothing can be put in between.
+pub(super) fn beside_resets(flags: Flags, text: &[u8]) -> Beside {
+    if flags.intersects(RESETS) { resets_beside(text) } else { Beside::Nothing }
 }

@@ -16,6 +16,7 @@ mod flags;
 mod lexer;
 mod lone_set;
 mod prepare;
+mod resets;
 mod set;
 mod settings;
 #[cfg(test)]
@@ -29,6 +30,5 @@ pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use lone_set::{LoneSet, lone_set, lone_set_path};
 pub use prepare::{Named, executes, prepares, says_in_string, used};
-pub use settings::{
-    AUTHORIZATION, Assignment, COMPUTED, PG_SETTINGS, Said, Settings, resets_inside,
-};
+pub use resets::{Beside, resets_beside};
+pub use settings::{AUTHORIZATION, Assignment, COMPUTED, PG_SETTINGS, Said, Settings};

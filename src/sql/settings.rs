@@ -118,7 +118,7 @@ impl Settings {
         self.anywhere(&tokens);
     }
 
-    fn statement(&mut self, tokens: &[Token<'_>]) {
+    pub(super) fn statement(&mut self, tokens: &[Token<'_>]) {
         let Some((first, rest)) = tokens.split_first() else { return };
         if first.is("set") {
             if !self.set(rest) {
@@ -353,21 +353,6 @@ fn is_cast(tokens: &[Token<'_>]) -> bool {
         [a, b, Token::Word(_)] => *a == colon && *b == colon,
         _ => false,
     }
-}
-
-/// Whether a text of several statements has one that resets a setting and others behind it.
-#[must_use]
-pub fn resets_inside(text: &[u8]) -> bool {
-    let Some(tokens) = tokens(text) else { return true };
-    let statements: Vec<&[Token<'_>]> =
-        tokens.split(|token| *token == Token::Punct(b';')).filter(|s| !s.is_empty()).collect();
-    let [before @ .., _last] = statements.as_slice() else { return false };
-    before.iter().any(|statement| {
-        let mut settings = Settings::default();
-        settings.statement(statement);
-        settings.anywhere(statement);
-        settings.resets
-    })
 }
 
 /// The setting in `set_config(name, ...) FROM pg_settings WHERE name = 'work_mem'`, with which `pg_dump` sets what not every

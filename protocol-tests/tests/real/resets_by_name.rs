@@ -4,7 +4,7 @@
 //! PostgreSQL has skipped or refused.
 
 use protocol_tests::pooler::BY_SCHEMA;
-use protocol_tests::wire::{batch, bind, close, execute, message, parse, query, sync};
+use protocol_tests::wire::{batch, bind, close, execute, flush, message, parse, query, sync};
 use protocol_tests::{Database, Pooler, Wire, on_both};
 
 use crate::raw;
@@ -171,6 +171,66 @@ on_both! {
                     }
                     let after = wire.run("rollback").await.and(wire.run(WHO).await);
                     assert_eq!(after.unwrap().concat(), home, "{reset}, {how}, {kept}: afterwards, {seen} before");
+                }
+            }
+        }
+    }
+
+    /// A cursor WITH HOLD is filled, and a deferred trigger runs, when the transaction ends.
+    async fn nothing_is_left_for_the_end_of_a_transaction_that_resets(db: &Database) {
+        roles(db).await;
+        let name = &db.name;
+        db.admin.batch_execute(&format!(
+            "create table acme.seen (who text); create table acme.cause (a int); grant all on acme.seen, acme.cause to {name}_acme, {name}; grant usage on schema acme to {name}; \
+             create function acme.see() returns trigger language plpgsql as $$ begin insert into acme.seen values (current_user); return null; end $$; \
+             create constraint trigger t after insert on acme.cause deferrable initially deferred for each row execute function acme.see()")).await.unwrap();
+        let pooler = start(db, "guard = \"reject\"\n").await;
+        let home = format!("who acme acme {name}_acme");
+        for reset in ["reset role", "reset all", "set role to default", "set session authorization default", "reset search_path", "reset app.tenant"] {
+            for work in [format!("declare h cursor with hold for {WHO}"), "insert into acme.cause values (1)".into(), "select 1".into()] {
+                for write in [
+                    query(&format!("{work}; {reset}")),
+                    query(&format!("{work}; begin; {reset}")),
+                    query(&format!("begin; {work}; commit; {work}; {reset}")),
+                    [batch(&work), query(reset)].concat(),
+                    [batch(&work), flush(), query(reset)].concat(),
+                    [batch(&work), batch(reset), sync(), query(reset)].concat(),
+                    [query("begin"), query(&work), query(reset), query("commit")].concat(),
+                ] {
+                    let mut wire = raw(&pooler, "acme").await;
+                    wire.send(&[write, sync(), query("rollback"), query("fetch all from h"), query(WHO), query("select 'end'")].concat()).await;
+                    let mut rows = Vec::new();
+                    while rows.last().is_none_or(|row| row != "end") {
+                        let message = wire.receive().await;
+                        if message.tag == 'D' {
+                            rows.push(message.text());
+                        }
+                    }
+                    let mut who = rows.iter().filter(|row| row.starts_with("who"));
+                    assert!(who.all(|row| *row == home), "{work}; {reset}: {rows:?}");
+                    assert!(rows.contains(&home), "{rows:?}");
+                }
+            }
+        }
+        let seen = db.admin.query("select distinct who from acme.seen", &[]).await.unwrap();
+        let seen: Vec<String> = seen.iter().map(|row| row.get(0)).collect();
+        assert_eq!(seen, [format!("{name}_acme")]);
+        let mut wire = raw(&pooler, "acme").await;
+        wire.run("select pg_advisory_unlock_all(); close all; unlisten *; reset all;").await.unwrap();
+    }
+
+    /// What PostgreSQL skips behind an error is skipped, and so is all behind it.
+    async fn a_reset_that_is_skipped_ends_no_skipping(db: &Database) {
+        roles(db).await;
+        for rules in ["", "guard = \"reject\"\n"] {
+            let pooler = start(db, rules).await;
+            for reset in ["reset role", "reset all", "discard all", "set search_path to default"] {
+                for (mut wire, direct) in [(db.wire("").await, true), (raw(&pooler, "acme").await, false)] {
+                    wire.send(&[batch("select 1/0"), query(reset), batch("select 'must not run'"), sync()].concat()).await;
+                    let (messages, _) = wire.until_ready().await;
+                    let told: String = messages.iter().map(|m| m.tag).collect();
+                    assert!(told == "12TE" || told == "12E" || told == "1E", "{reset} {direct}: {told}");
+                    assert_eq!(wire.run("select 'and then'").await.unwrap(), ["and then"], "{reset} {direct}");
                 }
             }
         }
