@@ -181,6 +181,7 @@ impl Session {
         let unread = named.find(|name| is_guarded(name) && !is_read(name)).map(str::to_owned);
         let computed = settings.local.iter().any(|name| &**name == COMPUTED)
             || !settings.parameters.is_empty()
+            || settings.casts
             || settings.unknown.is_some();
         unread.or_else(|| computed.then(|| "(a computed name)".to_owned()))
     }

@@ -36,6 +36,9 @@ pub struct Settings {
     pub assignments: Vec<Assignment>,
     /// It seeds random(), loads a library or opens a connection inside the server, which nothing undoes.
     pub lasts: bool,
+    /// A name or a value is cast to a type whose name may be the client's own: a `pg_temp.text` is found before
+    /// PostgreSQL's, and may cut it.
+    pub casts: bool,
     /// Why nobody can tell.
     pub unknown: Option<&'static str>,
     /// What is being read stands in the body of a DO.
@@ -210,6 +213,9 @@ impl Settings {
             token.is("true") || matches!(token, Token::Text(t) if matches!(&**t, b"t" | b"true"))
         };
         let [name, value, local] = arguments.as_slice() else { return self.give_up("set_config") };
+        self.casts |= [name, value]
+            .iter()
+            .any(|argument| argument.contains(&Token::Punct(b':')) && !is_cast_to_text(argument));
         let is_local = matches!(local, [token] if is_true(token));
         match name {
             [Token::Text(name), cast @ ..] if is_cast(cast) => match std::str::from_utf8(name) {
@@ -350,9 +356,22 @@ fn is_cast(tokens: &[Token<'_>]) -> bool {
     let colon = Token::Punct(b':');
     match tokens {
         [] => true,
-        [a, b, Token::Word(_)] => *a == colon && *b == colon,
+        [a, b, Token::Word(_)] | [a, b, Token::Word(_), Token::Punct(b'.'), Token::Word(_)] => {
+            *a == colon && *b == colon
+        }
         _ => false,
     }
+}
+
+/// Something cast to PostgreSQL's own `text`, said so that no other is meant.
+fn is_cast_to_text(argument: &[Token<'_>]) -> bool {
+    let [.., a, b, schema, Token::Punct(b'.'), text] = argument else { return false };
+    let colons = argument.iter().filter(|token| **token == Token::Punct(b':')).count();
+    colons == 2
+        && *a == Token::Punct(b':')
+        && *b == Token::Punct(b':')
+        && schema.is("pg_catalog")
+        && text.is("text")
 }
 
 /// The setting in `set_config(name, ...) FROM pg_settings WHERE name = 'work_mem'`, with which `pg_dump` sets what not every

@@ -188,13 +188,19 @@ on_both! {
             "set client_encoding = 'SJIS'", "set names 'gbk'", "select set_config('client_encoding', 'BIG5', false)", "set session_authorization = x",
             "set session authorization x", "set local session authorization x", "select set_config('session_authorization', 'x', false)",
             "select query_to_xml($$select set_config('search_path', 'umbra', false)$$, true, true, '')",
+            // A type of that name in pg_temp comes before PostgreSQL's, and may cut what it is given; name itself cuts at 63 bytes.
+            "select set_config('search_pathx'::text, 'umbra', false)", "select set_config('work_mem', '4MB'::text, false)",
+            "select set_config('search_path', '                                                             acme'::name, false)",
+            "select set_config('work_mem'::pg_temp.text, '4MB', false)", "select set_config('work_mem'::name::pg_catalog.text, '4MB', true)",
+            "select set_config(text 'work_mem', '4MB', false)", "select set_config(cast('work_mem' as text), '4MB', false)",
         ] {
             assert_eq!(refused(&mut wire, &query(sql)).await.0, "42501", "{sql}");
             assert_eq!(refused(&mut wire, &[batch(sql), sync()].concat()).await.0, "42501", "{sql}");
         }
         let call = [&2078_u32.to_be_bytes()[..], &[0; 6]].concat();
         assert_eq!(refused(&mut wire, &message('F', &call)).await.0, "42501");
-        for sql in ["set client_encoding to 'UTF8'", "set names 'latin1'", "set standard_conforming_strings = on", "set client_encoding = 'UTF8'"] {
+        for sql in ["set client_encoding to 'UTF8'", "set names 'latin1'", "set standard_conforming_strings = on", "set client_encoding = 'UTF8'",
+            "select set_config('work_mem'::pg_catalog.text, '4MB'::pg_catalog.text, false)", "reset work_mem"] {
             wire.run(sql).await.unwrap();
         }
         // A bound statement is the one that was there, not a refused one behind it.
