@@ -111,7 +111,7 @@ impl Session {
     pub(super) fn rewrite(&mut self, message: u8, whole: bool, flags: Flags) -> Option<Step> {
         // What a COPY that fails has swallowed is found out first.
         // Not whether anything is owed: this unit's own messages are not answered before its Sync.
-        if !self.exchange.owes_ready() && self.deallocates == Deallocates::InEarlierUnit {
+        if self.deallocates == Deallocates::InEarlierUnit && !self.exchange.owes_ready() {
             self.deallocates = Deallocates::No;
         }
         // What these do depends on where the transaction stands.

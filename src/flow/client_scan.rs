@@ -209,8 +209,7 @@ fn whole(tag: u8, body: &[u8]) -> ClientEvent {
 
 /// Whether a message of which only a part is there is waited for: how it was cut on its way must not matter.
 const fn is_read_whole(header: Header) -> bool {
-    matches!(header.tag, tag::QUERY | tag::PARSE | tag::BIND)
-        && header.frame_len() <= READ_WHOLE_MAX
+    header.tag != tag::COPY_DATA && header.frame_len() <= READ_WHOLE_MAX
 }
 
 /// The names in a message of which only `head` is there.

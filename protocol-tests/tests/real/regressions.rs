@@ -1,7 +1,7 @@
 //! What a hostile review found once. Each of these was wrong, and stays mended.
 
 use protocol_tests::wire::{
-    V3_0, batch, bind, execute, flush, message, parse, query, startup, sync,
+    V3_0, batch, bind, close, describe, execute, flush, message, parse, query, startup, sync,
 };
 use protocol_tests::{Database, Wire, on_both};
 
@@ -55,6 +55,26 @@ on_both! {
             a.run("reset work_mem").await.unwrap();
         }
         assert_eq!(pooler.messages("session pinned to its server"), 0);
+    }
+
+    async fn a_name_may_be_cut_anywhere(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        let first = [query("begin"), parse("s1", "select 1"), sync()].concat();
+        let named = [parse("s2", "select 2"), describe('S', "s1"), bind("p", "s2"), execute("p", 0), close('S', "s1"), close('P', "p"), parse("s1", "select 3"), close('S', "s1"), close('S', "s2"), sync()].concat();
+        for cut in 1..named.len() {
+            wire.send(&[&first[..], &named[..cut]].concat()).await;
+            assert_eq!(wire.tags().await, "CZT");
+            assert_eq!(wire.tags().await, "1ZT");
+            // It has read them: the next is sent on its own.
+            wire.send(&named[cut..]).await;
+            assert_eq!(wire.tags().await, "1tT2DC33133ZT", "{cut}");
+            wire.run("rollback").await.unwrap();
+        }
+        // As large a pipeline as is cut wherever a buffer ends.
+        let unit = |n: usize| [parse("st", &format!("select {n}")), bind("", "st"), execute("", 0), describe('S', "st"), close('S', "st")].concat();
+        wire.send(&[(0..3000).flat_map(unit).collect(), sync()].concat()).await;
+        assert_eq!(wire.tags().await, "12DCtT3".repeat(3000) + "ZI");
     }
 
     async fn a_sync_inside_a_simple_copy_is_swallowed(db: &Database) {
