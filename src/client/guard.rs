@@ -99,6 +99,14 @@ pub(super) fn blinds_with(name: &str, value: &[u8]) -> bool {
     }
 }
 
+/// A path of home's own schemas. PostgreSQL's comes first in it, said or not: behind another schema, that one's functions
+/// would be found under the names of PostgreSQL's.
+fn leads_nowhere_else(home: &SessionState, names: &[String]) -> bool {
+    let own = home.search_path();
+    let mut behind = names.iter().skip(1).filter(|name| *name == "pg_catalog");
+    home.has_in_path(names) && behind.all(|name| own.contains(name))
+}
+
 impl Session {
     /// Whether some statements of the tenant's are refused.
     #[inline]
@@ -200,9 +208,9 @@ impl Session {
                 _ => false,
             },
             ("role", Said::Text(role)) => home.role().unwrap_or("none") == role,
-            ("search_path", Said::Items(names)) => home.has_in_path(names),
+            ("search_path", Said::Items(names)) => leads_nowhere_else(home, names),
             ("search_path", Said::Text(text)) => {
-                names_in(text).is_some_and(|names| home.has_in_path(&names))
+                names_in(text).is_some_and(|names| leads_nowhere_else(home, &names))
             }
             (name, Said::Items(items)) => match items.as_slice() {
                 [value] => home.shows(name.as_bytes(), value.as_bytes()),

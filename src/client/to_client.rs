@@ -208,12 +208,7 @@ impl Session {
         verdict: ServerVerdict,
         error: Option<ServerError>,
     ) -> Result<(), LinkEnd> {
-        // Which of its statements are there under their own names, nobody can tell.
-        let unasked_failed = tag == tag::ERROR && self.exchange.take_unasked_failed()
-            || verdict == ServerVerdict::Foretold;
-        if unasked_failed && self.has_own_names {
-            return Err(self.server_lost("its statements could not be prepared once more"));
-        }
+        self.check_own_names(tag, verdict)?;
         let told = match verdict {
             ServerVerdict::Forward if error.is_some() => {
                 self.undo_skipped(0);
@@ -258,7 +253,11 @@ impl Session {
                 self.exchange.in_failed_block()
             }
             ServerVerdict::Swallow | ServerVerdict::SwitchDone => true,
-            ServerVerdict::Parameter => !self.is_news(count),
+            ServerVerdict::Parameter => {
+                let is_news = self.is_news(count);
+                self.end_if_blinded()?;
+                !is_news
+            }
         };
         match told {
             Some(told) if !self.link.swallowing => self.tell_instead(count, &told),
@@ -282,6 +281,16 @@ impl Session {
         self.check_doubt()
     }
 
+    /// Which of its statements are there under their own names, nobody can tell behind such an error.
+    fn check_own_names(&mut self, tag: u8, verdict: ServerVerdict) -> Result<(), LinkEnd> {
+        let unasked_failed = tag == tag::ERROR && self.exchange.take_unasked_failed()
+            || verdict == ServerVerdict::Foretold;
+        if unasked_failed && self.has_own_names {
+            return Err(self.server_lost("its statements could not be prepared once more"));
+        }
+        Ok(())
+    }
+
     fn check_doubt(&mut self) -> Result<(), LinkEnd> {
         if self.exchange.is_unsure() && self.names.as_ref().is_some_and(|n| !n.is_settled()) {
             return Err(self.server_lost("a COPY failed among prepared statements"));
@@ -299,6 +308,18 @@ impl Session {
             && !self.link.inside
             && !self.link.must_not_change;
         self.link.sends_again
+    }
+
+    /// A function has changed how the next text is to be read, and where the guard is on, it has to be read.
+    fn end_if_blinded(&self) -> Result<(), LinkEnd> {
+        let guarded = self.policy.guard == Guard::Reject && !self.exchange.switching();
+        let linked = self.link.linked.as_ref().filter(|_| guarded);
+        let Some(name) = linked.and_then(|linked| super::units::unreadable(linked.reported()))
+        else {
+            return Ok(());
+        };
+        let tenant = self.tenant().to_owned();
+        Err(self.last_word(Refusal::LeftTenant { name: name.to_owned(), tenant }))
     }
 
     /// Records the `ParameterStatus` that was scanned, `count` bytes of it; `true` if it goes to the client at once.

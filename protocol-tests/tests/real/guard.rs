@@ -185,6 +185,7 @@ on_both! {
         let before = wire.run(SEEN).await.unwrap();
         for sql in [
             "select U&\"s\\0065t_config\"('search_path', 'umbra', false)", "set standard_conforming_strings = off", "set local standard_conforming_strings to off",
+            "set search_path = acme, pg_catalog", "select set_config('search_path', 'acme, pg_catalog', false)",
             "set client_encoding = 'SJIS'", "set names 'gbk'", "select set_config('client_encoding', 'BIG5', false)", "set session_authorization = x",
             "set session authorization x", "set local session authorization x", "select set_config('session_authorization', 'x', false)",
             "select query_to_xml($$select set_config('search_path', 'umbra', false)$$, true, true, '')",

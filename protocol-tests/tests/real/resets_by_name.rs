@@ -310,15 +310,31 @@ on_both! {
 
     async fn a_function_that_changes_how_texts_are_read_ends_the_session(db: &Database) {
         roles(db).await;
-        let sql = "create function acme.blind() returns void language plpgsql as $$ begin set standard_conforming_strings = off; end $$";
+        let sql = "create function acme.sets(a text, b text, c bool) returns text language sql as $$ select set_config(a, b, c) $$";
         db.admin.batch_execute(sql).await.unwrap();
         let pooler = start(db, "guard = \"reject\"\n").await;
-        let mut wire = raw(&pooler, "acme").await;
-        wire.send(&[query("select blind()"), query("select '\\'' , set_config('role', 'none', false) --'")].concat()).await;
-        wire.until_ready().await;
-        let last = wire.receive().await;
-        assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "42501"));
-        assert_eq!(wire.next().await, None);
+        let encodings = ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"];
+        let mut sets: Vec<_> = encodings.iter().map(|encoding| format!("select sets('client_encoding', '{encoding}', false)")).collect();
+        sets.push("select sets('standard_conforming_strings', 'off', false)".into());
+        let escape = query("select '\\'' , set_config('role', 'none', false) --'");
+        for set in sets {
+            // Outside a block and in one, for good and for the transaction.
+            for set in [set.clone(), set.replace("false", "true")] {
+                for before in ["", "begin"] {
+                    let mut wire = raw(&pooler, "acme").await;
+                    wire.run(before).await.unwrap();
+                    if before.is_empty() && set.contains("true") {
+                        continue;
+                    }
+                    wire.send_if_open(&[query(&set), escape.clone()].concat()).await;
+                    let mut last = wire.receive().await;
+                    while let Some(next) = wire.next().await {
+                        last = next;
+                    }
+                    assert_eq!((last.field('S').as_str(), last.field('C').as_str()), ("FATAL", "42501"), "{before}; {set}");
+                }
+            }
+        }
     }
 
     async fn a_way_back_that_fails_leaves_nobody_below_home(db: &Database) {
