@@ -220,6 +220,10 @@ impl Session {
         if matches!(tag, tag::PARSE | tag::QUERY) && names != Names::Statement {
             self.forget_unnamed();
         }
+        if (tag, names) == (tag::PARSE, Names::Statement) && self.gives_known_name() {
+            // PostgreSQL would say so itself, of a name that it does not have.
+            return Step::Broken("a statement this long may not take a name that is in use".into());
+        }
         if tag == tag::PARSE {
             self.forget_resets();
         }
@@ -232,6 +236,14 @@ impl Session {
         }
         self.take(HEADER_LEN);
         Step::Progress
+    }
+
+    /// Whether a `Parse` whose beginning is there gives a name that a statement has.
+    fn gives_known_name(&self) -> bool {
+        let bytes = &self.inbound.bytes()[self.units.scanned..];
+        let name = bytes.get(HEADER_LEN..).and_then(split_cstr).map(|(name, _)| name);
+        let known = name.and_then(|name| self.names.as_ref()?.get(name));
+        self.has_virtual_names() && known.is_some()
     }
 
     /// Whether the message that waits can be read as a whole. A named statement is kept and sent to other servers.

@@ -261,6 +261,19 @@ on_both! {
         assert!(send(&mut wire, &[bind("", "s"), execute("", 0), sync()]).await.1.starts_with("26000"));
     }
 
+    async fn a_statement_too_long_to_be_read_takes_no_name_that_is_in_use(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        for len in [1000, 100_000, 1_040_000, 1_060_000, 3_000_000] {
+            let mut wire = raw(&pooler, "acme").await;
+            assert_eq!(send(&mut wire, &[parse("s", "select 1"), sync()]).await, ok("1ZI"));
+            let long = format!("select length('{}')", "x".repeat(len));
+            wire.send_if_open(&[parse("s", &long), sync()].concat()).await;
+            let told = wire.receive().await;
+            let code = if len > 1_048_576 { "08P01" } else { "42P05" };
+            assert_eq!((told.tag, told.field('C').as_str()), ('E', code), "{len}");
+        }
+    }
+
     async fn what_was_skipped_has_not_replaced_the_unnamed_statement(db: &Database) {
         let pooler = trusting(db, 2).await;
         let mut wire = raw(&pooler, "acme").await;
