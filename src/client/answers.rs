@@ -164,11 +164,14 @@ impl Session {
             return;
         }
         let Some(names) = &mut self.names else { return };
-        for lacks in names.skipped(skipped) {
-            if let Some(linked) = &mut self.link.linked {
-                linked.server().held.forget(lacks);
-            }
+        let (lacks, stay) = names.skipped(skipped);
+        let Some(linked) = &mut self.link.linked else { return };
+        let held = &mut linked.server().held;
+        for lacks in lacks {
+            held.forget(lacks);
         }
+        // They were to be closed.
+        held.bury(stay);
     }
 
     /// An error that says that the server's statements are not what they are taken for: they are

@@ -11,7 +11,7 @@ use super::prepared::SAYS_NAMES;
 use super::refusal::{Refusal, Severity};
 use super::session::Session;
 use crate::flow::Reply;
-use crate::prepared::{Key, Op, PREFIX, Statement};
+use crate::prepared::{Evicted, Key, Op, PREFIX, Statement};
 use crate::sql::{Flag, Flags, deallocated};
 use crate::wire::build;
 use crate::wire::frame::HEADER_LEN;
@@ -56,13 +56,19 @@ impl Session {
         let key = self.key(statement);
         let max = self.shared.general.max_prepared_statements;
         let Some(linked) = &mut self.link.linked else { return (OwnName::new(0), false) };
-        let (slot, evicted) = linked.server().held.take(key, max);
+        let held = &mut linked.server().held;
+        let (slot, evicted) = held.take(key, max);
+        let dead = if slot.is_new { held.take_dead() } else { None };
         self.link.reuses |= !slot.is_new;
-        if let Some(evicted) = evicted {
-            build::close_statement(OwnName::new(evicted.0).bytes(), &mut self.link.rewritten);
-            self.owe(Reply::ClosedUnasked, Op::Other);
+        for gone in evicted.into_iter().chain(dead) {
+            self.close_number(gone);
         }
         (OwnName::new(slot.number), slot.is_new)
+    }
+
+    fn close_number(&mut self, gone: Evicted) {
+        build::close_statement(OwnName::new(gone.0).bytes(), &mut self.link.rewritten);
+        self.owe(Reply::ClosedUnasked, Op::Evicts(gone.0));
     }
 
     /// A place for a statement that a client parses itself: it gets what PostgreSQL makes of the text by
@@ -74,9 +80,10 @@ impl Session {
         let key = self.key(statement);
         let linked = self.link.linked.as_mut().filter(|_| !is_new);
         let Some(linked) = linked else { return own };
-        let number = linked.server().held.renew(key);
-        build::close_statement(own.bytes(), &mut self.link.rewritten);
-        self.owe(Reply::ClosedUnasked, Op::Other);
+        let (old, number) = linked.server().held.renew(key);
+        if let Some(old) = old {
+            self.close_number(old);
+        }
         OwnName::new(number)
     }
 

@@ -59,22 +59,27 @@ impl Held {
             return (Slot { number: entry.number, is_new: false }, None);
         }
         let evicted = if self.entries.len() >= max { self.evict() } else { None };
-        // One goes with each new one, so they cannot pile up.
-        let evicted = evicted.or_else(|| self.dead.pop().map(Evicted));
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         self.entries.insert(key, Entry { number, used: self.clock, description: None });
         (Slot { number, is_new: true }, evicted)
     }
 
-    /// Another number for a statement that the server has, and that is closed under its old one.
-    pub fn renew(&mut self, key: Key) -> u32 {
+    /// One that takes memory for nobody: it goes with each new one, so they cannot pile up.
+    pub fn take_dead(&mut self) -> Option<Evicted> {
+        self.dead.pop().map(Evicted)
+    }
+
+    /// Another number for a statement that the server has, and that is closed under its old one, which is returned too.
+    pub fn renew(&mut self, key: Key) -> (Option<Evicted>, u32) {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
-        if let Some(entry) = self.entries.get_mut(&key) {
-            (entry.number, entry.description) = (number, None);
-        }
-        number
+        let entry = self.entries.get_mut(&key);
+        let old = entry.map(|entry| {
+            entry.description = None;
+            Evicted(std::mem::replace(&mut entry.number, number))
+        });
+        (old, number)
     }
 
     fn evict(&mut self) -> Option<Evicted> {
@@ -120,7 +125,8 @@ impl Held {
         self.bury(numbers);
     }
 
-    fn bury(&mut self, numbers: impl IntoIterator<Item = u32>) {
+    /// Nobody can use these any more.
+    pub fn bury(&mut self, numbers: impl IntoIterator<Item = u32>) {
         let room = DEAD_MAX.saturating_sub(self.dead.len());
         self.dead.extend(numbers.into_iter().take(room));
     }

@@ -36,7 +36,9 @@ pub enum Op {
     },
     /// The pooler parses a statement that the client has and the server lacks.
     Parse(Key),
-    /// The pooler makes room, or keeps a place in the order of answers.
+    /// The pooler closes a statement of that number on the server.
+    Evicts(u32),
+    /// The pooler keeps a place in the order of answers.
     Other,
     /// The client closed a name.
     Closed {
@@ -236,9 +238,10 @@ impl Names {
         op
     }
 
-    /// The first `count` ops were skipped: undoes them, the last first; yields what the server lacks.
-    pub fn skipped(&mut self, count: usize) -> Vec<Key> {
-        let mut lacks = Vec::new();
+    /// The first `count` ops were skipped: undoes them, the last first; yields what the server lacks, and the numbers that
+    /// it still has.
+    pub fn skipped(&mut self, count: usize) -> (Vec<Key>, Vec<u32>) {
+        let (mut lacks, mut stay) = (Vec::new(), Vec::new());
         let skipped: Vec<Op> = self.ops.drain(..count.min(self.ops.len())).collect();
         for op in skipped.into_iter().rev() {
             match op {
@@ -254,6 +257,7 @@ impl Names {
                     self.known.insert(name, was);
                 }
                 Op::Parse(key) => lacks.push(key),
+                Op::Evicts(number) => stay.push(number),
                 Op::Closed { was: None, .. }
                 | Op::Other
                 | Op::Refused(_)
@@ -261,7 +265,7 @@ impl Names {
             }
         }
         self.sealed &= !self.ops.is_empty();
-        lacks
+        (lacks, stay)
     }
 
     /// `DEALLOCATE ALL` or `DISCARD ALL` has run.

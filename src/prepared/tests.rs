@@ -41,9 +41,17 @@ fn what_is_forgotten_is_closed_later_and_no_number_comes_twice() {
     held.forget_all();
     let (slot, evicted) = held.take(key(0), 9);
     assert!(slot.is_new && slot.number != first);
-    assert_eq!(evicted, Some(Evicted(first)));
+    assert_eq!((evicted, held.take_dead()), (None, Some(Evicted(first))));
+    let (old, number) = held.renew(key(0));
+    assert_eq!(old, Some(Evicted(slot.number)));
+    assert!(number > slot.number);
+    held.bury([slot.number]);
     held.clear();
-    assert_eq!(held.take(key(0), 9).1, None, "a scrub has closed them all");
+    assert_eq!(
+        (held.take(key(0), 9).1, held.take_dead()),
+        (None, None),
+        "a scrub has closed them all"
+    );
 }
 
 #[test]
@@ -56,8 +64,9 @@ fn what_the_server_skipped_has_not_happened() {
     // Close a, prepare another a, something of the pooler's: all skipped.
     names.remove(b"a");
     names.insert(b"a", statement(b"2\0"), Some(key(2)));
+    names.push(Op::Evicts(7));
     names.push(Op::Parse(key(3)));
-    assert_eq!(names.skipped(3), [key(3), key(2)]);
+    assert_eq!(names.skipped(4), (vec![key(3), key(2)], vec![7]));
     assert_eq!(names.get(b"a").unwrap().text(), b"1");
     assert!(names.is_settled());
 }

@@ -198,6 +198,24 @@ on_both! {
         assert_eq!(send(&mut wire, &[bind("", ""), sync()]).await.0, "EZI", "a query drops it");
     }
 
+    /// What was to make room is skipped behind an error, and so are those that were to come.
+    async fn what_was_to_be_closed_and_was_skipped_is_closed_later(db: &Database) {
+        let toml = format!("{}[auth]\ntype = \"trust\"\n{}", db.toml(1), BY_SCHEMA);
+        db.schemas(&["acme"]).await;
+        let pooler = Pooler::start_with("max_prepared_statements = 50\n", &toml).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for round in 0..8 {
+            let many = |offset: usize| (0..50).map(move |n| parse(&format!("s{round}_{}", offset + n), &format!("select {}", round * 1000 + offset + n)));
+            wire.send(&[many(0).flatten().collect(), sync()].concat()).await;
+            wire.until_ready().await;
+            wire.send(&[batch("select 1/0"), many(100).flatten().collect(), sync()].concat()).await;
+            wire.until_ready().await;
+            let there: usize = wire.run("select count(*) from pg_prepared_statements").await.unwrap()[0].parse().unwrap();
+            // As many again wait to be closed.
+            assert!(there <= 110, "round {round}: {there}");
+        }
+    }
+
     async fn an_unnamed_statement_that_was_used_is_there_once_more(db: &Database) {
         let pooler = trusting(db, 1).await;
         let mut wire = raw(&pooler, "acme").await;
