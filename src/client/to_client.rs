@@ -102,7 +102,9 @@ impl Session {
         let can_be_put_back =
             !self.exchange.in_block() || self.exchange.in_sound_block() || self.exchange.is_busy();
         let waits = self.exchange.unnamed_statement_waits() && !self.keeps_unnamed();
-        below && unit_has_ended && can_be_put_back && !waits && !self.is_other_user
+        // What a COPY reads belongs to the unit that runs.
+        let copies = self.exchange.copies_in();
+        below && unit_has_ended && can_be_put_back && !waits && !copies && !self.is_other_user
     }
 
     /// Not while the unnamed statement is to be used again: the question would drop it.
