@@ -100,6 +100,7 @@ impl Session {
         self.deallocates = Deallocates::No;
         self.exchange.rewind();
         self.units.rewind();
+        self.rewind_resets();
         if let Some(names) = &mut self.names {
             names.rewind();
         }
@@ -327,6 +328,7 @@ impl Session {
         if self.deallocates == Deallocates::InThisUnit {
             self.deallocates = Deallocates::InEarlierUnit;
         }
+        self.seal_resets();
         self.link.asked = false;
         self.end_describes();
     }

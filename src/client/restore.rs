@@ -172,7 +172,7 @@ impl Session {
             tag::BIND => {
                 let (portal, behind) = split_cstr(body)?;
                 let way = self.way_of_statement(split_cstr(behind)?.0);
-                self.resets.get_or_insert_default().portals.make(portal, way);
+                self.resets_made().portals.make(portal, way);
                 None
             }
             tag::EXECUTE => {
@@ -204,12 +204,38 @@ impl Session {
         Some(frame.len())
     }
 
+    /// The ledgers, behind all units that are still to be answered.
+    fn resets_made(&mut self) -> &mut Resets {
+        let exchange = &self.exchange;
+        self.resets.get_or_insert_with(|| {
+            let units = exchange.count_of_units();
+            let behind = || Ledger::behind(units);
+            Box::new(Resets { statements: behind(), portals: behind(), failed: false })
+        })
+    }
+
+    /// A unit ends here.
+    pub(super) fn seal_resets(&mut self) {
+        if let Some(resets) = &mut self.resets {
+            resets.statements.seal();
+            resets.portals.seal();
+        }
+    }
+
+    /// What was read is read once more.
+    pub(super) fn rewind_resets(&mut self) {
+        if let Some(resets) = &mut self.resets {
+            resets.statements.rewind();
+            resets.portals.rewind();
+        }
+    }
+
     /// A statement was parsed: what runs of it later.
     fn note_statement(&mut self, name: &[u8], way: Option<WayHome>) {
         if way.is_none() && self.resets.is_none() {
             return;
         }
-        self.resets.get_or_insert_default().statements.make(name, way);
+        self.resets_made().statements.make(name, way);
     }
 
     /// Whether the unnamed statement may: it is made again where the pooler has dropped it.
@@ -277,8 +303,12 @@ impl Session {
         let is_last = !self.exchange.is_busy();
         let Some(resets) = &mut self.resets else { return };
         let failed = std::mem::take(&mut resets.failed);
-        resets.statements.settle(failed);
-        resets.portals.settle(failed);
+        for ledger in [&mut resets.statements, &mut resets.portals] {
+            ledger.settle(failed);
+            if is_last {
+                ledger.settle_all();
+            }
+        }
         if status == TransactionStatus::Idle && is_last {
             resets.portals.clear();
         }

@@ -217,6 +217,19 @@ impl Exchange {
         })
     }
 
+    /// How many units are still to be answered. A simple query that is put right behind it is one with that.
+    #[must_use]
+    pub fn count_of_units(&self) -> usize {
+        let (mut units, mut ends_query) = (0, false);
+        for owed in self.owed.iter() {
+            units += usize::from(ends_query && !matches!(owed, Owed::Restoring(_)));
+            ends_query = *owed == Owed::Query;
+            units +=
+                usize::from(matches!(owed, Owed::Sync | Owed::RefusedQuery | Owed::FunctionCall));
+        }
+        units + usize::from(ends_query)
+    }
+
     /// Somebody else has used the unnamed statement.
     pub const fn forget_unnamed(&mut self) {
         (self.unnamed_parsed, self.unnamed_waits) = (false, false);

@@ -236,6 +236,37 @@ on_both! {
         }
     }
 
+    /// In one write: whether a unit fails is not known when the next one is read.
+    async fn what_an_earlier_unit_was_to_make_hides_no_reset(db: &Database) {
+        roles(db).await;
+        let home = format!("who acme acme {}_acme", db.name);
+        for rules in ["", "guard = \"reject\"\n"] {
+            let pooler = start(db, rules).await;
+            for reset in ["reset role", "reset all", "discard all", "set role to default", "reset search_path"] {
+                for kept in ["", "session mode", "pinned"] {
+                    for units in [
+                        [parse("y", reset), sync(), parse("y", "select 1"), sync()],
+                        [parse("", reset), sync(), [bind("", "none"), parse("", "select 1")].concat(), sync()],
+                        [parse("y", reset), sync(), [bind("", "none"), close('S', "y"), parse("y", "select 1")].concat(), sync()],
+                    ] {
+                        let name = if units[0] == parse("", reset) { "" } else { "y" };
+                        let mut wire = Wire::login(pooler.port, &[("user", if kept == "session mode" { "kept.acme" } else { "app.acme" })]).await;
+                        if kept == "pinned" {
+                            wire.run("prepare q as select 1; execute q").await.unwrap();
+                        }
+                        wire.send(&[units.concat(), bind("", name), execute("", 0), batch(WHO), sync(), query(WHO)].concat()).await;
+                        for _ in 0..4 {
+                            let (messages, _) = wire.until_ready().await;
+                            for row in messages.iter().filter(|m| m.tag == 'D') {
+                                assert_eq!(row.text(), home, "{rules} {reset} {kept}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     async fn a_copy_behind_a_reset_reads_what_it_is_sent(db: &Database) {
         roles(db).await;
         let name = &db.name;
