@@ -77,6 +77,9 @@ impl Session {
 
     /// What is bound instead of a statement that takes away a name that only the pooler knows.
     pub(super) fn dropping(&mut self, statement: &Statement) -> Option<Arc<Statement>> {
+        if !statement.flags.intersects(DROPS) {
+            return None;
+        }
         let name = deallocated(statement.text())?;
         self.names.as_ref()?.get(&name)?;
         let tail = [NOTHING, b"\0\0\0"].concat();

@@ -222,7 +222,8 @@ impl Session {
             self.exchange.parsed_again();
             return None;
         }
-        if drops_unnamed(self.inbound.bytes()) {
+        // What goes in other words, or is refused, need not.
+        if self.units.rewriting == Rewriting::No && drops_unnamed(self.inbound.bytes()) {
             linked.server().unnamed_left = None;
             return None;
         }

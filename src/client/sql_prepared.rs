@@ -88,7 +88,7 @@ impl Session {
             }
             return false;
         };
-        if deallocated(statement.text()).is_some() {
+        if statement.flags.contains(Flag::Deallocate) && deallocated(statement.text()).is_some() {
             // It may name another of them.
             return false;
         }

@@ -87,6 +87,23 @@ on_both! {
         assert_eq!(wire.run("select count(*) from who").await.unwrap(), ["3"]);
     }
 
+    async fn a_refused_query_does_not_reveal_the_unnamed_statement(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let sql = ["execute tenantry_99", "deallocate tenantry_99"];
+        let parsed = sql.map(|sql| [parse("", sql), sync()].concat());
+        for refused in sql.map(query).into_iter().chain(parsed) {
+            // A login may ask the server, which drops it.
+            let mut wire = raw(&pooler, "acme").await;
+            let mut victim = raw(&pooler, "acme").await;
+            victim.send(&[parse("", "select 'secret'"), sync()].concat()).await;
+            assert_eq!(victim.tags().await, "1ZI");
+            wire.send(&refused).await;
+            assert_eq!(wire.tags().await, "EZI");
+            wire.send(&[bind("", ""), execute("", 0), sync()].concat()).await;
+            assert_eq!(wire.tags().await, "EZI", "{refused:?}");
+        }
+    }
+
     async fn a_statement_made_by_a_function_does_not_cross_tenants(db: &Database) {
         let pooler = trusting(db, 1).await;
         db.admin.batch_execute("create function public.plant() returns void language plpgsql as $$ begin execute 'prepare s1 as select ''secret'''; end $$").await.unwrap();
