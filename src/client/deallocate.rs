@@ -10,7 +10,7 @@ use super::described::statement_of;
 use super::session::Session;
 use super::statements::NOTHING;
 use crate::prepared::Statement;
-use crate::sql::{Flag, Flags, deallocated};
+use crate::sql::{Flag, Flags, deallocated, used};
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::tag;
 use crate::wire::split_cstr;
@@ -18,7 +18,7 @@ use crate::wire::split_cstr;
 /// Flags of statements that take names away.
 const DROPS: Flags = Flags::one(Flag::Deallocate);
 
-/// When what is bound takes names away.
+/// When what is bound takes names away, or uses one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drops {
     /// It does not.
@@ -30,10 +30,11 @@ pub(super) enum Drops {
 }
 
 impl Session {
-    /// Whether the client's unnamed statement does.
+    /// Whether the client's unnamed statement does, or runs another by its name.
     #[inline]
     pub(super) fn unnamed_drops(&self) -> bool {
-        self.names.as_ref().is_some_and(|names| names.unnamed_flags().intersects(DROPS))
+        let says = DROPS.union(Flags::one(Flag::Execute));
+        self.names.as_ref().is_some_and(|names| names.unnamed_flags().intersects(says))
     }
 
     /// What the next message binds.
@@ -42,19 +43,21 @@ impl Session {
             return Drops::No;
         }
         let bytes = &self.inbound.bytes()[self.units.scanned..];
-        let flags = match statement_of(bytes) {
-            None => Flags::NONE,
-            Some([]) => self.names.as_ref().map_or(Flags::NONE, |names| names.unnamed_flags()),
-            Some(name) => {
-                let known = self.names.as_ref().and_then(|names| names.get(name));
-                known.map_or(Flags::NONE, |statement| statement.flags)
-            }
+        let names = self.names.as_ref();
+        let statement = match statement_of(bytes) {
+            None => None,
+            Some([]) => names.and_then(|names| names.kept_unnamed()),
+            Some(name) => names.and_then(|names| names.get(name)),
         };
-        match flags.intersects(DROPS) {
-            false => Drops::No,
-            true if is_executed_next(bytes) => Drops::AtOnce,
-            true => Drops::Sometime,
+        let (Some(statement), Some(names)) = (statement, names) else { return Drops::No };
+        if statement.flags.intersects(DROPS) {
+            return if is_executed_next(bytes) { Drops::AtOnce } else { Drops::Sometime };
         }
+        // When it was parsed, nobody had the name that it runs.
+        let is_known = |name: &Vec<u8>| names.get(name).is_some();
+        let runs =
+            statement.flags.contains(Flag::Execute) && used(statement.text()).iter().any(is_known);
+        if runs { Drops::Sometime } else { Drops::No }
     }
 
     /// From now on the server has the client's names, and what is bound is what the client has parsed.

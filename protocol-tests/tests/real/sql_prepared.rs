@@ -274,6 +274,21 @@ on_both! {
         }
     }
 
+    async fn an_execute_runs_what_has_the_name_when_it_runs(db: &Database) {
+        let pooler = trusting(db, 2).await;
+        for statement in ["", "e"] {
+            let mut wire = raw(&pooler, "acme").await;
+            assert_eq!(send(&mut wire, &[parse(statement, "execute later"), sync()]).await, ok("1ZI"));
+            assert_eq!(send(&mut wire, &[parse("later", "select 7"), sync()]).await, ok("1ZI"));
+            let held = holding(&pooler).await;
+            wire.send(&[bind("p", statement), execute("p", 0), sync()].concat()).await;
+            let (answer, _) = wire.until_ready().await;
+            assert_eq!(answer.iter().map(|m| m.tag).collect::<String>(), "2DC", "{statement:?}");
+            assert_eq!(answer[1].text(), "7");
+            drop(held);
+        }
+    }
+
     async fn what_was_skipped_has_not_replaced_the_unnamed_statement(db: &Database) {
         let pooler = trusting(db, 2).await;
         let mut wire = raw(&pooler, "acme").await;
