@@ -6,7 +6,7 @@ use super::prepared::Deallocates;
 use super::session::Session;
 use crate::config::PoolMode;
 use crate::flow::Reply;
-use crate::prepared::{Op, PREFIX};
+use crate::prepared::{Op, PREFIX, UnnamedOf};
 use crate::wire::backend::{ServerError, tag};
 use crate::wire::build;
 use crate::wire::frame::{HEADER_LEN, Header};
@@ -164,14 +164,20 @@ impl Session {
             return;
         }
         let Some(names) = &mut self.names else { return };
-        let (lacks, stay) = names.skipped(skipped);
+        let undone = names.skipped(skipped);
+        if undone.unnamed {
+            self.exchange.forget_unnamed();
+        }
         let Some(linked) = &mut self.link.linked else { return };
+        if undone.unnamed {
+            linked.server().unnamed_left = Some(UnnamedOf::NOBODY);
+        }
         let held = &mut linked.server().held;
-        for lacks in lacks {
+        for lacks in undone.lacks {
             held.forget(lacks);
         }
         // They were to be closed.
-        held.bury(stay);
+        held.bury(undone.stay);
     }
 
     /// An error that says that the server's statements are not what they are taken for: they are

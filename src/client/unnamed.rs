@@ -69,7 +69,7 @@ impl Session {
     pub(super) fn provide_unnamed(&mut self) {
         if let Some(statement) = self.unnamed() {
             build::parse(b"", &statement.tail, &mut self.link.rewritten);
-            self.owe(Reply::ParsedUnasked, Op::Other);
+            self.owe(Reply::ParsedUnasked, Op::ParsesUnnamed);
             self.exchange.parsed_again();
         }
     }

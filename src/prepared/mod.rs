@@ -21,7 +21,7 @@ mod unnamed;
 
 pub use description::Description;
 pub use held::{Evicted, Held, Key, Slot};
-pub use names::{Names, Op};
+pub use names::{Names, Op, Skipped};
 pub use statement::{Maker, Statement, Statements};
 pub use unnamed::{UNNAMED_LEN_MAX, UnnamedOf};
 

@@ -38,6 +38,8 @@ pub enum Op {
     Parse(Key),
     /// The pooler closes a statement of that number on the server.
     Evicts(u32),
+    /// The pooler parses the client's unnamed statement once more.
+    ParsesUnnamed,
     /// The pooler keeps a place in the order of answers.
     Other,
     /// The client closed a name.
@@ -60,6 +62,17 @@ pub enum Op {
         /// What it is on the server; `None`: the unnamed one.
         key: Option<Key>,
     },
+}
+
+/// What a server has not done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Statements that it lacks.
+    pub lacks: Vec<Key>,
+    /// Numbers of those that it still has.
+    pub stay: Vec<u32>,
+    /// It may lack the client's unnamed statement.
+    pub unnamed: bool,
 }
 
 /// What a client's names mean.
@@ -238,17 +251,16 @@ impl Names {
         op
     }
 
-    /// The first `count` ops were skipped: undoes them, the last first; yields what the server lacks, and the numbers that
-    /// it still has.
-    pub fn skipped(&mut self, count: usize) -> (Vec<Key>, Vec<u32>) {
-        let (mut lacks, mut stay) = (Vec::new(), Vec::new());
+    /// The first `count` ops were skipped: undoes them, the last first.
+    pub fn skipped(&mut self, count: usize) -> Skipped {
+        let mut undone = Skipped::default();
         let skipped: Vec<Op> = self.ops.drain(..count.min(self.ops.len())).collect();
         for op in skipped.into_iter().rev() {
             match op {
                 Op::Named { name, parses } => {
                     self.known.remove(&name);
                     self.told.remove(&name);
-                    lacks.extend(parses);
+                    undone.lacks.extend(parses);
                 }
                 Op::Closed { name, was: Some(was), told } => {
                     if let Some(told) = told {
@@ -256,8 +268,9 @@ impl Names {
                     }
                     self.known.insert(name, was);
                 }
-                Op::Parse(key) => lacks.push(key),
-                Op::Evicts(number) => stay.push(number),
+                Op::Parse(key) => undone.lacks.push(key),
+                Op::Evicts(number) => undone.stay.push(number),
+                Op::ParsesUnnamed => undone.unnamed = true,
                 Op::Closed { was: None, .. }
                 | Op::Other
                 | Op::Refused(_)
@@ -265,7 +278,7 @@ impl Names {
             }
         }
         self.sealed &= !self.ops.is_empty();
-        (lacks, stay)
+        undone
     }
 
     /// `DEALLOCATE ALL` or `DISCARD ALL` has run.

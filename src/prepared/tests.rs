@@ -66,7 +66,9 @@ fn what_the_server_skipped_has_not_happened() {
     names.insert(b"a", statement(b"2\0"), Some(key(2)));
     names.push(Op::Evicts(7));
     names.push(Op::Parse(key(3)));
-    assert_eq!(names.skipped(4), (vec![key(3), key(2)], vec![7]));
+    names.push(Op::ParsesUnnamed);
+    let undone = names.skipped(5);
+    assert_eq!((undone.lacks, undone.stay, undone.unnamed), (vec![key(3), key(2)], vec![7], true));
     assert_eq!(names.get(b"a").unwrap().text(), b"1");
     assert!(names.is_settled());
 }

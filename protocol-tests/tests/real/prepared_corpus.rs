@@ -149,7 +149,7 @@ async fn converse(db: &Database, pooler: &Pooler, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut direct, mut wire) = (db.wire("-c search_path=acme").await, raw(pooler, "acme").await);
     let mut other = raw(pooler, "acme").await;
-    let loose = rng.random_bool(0.5);
+    let loose = rng.random_bool(0.1);
     let (mut holds, mut log) = (false, Log(seed, Vec::new()));
     for _ in 0..rng.random_range(3..12) {
         if rng.random_bool(0.5) {

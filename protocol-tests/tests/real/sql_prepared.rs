@@ -306,6 +306,13 @@ on_both! {
             assert_eq!(answer[1].text(), if behind { "second" } else { "first" });
             drop(held);
         }
+        // Nor is it lost where it was to be made again behind an error.
+        assert_eq!(send(&mut wire, &[parse("", "select 'kept'"), sync()]).await, ok("1ZI"));
+        let held = holding(&pooler).await;
+        raw(&pooler, "umbra").await.run("select 1").await.unwrap();
+        assert!(send(&mut wire, &[bind("", "nobodys"), bind("", ""), sync()]).await.1.starts_with("26000"));
+        assert_eq!(send(&mut wire, &[bind("", ""), execute("", 0), sync()]).await, ok("2DCZI"));
+        drop(held);
         // One that fails itself has.
         assert!(send(&mut wire, &[parse("", "selec"), sync()]).await.1.starts_with("42601"));
         assert!(send(&mut wire, &[bind("", ""), sync()]).await.1.starts_with("26000"));
