@@ -244,7 +244,7 @@ impl Session {
         self.note_own_resets(&all);
         self.run_own(b"DEALLOCATE ALL");
         if let Some(linked) = &mut self.link.linked {
-            linked.server().held.clear();
+            linked.server().held.deallocate_all();
         }
         // What cannot be prepared again, say because its table is gone, is left out: that is not the client's failure.
         // Not in a pipeline: there is no Sync in it but the client's.

@@ -67,8 +67,8 @@ impl Session {
     }
 
     fn close_number(&mut self, gone: Evicted) {
-        build::close_statement(OwnName::new(gone.0).bytes(), &mut self.link.rewritten);
-        self.owe(Reply::ClosedUnasked, Op::Evicts(gone.0));
+        build::close_statement(OwnName::new(gone.number).bytes(), &mut self.link.rewritten);
+        self.owe(Reply::ClosedUnasked, Op::Evicts(gone));
     }
 
     /// A place for a statement that a client parses itself: it gets what PostgreSQL makes of the text by

@@ -1,6 +1,6 @@
 //! What one server has prepared for the pooler's clients.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
@@ -24,9 +24,14 @@ pub struct Slot {
     pub is_new: bool,
 }
 
-/// The number of a statement that has to be closed to make room.
+/// A statement that the server is to close, or has closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Evicted(pub u32);
+pub struct Evicted {
+    /// Its number there.
+    pub number: u32,
+    /// [`super::Statement::id`].
+    pub statement: u64,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -41,14 +46,18 @@ struct Entry {
 pub struct Held {
     // Its keys are numbers of the pooler's own.
     entries: HashMap<Key, Entry, RandomState>,
-    /// Numbers that nobody can use any more, and that may still take memory there.
-    dead: Vec<u32>,
+    /// Those that nobody can use any more, and that may still take memory there.
+    dead: Vec<Evicted>,
+    /// The last ones that went: an error of a message that was sent before may still name them.
+    gone: VecDeque<Evicted>,
     next_number: u32,
     clock: u64,
 }
 
 /// Most dead statements that are remembered. More than that stay until the server is scrubbed.
 const DEAD_MAX: usize = 1024;
+/// Most that are remembered for errors: a pipeline that names more of them has failed at the first one.
+const GONE_MAX: usize = 64;
 
 impl Held {
     /// The slot of a statement, and what has to go for it.
@@ -67,7 +76,9 @@ impl Held {
 
     /// One that takes memory for nobody: it goes with each new one, so they cannot pile up.
     pub fn take_dead(&mut self) -> Option<Evicted> {
-        self.dead.pop().map(Evicted)
+        let dead = self.dead.pop()?;
+        self.note_gone(dead);
+        Some(dead)
     }
 
     /// Another number for a statement that the server has, and that is closed under its old one, which is returned too.
@@ -77,21 +88,35 @@ impl Held {
         let entry = self.entries.get_mut(&key);
         let old = entry.map(|entry| {
             entry.description = None;
-            Evicted(std::mem::replace(&mut entry.number, number))
+            let number = std::mem::replace(&mut entry.number, number);
+            Evicted { number, statement: key.statement }
         });
+        if let Some(old) = old {
+            self.note_gone(old);
+        }
         (old, number)
     }
 
     fn evict(&mut self) -> Option<Evicted> {
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
         let key = *oldest?.0;
-        self.entries.remove(&key).map(|entry| Evicted(entry.number))
+        let number = self.entries.remove(&key)?.number;
+        let evicted = Evicted { number, statement: key.statement };
+        self.note_gone(evicted);
+        Some(evicted)
     }
 
-    /// Which statement has a number.
+    fn note_gone(&mut self, gone: Evicted) {
+        self.gone.truncate(GONE_MAX - 1);
+        self.gone.push_front(gone);
+    }
+
+    /// Which statement has a number, or had it lately.
     #[must_use]
     pub fn of_number(&self, number: u32) -> Option<u64> {
-        self.entries.iter().find(|(_, entry)| entry.number == number).map(|(key, _)| key.statement)
+        let known = self.entries.iter().map(|(key, entry)| (entry.number, key.statement));
+        let gone = self.gone.iter().chain(&self.dead).map(|it| (it.number, it.statement));
+        known.chain(gone).find(|it| it.0 == number).map(|(_, statement)| statement)
     }
 
     /// What a statement returns there, if that is known.
@@ -116,24 +141,35 @@ impl Held {
     /// It may not be there: the next who binds it parses it again.
     pub fn forget(&mut self, key: Key) {
         let entry = self.entries.remove(&key);
-        self.bury(entry.map(|entry| entry.number));
+        self.bury(entry.map(|it| Evicted { number: it.number, statement: key.statement }));
     }
 
     /// Nobody can tell which are there, or whether they are still good.
     pub fn forget_all(&mut self) {
-        let numbers: Vec<u32> = self.entries.drain().map(|(_, entry)| entry.number).collect();
-        self.bury(numbers);
+        let all = self.entries.drain();
+        let all: Vec<_> =
+            all.map(|(key, it)| Evicted { number: it.number, statement: key.statement }).collect();
+        self.bury(all);
     }
 
     /// Nobody can use these any more.
-    pub fn bury(&mut self, numbers: impl IntoIterator<Item = u32>) {
+    pub fn bury(&mut self, dead: impl IntoIterator<Item = Evicted>) {
         let room = DEAD_MAX.saturating_sub(self.dead.len());
-        self.dead.extend(numbers.into_iter().take(room));
+        self.dead.extend(dead.into_iter().take(room));
     }
 
-    /// The server was scrubbed: nothing is there.
+    /// The server was scrubbed: nothing is there, and nobody waits for an answer.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.dead.clear();
+        self.gone.clear();
+    }
+
+    /// A client drops all of them behind what it has sent.
+    pub fn deallocate_all(&mut self) {
+        self.forget_all();
+        for dead in std::mem::take(&mut self.dead).into_iter().rev().take(GONE_MAX) {
+            self.note_gone(dead);
+        }
     }
 }

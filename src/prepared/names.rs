@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::unnamed::UnnamedStatement;
-use super::{Description, Key, Maker, Statement, Statements};
+use super::{Description, Evicted, Key, Maker, Statement, Statements};
 use crate::flow::UnnamedLost;
 use crate::sql::Flags;
 
@@ -36,8 +36,8 @@ pub enum Op {
     },
     /// The pooler parses a statement that the client has and the server lacks.
     Parse(Key),
-    /// The pooler closes a statement of that number on the server.
-    Evicts(u32),
+    /// The pooler closes a statement on the server.
+    Evicts(Evicted),
     /// The pooler parses the client's unnamed statement once more.
     ParsesUnnamed,
     /// The pooler keeps a place in the order of answers.
@@ -69,8 +69,8 @@ pub enum Op {
 pub struct Skipped {
     /// Statements that it lacks.
     pub lacks: Vec<Key>,
-    /// Numbers of those that it still has.
-    pub stay: Vec<u32>,
+    /// Those that it still has.
+    pub stay: Vec<Evicted>,
     /// It may lack the client's unnamed statement.
     pub unnamed: bool,
 }
@@ -103,10 +103,15 @@ impl Names {
         if goes { None } else { self.known.get(name) }
     }
 
-    /// A name of a statement.
+    /// A name of a statement, or one that it had until a message took it away whose answer is still to come.
     #[must_use]
     pub fn name_of(&self, statement: u64) -> Option<&[u8]> {
-        self.known.iter().find(|(_, known)| known.id == statement).map(|(name, _)| &**name)
+        let taken = self.ops.iter().filter_map(|op| match op {
+            Op::Closed { name, was: Some(was), .. } => Some((name, was)),
+            _ => None,
+        });
+        let mut all = self.known.iter().chain(taken);
+        all.find(|(_, known)| known.id == statement).map(|(name, _)| &**name)
     }
 
     /// All names, and what they mean.
@@ -269,7 +274,7 @@ impl Names {
                     self.known.insert(name, was);
                 }
                 Op::Parse(key) => undone.lacks.push(key),
-                Op::Evicts(number) => undone.stay.push(number),
+                Op::Evicts(evicted) => undone.stay.push(evicted),
                 Op::ParsesUnnamed => undone.unnamed = true,
                 Op::Closed { was: None, .. }
                 | Op::Other

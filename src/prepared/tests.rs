@@ -7,6 +7,10 @@ fn key(statement: u64) -> Key {
     Key { statement, class: 0 }
 }
 
+fn gone(number: u32, statement: u64) -> Evicted {
+    Evicted { number, statement }
+}
+
 #[test]
 fn the_same_text_is_one_statement_as_long_as_somebody_has_it() {
     let statements = Statements::default();
@@ -28,7 +32,7 @@ fn the_least_recently_used_statement_makes_room() {
     }
     assert!(!held.take(key(0), 3).0.is_new);
     let (slot, evicted) = held.take(key(3), 3);
-    assert!(slot.is_new && evicted == Some(Evicted(1)), "0 was used later");
+    assert!(slot.is_new && evicted == Some(gone(1, 1)), "0 was used later");
     assert!(held.has(key(0)) && !held.has(key(1)) && held.has(key(2)));
     let other_class = Key { statement: 0, class: 1 };
     assert!(held.take(other_class, 9).0.is_new, "parsed in another state");
@@ -41,17 +45,46 @@ fn what_is_forgotten_is_closed_later_and_no_number_comes_twice() {
     held.forget_all();
     let (slot, evicted) = held.take(key(0), 9);
     assert!(slot.is_new && slot.number != first);
-    assert_eq!((evicted, held.take_dead()), (None, Some(Evicted(first))));
+    assert_eq!((evicted, held.take_dead()), (None, Some(gone(first, 0))));
     let (old, number) = held.renew(key(0));
-    assert_eq!(old, Some(Evicted(slot.number)));
+    assert_eq!(old, Some(gone(slot.number, 0)));
     assert!(number > slot.number);
-    held.bury([slot.number]);
+    held.bury([gone(slot.number, 0)]);
     held.clear();
     assert_eq!(
         (held.take(key(0), 9).1, held.take_dead()),
         (None, None),
         "a scrub has closed them all"
     );
+}
+
+#[test]
+fn an_error_is_told_by_name_though_the_statement_has_gone_since() {
+    let mut held = Held::default();
+    let number = |held: &mut Held, statement| held.take(key(statement), 3).0.number;
+    let numbers: Vec<u32> = (0..3).map(|statement| number(&mut held, statement)).collect();
+    let evicted = held.take(key(3), 3).1.unwrap();
+    let (renewed, _) = held.renew(key(1));
+    held.forget(key(2));
+    assert_eq!((evicted.statement, renewed.unwrap().number), (0, numbers[1]));
+    for (statement, number) in numbers.iter().enumerate() {
+        assert_eq!(held.of_number(*number), Some(statement as u64));
+    }
+    let last = held.take(key(4), 9).0.number;
+    held.deallocate_all();
+    assert_eq!((held.of_number(last), held.take_dead()), (Some(4), None));
+    held.clear();
+    assert_eq!(held.of_number(last), None, "nobody waits any more");
+
+    let (statements, mut names) = (Statements::default(), Names::default());
+    let statement = statements.get(b"select 1\0\0\0", Flags::NONE).unwrap();
+    let id = statement.id;
+    names.insert(b"a", statement, None);
+    names.answered();
+    names.remove(b"a");
+    assert_eq!(names.name_of(id), Some(&b"a"[..]), "its close is not answered");
+    names.answered();
+    assert_eq!(names.name_of(id), None);
 }
 
 #[test]
@@ -64,11 +97,14 @@ fn what_the_server_skipped_has_not_happened() {
     // Close a, prepare another a, something of the pooler's: all skipped.
     names.remove(b"a");
     names.insert(b"a", statement(b"2\0"), Some(key(2)));
-    names.push(Op::Evicts(7));
+    names.push(Op::Evicts(gone(7, 9)));
     names.push(Op::Parse(key(3)));
     names.push(Op::ParsesUnnamed);
     let undone = names.skipped(5);
-    assert_eq!((undone.lacks, undone.stay, undone.unnamed), (vec![key(3), key(2)], vec![7], true));
+    assert_eq!(
+        (undone.lacks, undone.stay, undone.unnamed),
+        (vec![key(3), key(2)], vec![gone(7, 9)], true)
+    );
     assert_eq!(names.get(b"a").unwrap().text(), b"1");
     assert!(names.is_settled());
 }

@@ -317,4 +317,28 @@ on_both! {
         assert!(send(&mut wire, &[parse("", "selec"), sync()]).await.1.starts_with("42601"));
         assert!(send(&mut wire, &[bind("", ""), sync()]).await.1.starts_with("26000"));
     }
+    async fn an_error_names_a_statement_as_its_client_does_though_it_is_dropped_behind(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        // One parameter is missing.
+        let wrong = bind("", "mine");
+        for behind in [
+            vec![query("discard all")],
+            vec![query("deallocate all")],
+            vec![query("deallocate mine")],
+            vec![close('S', "mine"), sync()],
+            vec![close('S', "mine"), parse("mine", "select 1"), sync()],
+        ] {
+            let mut wire = raw(&pooler, "acme").await;
+            for first in [vec![query("execute mine(1, 2)")], vec![wrong.clone(), sync()]] {
+                let made = [parse("mine", "select $1::int"), sync()];
+                assert_eq!(send(&mut wire, &made).await, ok("1ZI"));
+                wire.send(&[first.concat(), behind.concat(), query("deallocate all")].concat()).await;
+                let error = wire.until_ready().await.0.remove(0);
+                assert!(error.field('M').contains("prepared statement \"mine\""), "{}", error.field('M'));
+                for _ in 0..2 {
+                    wire.until_ready().await;
+                }
+            }
+        }
+    }
 }
