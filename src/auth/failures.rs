@@ -30,8 +30,8 @@ pub enum Door {
     Pool,
     /// To the console.
     Console,
-    /// To a session state: PostgreSQL has refused it.
-    State,
+    /// Nowhere: what it asks for is refused, whoever it is.
+    Refused,
 }
 
 /// Who wants in.

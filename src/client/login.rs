@@ -87,26 +87,42 @@ async fn admit(
         fixed: listener_tenant,
         shared_databases: &tenancy.shared_databases,
     };
-    let claim = claim(&tenancy.tenant_from, &tenancy.name_pattern, who).map_err(Refusal::Claim)?;
+    let claim = match claim(&tenancy.tenant_from, &tenancy.name_pattern, who) {
+        Ok(claim) => claim,
+        Err(error) => {
+            slow_down(talk, None, shared).await;
+            return Err(Refusal::Claim(error));
+        }
+    };
+    let admitted = admit_as(talk, hello, &claim, permit, access, shared).await;
+    if admitted.as_ref().is_err_and(Refusal::is_of_request) {
+        slow_down(talk, Some(&claim), shared).await;
+    }
+    admitted
+}
+
+async fn admit_as(
+    talk: &mut Conversation,
+    hello: &Hello,
+    claim: &Claim,
+    permit: OwnedSemaphorePermit,
+    access: &Access,
+    shared: &Arc<Shared>,
+) -> Result<Admitted, Refusal> {
     negotiate(talk, hello).await;
-    let tenant_named = claim.tenant.as_ref().map(TenantId::as_str);
     let (user, given) = (&claim.user, &hello.user);
+    let tenant_named = claim.tenant.as_ref().map(TenantId::as_str);
     let who = Who { user, given, tenant: tenant_named, door: Door::Pool };
     let proof = prove(talk, &who, access, shared).await?;
-    let first = tenant(&proof, &claim, access)?;
+    let first = tenant(&proof, claim, access)?;
     shared.take_turn_to_connect(&first)?;
     learn_keys(&proof, &first, access);
     let mut access = shared.access();
     loop {
-        match enter(talk, hello, (&proof, &claim), &access, shared).await {
+        match enter(talk, hello, (&proof, claim), &access, shared).await {
             // It was looked at too early; a reload has changed it since.
             Err(refusal) if refusal.is_outdated() => access = shared.access(),
-            Err(refusal) => {
-                if refusal.is_of_state() {
-                    slow_down(talk, proof.user(), tenant_named, &access, shared).await;
-                }
-                return Err(refusal);
-            }
+            Err(refusal) => return Err(refusal),
             Ok(entered) => {
                 let user_mode =
                     access.config.users.get(proof.user()).and_then(|user| user.pool_mode());

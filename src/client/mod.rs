@@ -61,7 +61,7 @@ pub use consoles::{ConsoleFacts, ConsoleSeat, Consoles};
 pub use greet::{GreetError, Greeting, Peer, greet, tell};
 pub use hello::Hello;
 pub use login::{DRAIN_GRACE, login};
-pub use proof::prove_for_console;
+pub use proof::{prove_for_console, slow_down};
 use quotas::Rates;
 pub use refusal::Refusal;
 pub use session::Session;

@@ -13,6 +13,7 @@ use super::{Access, Shared};
 use crate::auth::{AuthError, Authenticated, Door, Knock, Verdict, authenticate};
 use crate::config::TlsMode;
 use crate::net::Conversation;
+use crate::tenant::{Claim, TenantId};
 use crate::wire::build;
 use crate::wire::startup::ProtocolVersion;
 
@@ -124,17 +125,13 @@ async fn exchange(
     Ok(proof)
 }
 
-/// Who keeps asking for a state that PostgreSQL refuses is answered late.
-pub(super) async fn slow_down(
-    talk: &mut Conversation,
-    user: &str,
-    tenant: Option<&str>,
-    access: &Access,
-    shared: &Shared,
-) {
+/// Who keeps asking for what is refused is answered late: to refuse costs the processor about as much as to admit.
+pub async fn slow_down(talk: &mut Conversation, claim: Option<&Claim>, shared: &Shared) {
     let address = talk.stream.peer_ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let knock = Knock { address, user, tenant, door: Door::State };
-    let (max, now) = (access.config.users.max_failures, Instant::now());
+    let user = claim.map_or("", |claim| &claim.user);
+    let tenant = claim.and_then(|claim| claim.tenant.as_ref()).map(TenantId::as_str);
+    let knock = Knock { address, user, tenant, door: Door::Refused };
+    let (max, now) = (shared.access().config.users.max_failures, Instant::now());
     let verdict = shared.failures.begin(&knock, max, now);
     if let Verdict::AskAndDelay(delay) | Verdict::Refuse(delay) = verdict {
         // A client that is gone learns nothing.

@@ -301,12 +301,28 @@ impl Refusal {
         matches!(self, Self::Auth(AuthError::Failed { .. } | AuthError::NotOwner { .. }))
     }
 
-    /// PostgreSQL has refused the state, or the login, that the client or its tenant asks for.
+    /// A login that is refused for what the client asks or what its tenant is, and will be refused again.
     #[must_use]
-    pub const fn is_of_state(&self) -> bool {
+    pub const fn is_of_request(&self) -> bool {
         matches!(
             self,
-            Self::Server(_)
+            Self::NoTenant { .. }
+                | Self::Claim(_)
+                | Self::MayNotClaim { .. }
+                | Self::UnknownTenant { .. }
+                | Self::LongName { .. }
+                | Self::UnknownDatabase { .. }
+                | Self::Suspended { .. }
+                | Self::Draining { .. }
+                | Self::Disabled { .. }
+                | Self::TooManyTenantClients { .. }
+                | Self::TooFast { .. }
+                | Self::Setting { .. }
+                | Self::UnknownSetting { .. }
+                | Self::InvalidSetting { .. }
+                | Self::Guarded { .. }
+                // PostgreSQL has refused the state, or the login.
+                | Self::Server(_)
                 | Self::Switch { .. }
                 | Self::NoSchema { .. }
                 | Self::Checkout { error: CheckoutError::Login(_), .. }

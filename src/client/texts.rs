@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::Overdue;
 use crate::auth::AuthError;
 use crate::config::IDENTIFIER_LEN_MAX;
-use crate::pool::{CheckoutError, Holder, Holds, Oldest};
+use crate::pool::{CREDIT_MAX, CheckoutError, Holder, Holds, Oldest, PAID_A_SECOND, Stop};
 use crate::server::LoginError;
 use crate::tenant::ClaimError;
 
@@ -162,24 +162,16 @@ pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {
         CheckoutError::TimedOut { login: Some(login), .. } | CheckoutError::Login(login) => {
             could_not_connect(login)
         }
-        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, holder, paused, .. } => {
+        CheckoutError::TimedOut { waited, tenant: of_tenant, cluster, holder, stop, .. } => {
             let message = format!(
                 "query_wait_timeout: no server connection for tenant \"{tenant}\" within {waited:?}"
             );
-            let mut why = format!(
+            let why = format!(
                 "The tenant has {} of {} server connections, the cluster {} of {}.",
                 of_tenant.0, of_tenant.1, cluster.0, cluster.1
             );
-            if let Some(holder) = holder.as_ref().filter(|_| !paused) {
-                why = format!("{why} {}", held(holder, cluster.1));
-            }
-            let what = match paused {
-                true => "The tenant is paused by the operator.",
-                false => {
-                    "The limits are the settings max_server_connections of the tenant and of the cluster."
-                }
-            };
-            hint(detail(text("53300", message), why), what)
+            let (more, what) = waited_for(*stop, holder.as_deref(), cluster.1);
+            hint(detail(text("53300", message), why + &more), what)
         }
         CheckoutError::QueueFull { limit } => hint(
             detail(
@@ -194,6 +186,23 @@ pub(super) fn checkout(tenant: &str, error: &CheckoutError) -> Text {
         CheckoutError::Stopping => {
             text("57P01", "terminating connection due to administrator command")
         }
+    }
+}
+
+/// What a client has waited for in vain: for the DETAIL, and for the HINT.
+fn waited_for(stop: Option<Stop>, holder: Option<&Holder>, all: usize) -> (String, &'static str) {
+    match stop {
+        Some(Stop::Paused) => (String::new(), "The tenant is paused by the operator."),
+        Some(Stop::Owes) => (
+            format!(
+                " More than {CREDIT_MAX} of its servers were closed for what its clients did; {PAID_A_SECOND} a second are replaced."
+            ),
+            "What closes a server: setseed, LOAD, a client that leaves in the middle of a pipeline or a COPY, a backend that is terminated.",
+        ),
+        None => (
+            holder.map_or_else(String::new, |holder| format!(" {}", held(holder, all))),
+            "The limits are the settings max_server_connections of the tenant and of the cluster.",
+        ),
     }
 }
 

@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = &[
     key("clusters.<name>", "server_connect_timeout", "duration", "15s", "longest a login to PostgreSQL may take"),
     key("auth", "type", "scram-sha-256, md5, cert, trust", "scram-sha-256", "how clients prove who they are; trust: loopback and unix sockets only"),
     key("auth", "cert_map", "table of lists", "{}", "for cert: who the owner of a common name may be, besides its namesake"),
-    key("auth", "max_failures", "number", "20", "wrong passwords in a row that a user may send from one address as one tenant; then one a second. Who has logged in from there within an hour is still let in by the right one. 0: any number"),
+    key("auth", "max_failures", "number", "20", "wrong passwords in a row that a user may send from one address as one tenant; then one a second. Who has logged in from there within an hour is still let in by the right one. Beyond as many, a login that is refused for another reason is answered late. 0: any number"),
     key("auth", "file", "path", "", "users and secrets in PgBouncer's `userlist.txt` format"),
     key("auth", "query", "SQL", "", "for users that are not listed: `$1` is the name; its one row is that name and the secret"),
     key("auth", "cluster", "cluster", "the only one", "where auth.query runs"),

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::looked::{ClusterLook, Looked};
-use crate::pool::{Activity, ClientReport, PoolReport, TenantReport};
+use crate::pool::{Activity, ClientReport, PoolReport, Stop, TenantReport};
 use crate::stats::Totals;
 use crate::tenant::TenantId;
 
@@ -112,8 +112,11 @@ fn waits_for(look: &ClusterLook, it: &TenantReport) -> &'static str {
     let open: usize = pools.iter().map(|pool| pool.active + pool.idle + pool.opening).sum();
     if it.waiting == 0 {
         ""
-    } else if it.paused {
-        "it is paused"
+    } else if let Some(stop) = it.stop {
+        match stop {
+            Stop::Paused => "it is paused",
+            Stop::Owes => "servers closed for what it did",
+        }
     } else if it.servers >= it.max_servers {
         "its max_server_connections"
     } else if pools[it.pool].down {

@@ -134,6 +134,8 @@ pub(super) const METRICS: &[Metric] = &[
         Source::Counts(|it| it.quota_audited.get().into_iter().map(|(quota, n)| one(quota, n)).collect())),
     metric("tenantry_pins_total", "reason", "Sessions that began to keep their server, by the statement or the thing",
         Source::Counts(|it| it.pins.get().into_iter().map(|(reason, n)| one(reason, n)).collect())),
+    metric("tenantry_servers_lost_total", "by", "Servers that were closed for what their client did or left (client), or that PostgreSQL ended while a client had them (server); each costs a login",
+        Source::Counts(|it| it.lost.get().into_iter().map(|(by, n)| one(by, n)).collect())),
     gauge("tenantry_pinned_sessions", "Sessions that keep their server now", |it| float(it.pinned)),
     count("tenantry_scrubs_total", "Scrubs: DISCARD and the like, in front of a switch or behind a session that left something", |it| it.scrubs.get()),
     metric("tenantry_affinity_total", "touch", "Switches to another tenant, for questions of the pooler's own too: one that the server had served before (warm), or not (cold)",

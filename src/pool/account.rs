@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::debt::Debt;
+use super::error::Stop;
 use super::order::Due;
 use crate::config::{Availability, QuotaMode, Tenant};
 use crate::engine::Tick;
@@ -123,6 +125,8 @@ pub(super) struct Account<T> {
     pub(super) queue: VecDeque<(TicketId, T)>,
     /// Where it lives is being changed: nobody of it gets a server until that is known.
     pub(super) held: bool,
+    /// What it owes for servers that its clients made unusable: it gets none while it waits for that.
+    pub(super) debt: Debt,
     /// Where it lives now; servers lent before may be of another pool.
     pub(super) pool: usize,
     /// Of the guarantee, what the cluster's budget has room for.
@@ -152,6 +156,7 @@ impl<T> Account<T> {
             waits: 0,
             queue: VecDeque::new(),
             held: false,
+            debt: Debt::default(),
             pool,
             kept: 0,
             demand: 0,
@@ -175,7 +180,16 @@ impl<T> Account<T> {
 
     /// Whether its clients wait, whatever servers there are.
     pub(super) const fn is_stopped(&self) -> bool {
-        self.limits.paused || self.held
+        self.limits.paused || self.held || self.debt.waits()
+    }
+
+    /// What its clients wait for, whatever servers there are.
+    pub(super) const fn stop(&self) -> Option<Stop> {
+        match (self.limits.paused, self.debt.waits()) {
+            (true, _) => Some(Stop::Paused),
+            (false, true) => Some(Stop::Owes),
+            (false, false) => None,
+        }
     }
 
     /// It is paused, or the cluster `stops`, and none of its transactions is under way.

@@ -22,12 +22,13 @@ use shuttle::thread;
 
 use super::account::Limits;
 use super::answer::Slot;
+use super::debt::CREDIT_MAX;
 use super::desk::{Desk, Grant, Granted};
 use super::effects::Effects;
 use super::error::CheckoutError;
 use super::lock::Mutex;
 use super::rack::Pooled;
-use super::sched::{Lent, Sched};
+use super::sched::{Lent, Loss, Sched};
 use crate::config::{Cluster, Config, Tenant};
 use crate::engine::tick;
 use crate::net::Connector;
@@ -248,10 +249,26 @@ impl Model {
         if thread_rng().gen_bool(0.2) {
             let pool = lent.pool;
             drop(lent);
-            self.with(|sched, effects| sched.lost(place, pool, at_rest, effects));
+            self.lose((place, pool), at_rest);
         } else {
             self.give_back(place, lent, at_rest);
         }
+    }
+
+    /// Loses a server; perhaps it is one too many, and its tenant waits for a while.
+    fn lose(&self, of: (usize, usize), at_rest: bool) {
+        let losses = [Loss::Nobodys, Loss::Clients, Loss::Ended];
+        let loss = losses[thread_rng().gen_range(0..losses.len())];
+        self.with(|sched, effects| {
+            for _ in 0..if loss == Loss::Nobodys { 0 } else { CREDIT_MAX } {
+                sched.turns.charge(of.0, tick());
+            }
+            sched.lost(of, at_rest, loss, effects);
+        });
+        thread::yield_now();
+        self.with(|sched, effects| {
+            sched.tick(Instant::now() + Duration::from_secs(5), effects);
+        });
     }
 
     fn give_back(&self, place: usize, lent: Lent<Fake>, at_rest: bool) {

@@ -20,6 +20,8 @@ pub(super) struct Todo<S> {
     pub(super) checks: Vec<Lent<S>>,
     /// What exceeds quotas that are only audited: whose, and which.
     pub(super) audited: Vec<(TenantId, &'static str)>,
+    /// Tenants that wait from now on for what they owe.
+    pub(super) owing: Vec<TenantId>,
 }
 
 impl<S> Default for Effects<S> {
@@ -45,8 +47,9 @@ impl<S> Effects<S> {
     /// To write down more.
     pub(super) fn todo(&mut self) -> &mut Todo<S> {
         self.0.get_or_insert_with(|| {
-            let (dials, checks, audited) = (Vec::new(), Vec::new(), Vec::new());
-            Box::new(Todo { dials, rings: false, quiet: None, checks, audited })
+            let (dials, checks) = (Vec::new(), Vec::new());
+            let (audited, owing) = (Vec::new(), Vec::new());
+            Box::new(Todo { dials, rings: false, quiet: None, checks, audited, owing })
         })
     }
 

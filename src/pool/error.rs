@@ -31,8 +31,8 @@ pub enum CheckoutError {
         cluster: (usize, usize),
         /// Who held most of them.
         holder: Option<Box<Holder>>,
-        /// The operator has paused the tenant.
-        paused: bool,
+        /// What it waited for besides a server.
+        stop: Option<Stop>,
         /// Why PostgreSQL could not be logged in to, if that is what was waited for.
         login: Option<LoginError>,
     },
@@ -51,6 +51,15 @@ pub enum CheckoutError {
     /// The pooler stops.
     #[error("the pooler is shutting down")]
     Stopping,
+}
+
+/// Why a tenant gets no server, whatever servers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The operator has paused it.
+    Paused,
+    /// So many of its servers were closed for what its clients did that the next ones wait.
+    Owes,
 }
 
 /// A tenant that holds servers others wait for, or its own clients.

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::Pools;
 use super::effects::Effects;
-use super::sched::Lent;
+use super::sched::{Lent, Loss};
 use super::seat::Seat;
 use crate::server::switch::Fit;
 use crate::server::{Frames, Known, Parameters, Server, Switch, Target};
@@ -25,11 +25,14 @@ pub(super) struct Loan {
     pool: usize,
     /// Its session begins no transaction: the tenant is paused.
     at_rest: bool,
+    /// Whose doing it is if the server goes now.
+    loss: Loss,
 }
 
 impl Loan {
     pub(super) fn new(seat: Arc<Seat>, lent: Lent<Box<Server>>) -> Self {
-        Self { seat, server: Some(lent.server), pool: lent.pool, at_rest: false }
+        let (server, pool) = (Some(lent.server), lent.pool);
+        Self { seat, server, pool, at_rest: false, loss: Loss::Nobodys }
     }
 
     fn server(&mut self) -> &mut Server {
@@ -70,7 +73,10 @@ impl Loan {
 
     /// Closes the server, with a polite word if it is idle, and takes it out of all counts.
     fn close(&mut self, politely: bool) {
-        let Some(server) = self.server.take() else { return };
+        let Some(mut server) = self.server.take() else { return };
+        if self.loss == Loss::Clients && !server.is_usable() {
+            self.loss = Loss::Ended;
+        }
         // The socket first: as long as it is open, it counts.
         if politely {
             server.terminate();
@@ -83,7 +89,13 @@ impl Loan {
     fn free_place(&self) {
         let pools = &self.seat.pools;
         let mut effects = Effects::default();
-        pools.desk.0.lock().lost(self.seat.place, self.pool, self.at_rest, &mut effects);
+        match self.loss {
+            Loss::Nobodys => {}
+            Loss::Clients => drop(pools.stats.lost.add_one("client")),
+            Loss::Ended => drop(pools.stats.lost.add_one("server")),
+        }
+        let of = (self.seat.place, self.pool);
+        pools.desk.0.lock().lost(of, self.at_rest, self.loss, &mut effects);
         pools.carry_out(effects);
     }
 }
@@ -156,6 +168,7 @@ impl Checkout {
         if let Switch::Frames { scrubs, .. } = switch {
             loan.begin_switch(target, scrubs);
         }
+        loan.loss = Loss::Clients;
         (Linked { loan, target: Arc::clone(target), taint: Taint::None }, switch)
     }
 }

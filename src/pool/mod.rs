@@ -17,6 +17,7 @@ mod answer;
 mod cancel;
 #[cfg(feature = "counts")]
 mod counted;
+mod debt;
 mod desk;
 #[cfg(test)]
 mod desk_model;
@@ -53,7 +54,8 @@ pub use cancel::{
 };
 #[cfg(feature = "counts")]
 pub use counted::CountedPool;
-pub use error::{CheckoutError, Holder, Holds, Oldest, SeatError};
+pub use debt::{CREDIT_MAX, PAID_A_SECOND};
+pub use error::{CheckoutError, Holder, Holds, Oldest, SeatError, Stop};
 pub use everywhere::Everywhere;
 pub use loan::{Checkout, Linked, Taint};
 pub use report::{LastLogin, PoolReport, Report, ServerReport, TenantReport};
@@ -260,7 +262,7 @@ impl Pools {
     /// Does what was decided under the lock.
     fn carry_out(self: &Arc<Self>, effects: Effects<Box<Server>>) {
         let Some(todo) = effects.into_todo() else { return };
-        let Todo { dials, rings, quiet, checks, audited } = *todo;
+        let Todo { dials, rings, quiet, checks, audited, owing } = *todo;
         for (pool, generation, endpoint) in dials {
             let pools = Arc::clone(self);
             self.stats.dials.add_one();
@@ -302,6 +304,13 @@ impl Pools {
         }
         for (tenant, quota) in audited {
             self.stats.audit_quota(tenant.as_str(), quota);
+        }
+        for tenant in owing {
+            let tenant = tenant.as_str();
+            warn!(
+                tenant,
+                "its clients wait: for what they did, {CREDIT_MAX} servers were closed, and {PAID_A_SECOND} a second more may be"
+            );
         }
         if rings {
             self.alarm.notify_one();

@@ -19,9 +19,8 @@ impl CancelRegistry {
     #[must_use]
     pub fn with_oldest(&self, error: CheckoutError) -> CheckoutError {
         let mut error = error;
-        if let CheckoutError::TimedOut {
-            holder: Some(holder), login: None, paused: false, ..
-        } = &mut error
+        if let CheckoutError::TimedOut { holder: Some(holder), login: None, stop: None, .. } =
+            &mut error
         {
             holder.oldest = self.oldest_of(&holder.tenant);
         }

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::rack::Pooled;
 use super::sched::Sched;
 use super::turns::Logins;
+use crate::engine::{Tick, tick};
 use crate::server::LoginError;
 
 /// Nobody can log in.
@@ -41,6 +42,8 @@ impl<S: Pooled> Sched<S> {
         if !is_outage && self.outage.is_none() {
             return false;
         }
+        // Servers may have gone by that.
+        self.turns.forgive(Tick::at(now));
         let before = self.outage.as_ref().map(|outage| &outage.last);
         let last = Failure::after(before, error.clone(), now);
         self.turns.allow_all_logins(Logins::None);
@@ -52,7 +55,11 @@ impl<S: Pooled> Sched<S> {
     /// Everybody may log in again; `true` if there was an outage. The only way to forget it.
     pub(super) fn forget_outage(&mut self) -> bool {
         self.turns.allow_all_logins(Logins::Any);
-        self.outage.take().is_some()
+        let was_there = self.outage.take().is_some();
+        if was_there {
+            self.turns.forgive(tick());
+        }
+        was_there
     }
 
     /// When the next login may be tried in an outage that pauses. If now, one is.
@@ -78,11 +85,12 @@ mod tests {
 
     use super::super::account::Limits;
     use super::super::answer::Slot;
+    use super::super::debt::CREDIT_MAX;
+    use super::super::error::Stop;
     use super::super::number::Number;
-    use super::super::sched::Ticket;
+    use super::super::sched::{Loss, Ticket};
     use super::*;
     use crate::config::Config;
-    use crate::engine::Tick;
     use crate::net::Connector;
     use crate::server::{Class, Endpoint, Keychain, Known, Life, Target};
     use crate::tenant::SessionState;
@@ -205,6 +213,43 @@ mod tests {
             let retry_at = sched.outage.as_ref().unwrap().last.retry_at;
             let tried = tick(&mut sched, retry_at);
             assert!(tried.len() == 1 && tried != [pool], "{tried:?}");
+        });
+    }
+    /// What the first pool's tenant waits for, after so many of its servers were closed.
+    fn charged(sched: &mut Sched<Number>, servers: u32) -> Option<Stop> {
+        for _ in 0..servers {
+            sched.turns.charge(0, Tick::at(Instant::now()));
+        }
+        sched.turns.stop_of(0)
+    }
+
+    #[test]
+    fn an_outage_settles_what_servers_cost_that_have_ended_by_it() {
+        alone(|| {
+            let (mut sched, begun) = cluster();
+            assert_eq!(charged(&mut sched, CREDIT_MAX), None);
+            assert_eq!(charged(&mut sched, 1), Some(Stop::Owes));
+            fail(&mut sched, begun[1], &LoginError::Standby, Instant::now());
+            assert_eq!(charged(&mut sched, CREDIT_MAX), None, "it begins");
+            assert_eq!(charged(&mut sched, 1), Some(Stop::Owes));
+            sched.forget_outage();
+            assert_eq!(charged(&mut sched, 0), None, "it ends");
+        });
+    }
+
+    #[test]
+    fn whether_postgresql_is_there_is_tried_though_nobody_may_have_the_server() {
+        alone(|| {
+            let (mut sched, begun) = cluster();
+            let (now, pool) = (Instant::now(), begun[0]);
+            let life = Life::new(now, Duration::from_hours(1));
+            let server = Number { known: Known::Neutral, life };
+            sched.dialled(pool, server, now, &mut Effects::default());
+            assert_eq!(sched.turns.usage(0).0, 1, "its client has it");
+            charged(&mut sched, CREDIT_MAX);
+            let mut effects = Effects::default();
+            sched.lost((0, pool), false, Loss::Ended, &mut effects);
+            assert_eq!((sched.turns.stop_of(0), dials(effects)), (Some(Stop::Owes), vec![pool]));
         });
     }
 }

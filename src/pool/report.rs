@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Pools;
+use super::error::Stop;
 use super::rack::{Pooled, Rack};
 use super::sched::Sched;
 use crate::config::Cluster;
@@ -68,8 +69,8 @@ pub struct TenantReport {
     pub waits: u64,
     /// How long the first of those that wait has waited.
     pub longest_wait: Duration,
-    /// The operator has paused it.
-    pub paused: bool,
+    /// What its clients wait for, whatever servers there are.
+    pub stop: Option<Stop>,
 }
 
 impl Pools {
@@ -123,7 +124,7 @@ impl<S: Pooled> Sched<S> {
                 weight: account.limits.weight,
                 waits: account.waits,
                 longest_wait,
-                paused: account.limits.paused,
+                stop: account.stop(),
             });
         }
         Report { pools, tenants }

@@ -39,6 +39,17 @@ impl<S> Ticket<S> {
     }
 }
 
+/// Why a server that was lent is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Nothing was sent on it: it is no doing of who had it.
+    Nobodys,
+    /// What its client did or left cannot be undone.
+    Clients,
+    /// PostgreSQL has ended it: its client may have asked for that, or nobody.
+    Ended,
+}
+
 /// A server, and the pool it belongs to.
 pub(super) struct Lent<S> {
     pub(super) server: S,
@@ -178,6 +189,7 @@ impl<S: Pooled> Sched<S> {
 
     /// Forgets pools that nobody uses.
     pub(super) fn forget_pools(&mut self, now: Instant) {
+        self.turns.look_at_debts(Tick::at(now));
         for pool in 0..self.racks.len() {
             let Some(rack) = &self.racks[pool] else { continue };
             if rack.failing(now).is_none() && self.turns.forget_pool(pool) {
@@ -234,6 +246,9 @@ impl<S: Pooled> Sched<S> {
                 None => {}
             }
         }
+        if let Some(at) = self.turns.look_at_debts(Tick::at(now)).map(Tick::instant) {
+            next = Some(next.map_or(at, |next| next.min(at)));
+        }
         if let Some(at) = self.retry_outage(now) {
             next = Some(next.map_or(at, |next| next.min(at)));
         }
@@ -262,7 +277,7 @@ impl<S: Pooled> Sched<S> {
                     .map(|(tenant, servers)| Box::new(Holder { tenant, servers, oldest: None })),
                 tenant: self.turns.usage(ticket.place),
                 cluster: self.turns.budget(),
-                paused: self.turns.is_paused(ticket.place),
+                stop: self.turns.stop_of(ticket.place),
                 login,
             };
             ticket.reply.send(Err(timed_out));
@@ -365,14 +380,25 @@ impl<S: Pooled> Sched<S> {
     /// A server that was lent is gone; its session was `at_rest`.
     pub(super) fn lost(
         &mut self,
-        place: usize,
-        pool: usize,
+        (place, pool): (usize, usize),
         at_rest: bool,
+        loss: Loss,
         effects: &mut Effects<S>,
     ) {
+        let now = tick();
         effects.note_quiet(self.give_back(place, at_rest));
         self.turns.closed(pool);
-        self.dispatch(tick(), effects);
+        if loss != Loss::Nobodys
+            && let Some((until, tenant)) = self.turns.charge(place, now)
+        {
+            effects.todo().owing.extend(tenant);
+            self.look_at(until.instant(), effects);
+            // Nobody may be there who would find out that PostgreSQL is not.
+            if loss == Loss::Ended && !self.stopping && self.turns.may_try(pool) {
+                self.open(pool, true, now.instant(), effects);
+            }
+        }
+        self.dispatch(now, effects);
     }
 
     /// Serves waiters in their turns, with idle servers and with logins, while there are any.

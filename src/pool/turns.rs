@@ -12,10 +12,12 @@ use slab::Slab;
 use std::collections::HashMap;
 
 use super::account::{Account, Contention, Limits, TicketId};
+use super::debt::Debt;
 use super::order::{Due, Links, Order};
 use crate::engine::Tick;
 use crate::tenant::TenantId;
 
+mod debts;
 mod members;
 mod pools;
 
@@ -52,6 +54,8 @@ pub(super) struct Turns<T> {
     accounts: Vec<Option<Account<T>>>,
     free: Vec<usize>,
     places: HashMap<TenantId, usize>,
+    /// What tenants owe that have no clients now.
+    debts: HashMap<TenantId, Debt>,
     links: Links,
     pools: Slab<PoolTurns>,
     pool_links: Links,
@@ -87,6 +91,7 @@ impl<T> Turns<T> {
             accounts: Vec::new(),
             free: Vec::new(),
             places: HashMap::new(),
+            debts: HashMap::new(),
             links: Links::default(),
             pools: Slab::new(),
             pool_links: Links::default(),

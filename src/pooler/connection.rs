@@ -8,7 +8,9 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::admin::{self, Order};
-use crate::client::{DRAIN_GRACE, GreetError, Greeting, Peer, Session, Shared, greet, login, tell};
+use crate::client::{
+    DRAIN_GRACE, GreetError, Greeting, Peer, Session, Shared, greet, login, slow_down, tell,
+};
 use crate::net::{Incoming, Phase};
 
 /// Longest a new connection may take to say what it wants.
@@ -80,11 +82,12 @@ async fn enter(
             drop(talk);
         }
         Ok(Err(GreetError::Refused(refused))) => {
-            let (talk, refusal) = *refused;
+            let (mut talk, refusal) = *refused;
             shared.count_refusal(&refusal, None);
             let (sqlstate, message) = refusal.summary();
             let reason = refusal.reason();
             info!(client = %peer, reason, sqlstate, told = message, "connection refused");
+            slow_down(&mut talk, None, &shared).await;
             // As long as the greeting may have taken; a client that does not read is not waited for.
             let _ = timeout(GREETING_TIME_MAX, tell(talk, &refusal)).await;
         }

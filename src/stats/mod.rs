@@ -50,6 +50,8 @@ pub struct Stats {
     pub switch_round_trips: Counter,
     /// Servers dialled.
     pub dials: Counter,
+    /// Servers that were closed for what a client did or left, or that PostgreSQL has ended while a client had them.
+    pub lost: ByReason<&'static str>,
     /// Logins to servers that failed.
     pub login_failures: Counter,
     /// Sessions pinned to their server, by the statement or the thing they were pinned for.

@@ -15,6 +15,7 @@ mod auth_query;
 mod authentication;
 mod cancel;
 mod channel_binding;
+mod closed_servers;
 mod command_line;
 mod console;
 mod console_databases;

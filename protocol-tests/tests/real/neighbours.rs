@@ -1,5 +1,7 @@
 //! A fault in what one tenant or client is, has or asks for costs the others no error and no server.
 
+use std::time::{Duration, Instant};
+
 use protocol_tests::database::connect;
 use protocol_tests::pooler::BY_SCHEMA;
 use protocol_tests::wire::{V3_0, bind, execute, parse, query, scram, startup, sync};
@@ -10,6 +12,8 @@ use crate::sqlstate;
 
 const ROUNDS: usize = 15;
 const SERVERS: usize = 3;
+/// Logins that are refused at once.
+const FAILURES: u32 = 3;
 
 /// Process ids of the login role's servers.
 async fn servers(db: &Database) -> Vec<i32> {
@@ -187,5 +191,40 @@ on_both! {
                 drop(wire);
             }
         }).await;
+    }
+    /// To refuse a login costs about as much as to admit one.
+    async fn logins_that_are_refused_again_and_again_are_answered_late(db: &Database) {
+        let auth = format!("[auth]\ntype = \"trust\"\nmax_failures = {FAILURES}\n");
+        let tenants = "[tenants.gone]\nschema = \"acme\"\nstate = \"suspended\"\n\
+                       [tenants.full]\nschema = \"acme\"\nmax_client_connections = 1\n";
+        let pooler = started(db, &format!("{auth}{tenants}")).await;
+        let _full = pooler.connect("full").await;
+        let port = pooler.port;
+        let mut asked = tokio::task::JoinSet::new();
+        for parameters in [
+            vec![("user", "app.no/such")],
+            vec![("user", "app.gone")],
+            vec![("user", "app.full")],
+            vec![("user", "app.acme"), ("database", "nowhere")],
+            vec![("user", "app.umbra"), ("nosuch", "1")],
+            vec![("user", "app.other"), ("work_mem", "zz")],
+            vec![("database", "acme")],
+        ] {
+            asked.spawn(async move {
+                let began = Instant::now();
+                for _ in 0..FAILURES + 2 {
+                    let mut wire = Wire::open(port).await;
+                    wire.send(&startup(V3_0, &parameters)).await;
+                    let mut told = wire.receive().await;
+                    while told.tag != 'E' {
+                        assert_ne!(told.tag, 'Z', "{parameters:?}");
+                        told = wire.receive().await;
+                    }
+                }
+                let took = began.elapsed();
+                assert!(took >= Duration::from_secs(1), "{parameters:?}: {took:?}");
+            });
+        }
+        asked.join_all().await;
     }
 }

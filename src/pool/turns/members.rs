@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Account, Limits, Turns};
 use crate::engine::Tick;
+use crate::pool::error::Stop;
 use crate::tenant::TenantId;
 
 /// The tenant is at `max_client_connections`.
@@ -33,7 +34,10 @@ impl<T> Turns<T> {
         let (limit, audited) = (limits.clients, limits.audited);
         let account = self.accounts[place].get_or_insert_with(|| {
             self.pools[pool].members += 1;
-            Account::new(id.clone(), limits, pool)
+            let debt = self.debts.remove(id).unwrap_or_default();
+            let mut account = Account::new(id.clone(), limits, pool);
+            account.debt = debt;
+            account
         });
         if account.clients >= limit && !audited {
             return Err(TooManyClients { limit });
@@ -98,10 +102,14 @@ impl<T> Turns<T> {
             debug_assert_eq!(account.in_use, 0, "a loan keeps its seat");
             debug_assert!(account.queue.is_empty(), "a ticket keeps its seat");
             let (id, pool) = (account.id.clone(), account.pool);
+            let debt = std::mem::take(&mut account.debt);
             self.keep_only(place, 0);
             self.settle(place);
             self.pools[pool].members -= 1;
             self.places.remove(&id);
+            if !debt.is_settled() {
+                self.debts.insert(id, debt);
+            }
             self.accounts[place] = None;
             self.free.push(place);
         }
@@ -151,9 +159,9 @@ impl<T> Turns<T> {
         tickets
     }
 
-    /// Whether its clients wait for the operator.
-    pub(in crate::pool) fn is_paused(&mut self, place: usize) -> bool {
-        self.account(place).limits.paused
+    /// What its clients wait for, whatever servers there are.
+    pub(in crate::pool) fn stop_of(&mut self, place: usize) -> Option<Stop> {
+        self.account(place).stop()
     }
 
     /// Whether it has more clients than it may.
