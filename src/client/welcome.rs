@@ -11,21 +11,19 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
+use super::question::{Asked, Question};
 use super::refusal::Refusal;
 use super::refused::Refused;
+use super::row_types::RowTypes;
 use super::targets::Targets;
 use crate::config::Tenant;
-use crate::pool::{Acquired, Checkout, CheckoutError, Linked, Seat, Taint};
-use crate::server::{AskError, Known, Parameters, Switch, Target};
+use crate::pool::{Acquired, Checkout, CheckoutError, Seat};
+use crate::server::{Parameters, Target};
 use crate::tenant::{GucName, SessionState, TenantId, Value};
-use crate::wire::backend::ServerError;
 
 /// How long an answer is good where no server rests: a schema that is dropped is missed no later than this.
 const WELCOME_AGE_MAX: Duration = Duration::from_mins(1);
-/// Longest a server may take to roll back a switch.
-const ROLL_BACK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Answers kept.
 const WELCOMES_MAX: usize = 4096;
 
@@ -48,6 +46,7 @@ pub(super) type Key = (TenantId, SessionState);
 pub struct Welcomes {
     answers: DashMap<Key, Welcome>,
     refused: Refused,
+    row_types: RowTypes,
     /// How often they were forgotten: what was asked before that is not kept after it.
     forgotten: AtomicU64,
 }
@@ -84,7 +83,9 @@ impl Welcomes {
             (_, resting) => {
                 let asked = ask(tenant, &key.1, own, seat, targets, resting).await;
                 self.refused.note(&key, asked.as_ref().err());
-                self.keep(&key, age, asked?)
+                let welcome = asked?;
+                self.row_types.note(tenant, seat, &welcome.target, targets);
+                self.keep(&key, age, welcome)
             }
         };
         let Some(name) = name else { return Ok(welcome) };
@@ -201,73 +202,6 @@ async fn ask(
         }
     }
     Err(Refusal::Switch { tenant: tenant.id.to_string(), error: last })
-}
-
-/// What a server is asked for a login.
-struct Question {
-    target: Arc<Target>,
-    sql: String,
-    limit: Duration,
-    targets: Arc<Targets>,
-}
-
-/// What came of it.
-enum Asked {
-    /// The state is there.
-    Answered { rows: usize, parameters: Arc<Parameters> },
-    /// PostgreSQL has refused the state.
-    Refused(ServerError),
-    /// There was no answer.
-    Failed(String),
-}
-
-impl Question {
-    /// Asks, and gives the server back where it may be lent again.
-    async fn put(self, checkout: Checkout) -> Asked {
-        let Self { target, sql, limit, targets } = self;
-        let mut checkout = checkout;
-        let before = checkout.known().clone();
-        let (mut linked, switch) = checkout.switch_to(&target);
-        let frames = match &switch {
-            Switch::None => None,
-            Switch::Frames { frames, .. } => Some(frames),
-        };
-        let seeds = target.session.seeds();
-        match timeout(limit, linked.server().ask(frames, &sql)).await {
-            Ok(Ok(answer)) => {
-                linked.confirm();
-                // The same as clients are told, by which it is known that there is nothing to tell.
-                let parameters = targets.report(&linked.server().parameters);
-                linked.server().parameters = Arc::clone(&parameters);
-                if seeds {
-                    linked.taint(Taint::Close);
-                }
-                linked.check_in();
-                Asked::Answered { rows: answer.rows, parameters }
-            }
-            Ok(Err(AskError::Refused(error))) => {
-                match &switch {
-                    // No rollback takes a seed back.
-                    Switch::Frames { scrubs, .. } if !seeds => {
-                        roll_back(linked, *scrubs, before).await;
-                    }
-                    Switch::Frames { .. } | Switch::None => drop(linked),
-                }
-                Asked::Refused(error)
-            }
-            Ok(Err(error)) => Asked::Failed(error.to_string()),
-            Err(_) => Asked::Failed(format!("the server did not answer within {limit:?}")),
-        }
-    }
-}
-
-/// What one client or one tenant is refused costs the others no server.
-async fn roll_back(linked: Linked, scrubbed: bool, before: Known) {
-    let mut linked = linked;
-    if matches!(timeout(ROLL_BACK_TIME_MAX, linked.server().roll_back(scrubbed)).await, Ok(Ok(())))
-    {
-        linked.was_not_switched(before);
-    }
 }
 
 /// 22: data exception, 42: rule violation, 55: not in prerequisite state, 0A: not supported.

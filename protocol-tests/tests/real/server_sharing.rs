@@ -58,6 +58,26 @@ on_both! {
         assert_eq!(drawn.len(), 4, "{drawn:?}");
     }
 
+    async fn functions_that_tenants_share_and_that_name_row_types_are_told_once(db: &Database) {
+        drifted(db).await;
+        let said = "tenants share functions that name row types: a server may read one tenant's rows in another's order of columns, unless server_sharing = \"tenant\"";
+        for (sharing, times) in [("tenant", 0), ("all", 1)] {
+            let pooler = pooler(db, 2, sharing, "[tenants.umbra]\n").await;
+            let _alone = pooler.connect("acme").await;
+            drop(pooler.connect("acme").await);
+            assert_eq!(pooler.messages(said), 0, "{sharing}: nobody shares anything yet");
+            for _ in 0..3 {
+                pooler.connect("umbra").await.batch_execute("select 1").await.unwrap();
+            }
+            if times > 0 {
+                let line = pooler.until_message(1, said).await;
+                assert_eq!((&line["database"], &line["functions"]), (&db.name.clone().into(), &2.into()));
+            }
+            drop(pooler.connect("umbra").await);
+            assert_eq!(pooler.messages(said), times, "{sharing}");
+        }
+    }
+
     /// The limit that the level is there for: it shows that the test above can fail.
     async fn with_shared_servers_a_function_goes_on_with_the_first_tenants_row(db: &Database) {
         drifted(db).await;

@@ -341,4 +341,14 @@ on_both! {
             }
         }
     }
+    async fn a_login_takes_no_unnamed_statement_away(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut wire = raw(&pooler, "acme").await;
+        for tenant in ["acme", "umbra", "acme"] {
+            assert_eq!(send(&mut wire, &[parse("", "select 'mine'"), sync()]).await, ok("1ZI"));
+            let other = raw(&pooler, tenant).await;
+            assert_eq!(send(&mut wire, &[bind("", ""), execute("", 0), sync()]).await, ok("2DCZI"), "{tenant}");
+            drop(other);
+        }
+    }
 }
