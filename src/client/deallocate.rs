@@ -86,7 +86,7 @@ impl Session {
         let name = deallocated(statement.text())?;
         self.names.as_ref()?.get(&name)?;
         let tail = [NOTHING, b"\0\0\0"].concat();
-        let nothing = self.shared.statements.get(&tail, Flags::NONE)?;
+        let nothing = self.shared.statements.of(self.tenant()).get_unnamed(&tail, Flags::NONE)?;
         self.names.as_mut()?.deallocate(&name);
         Some(nothing)
     }

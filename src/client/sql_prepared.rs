@@ -47,7 +47,8 @@ impl Session {
         let exists = known.get(&named.name).is_some();
         let definition = &text[named.at.end..named.end];
         let has_room = known.has_room(definition.len()) && !named.name.is_empty();
-        let statement = self.shared.statements.get_prepared(definition).filter(|_| has_room);
+        let statement =
+            self.shared.statements.of(self.tenant()).get_prepared(definition).filter(|_| has_room);
         let Some(statement) = statement else { return false };
         if exists {
             self.write_statement(text, named, NOBODYS);

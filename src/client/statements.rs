@@ -112,8 +112,8 @@ impl Session {
             return Some(used);
         }
         let text = split_cstr(tail)?.0;
-        let statement =
-            self.shared.statements.get(tail, flags).filter(|_| names.has_room(tail.len()));
+        let kept = self.shared.statements.of(self.target.tenant.as_str());
+        let statement = kept.get(tail, flags).filter(|_| names.has_room(tail.len()));
         let Some(statement) = statement else {
             self.pin_to_server(Pinned::Lasting("more prepared statements than are kept"));
             self.note(flags, Some(text));

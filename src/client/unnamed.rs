@@ -24,14 +24,15 @@ impl Session {
         if is_bound_next && flags.is_empty() && tail.len() <= UNNAMED_LEN_MAX {
             return self.names.get_or_insert_default().use_unnamed(tail);
         }
-        match self.shared.statements.get(tail, flags) {
+        match self.shared.statements.of(self.tenant()).get_unnamed(tail, flags) {
             None => self.forget_unnamed(),
             kept => self.names.get_or_insert_default().keep_unnamed(kept),
         }
     }
 
     pub(super) fn unnamed(&mut self) -> Option<Arc<Statement>> {
-        self.names.as_mut()?.unnamed(&self.shared.statements)
+        let kept = self.shared.statements.of(self.target.tenant.as_str());
+        self.names.as_mut()?.unnamed(kept)
     }
 
     /// The unnamed statement is gone, as far as the client may rely on it.
@@ -44,7 +45,7 @@ impl Session {
     /// An error has met its changes: what is on the server need not be what the client has.
     pub(super) fn lose_unnamed(&mut self, lost: UnnamedLost) {
         if let Some(names) = &mut self.names {
-            names.lose_unnamed(lost, &self.shared.statements);
+            names.lose_unnamed(lost, self.shared.statements.of(self.target.tenant.as_str()));
         }
         if lost != UnnamedLost::Earlier {
             self.exchange.forget_unnamed();

@@ -14,6 +14,7 @@
 mod description;
 mod held;
 mod names;
+mod shares;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ mod unnamed;
 pub use description::Description;
 pub use held::{Evicted, Held, Key, Slot};
 pub use names::{Names, Op, Skipped};
-pub use statement::{Maker, Statement, Statements};
+pub use statement::{Kept, Maker, Statement, Statements};
 pub use unnamed::{UNNAMED_LEN_MAX, UnnamedOf};
 
 /// What the pooler's own names of statements begin with.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::unnamed::UnnamedStatement;
-use super::{Description, Evicted, Key, Maker, Statement, Statements};
+use super::{Description, Evicted, Kept, Key, Maker, Statement};
 use crate::flow::UnnamedLost;
 use crate::sql::Flags;
 
@@ -330,7 +330,7 @@ impl Names {
     }
 
     /// The unnamed statement, once it is needed.
-    pub fn unnamed(&mut self, all: &Statements) -> Option<Arc<Statement>> {
+    pub fn unnamed(&mut self, all: Kept<'_>) -> Option<Arc<Statement>> {
         self.unnamed.get(all)
     }
 
@@ -372,7 +372,7 @@ impl Names {
     }
 
     /// An error: what was to change the unnamed statement did not.
-    pub fn lose_unnamed(&mut self, lost: UnnamedLost, all: &Statements) {
+    pub fn lose_unnamed(&mut self, lost: UnnamedLost, all: Kept<'_>) {
         self.unnamed.lose(lost, all);
         if lost == UnnamedLost::Behind(0) {
             self.tell_again();

@@ -6,10 +6,13 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
+use super::shares::{Share, Shares};
 use crate::sql::Flags;
 
 /// Most bytes of texts that are kept for all clients together. Who needs more keeps its server.
 const TEXT_LEN_MAX: usize = 256 * 1024 * 1024;
+/// The same for those of one tenant.
+const TENANTS_LEN_MAX: usize = TEXT_LEN_MAX / 4;
 /// Entries from which on dead ones are looked for.
 const SWEEP_LEN: usize = 4096;
 /// The same, bytes of texts that nobody has any more: few long ones are as bad as many short ones.
@@ -35,12 +38,14 @@ pub struct Statement {
     pub tail: Arc<[u8]>,
     /// What the lexer says of the text.
     pub flags: Flags,
-    kept: Arc<Kept>,
+    kept: Arc<Bytes>,
+    /// Of the tenant that was the first to prepare it.
+    share: Arc<Share>,
 }
 
 /// Bytes of texts.
 #[derive(Debug, Default)]
-struct Kept {
+struct Bytes {
     /// Of those that somebody has.
     total: AtomicUsize,
     /// Of those that are only still among the known ones.
@@ -58,6 +63,7 @@ impl Statement {
 
 impl Drop for Statement {
     fn drop(&mut self) {
+        self.share.take(self.tail.len());
         self.kept.total.fetch_sub(self.tail.len(), Ordering::Relaxed);
         self.kept.dead.fetch_add(self.tail.len(), Ordering::Relaxed);
     }
@@ -69,8 +75,36 @@ pub struct Statements {
     parsed: DashMap<Arc<[u8]>, Weak<Statement>>,
     prepared: DashMap<Arc<[u8]>, Weak<Statement>>,
     next_id: AtomicU64,
-    kept: Arc<Kept>,
+    kept: Arc<Bytes>,
+    shares: Shares,
     sweep_at: AtomicUsize,
+}
+
+/// Statements, for clients of one tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    all: &'a Statements,
+    tenant: &'a str,
+}
+
+impl Kept<'_> {
+    /// The statement with this tail. `None`: there is no room for one more.
+    #[must_use]
+    pub fn get(self, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
+        self.all.made_by(self.tenant, Maker::Parse, tail, flags, TENANTS_LEN_MAX)
+    }
+
+    /// The same for a `PREPARE`.
+    #[must_use]
+    pub fn get_prepared(self, tail: &[u8]) -> Option<Arc<Statement>> {
+        self.all.made_by(self.tenant, Maker::Prepare, tail, Flags::NONE, TENANTS_LEN_MAX)
+    }
+
+    /// The same for an unnamed one, of which each client has one: what its tenant has may be more by that.
+    #[must_use]
+    pub fn get_unnamed(self, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
+        self.all.made_by(self.tenant, Maker::Parse, tail, flags, TEXT_LEN_MAX)
+    }
 }
 
 impl Default for Statements {
@@ -80,25 +114,27 @@ impl Default for Statements {
             prepared: DashMap::new(),
             next_id: AtomicU64::new(0),
             kept: Arc::default(),
+            shares: Shares::default(),
             sweep_at: AtomicUsize::new(SWEEP_LEN),
         }
     }
 }
 
 impl Statements {
-    /// The statement with this tail. `None`: there is no room for one more.
+    /// The same, for a tenant's clients.
     #[must_use]
-    pub fn get(&self, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
-        self.made_by(Maker::Parse, tail, flags)
+    pub const fn of<'a>(&'a self, tenant: &'a str) -> Kept<'a> {
+        Kept { all: self, tenant }
     }
 
-    /// The same for a `PREPARE`.
-    #[must_use]
-    pub fn get_prepared(&self, tail: &[u8]) -> Option<Arc<Statement>> {
-        self.made_by(Maker::Prepare, tail, Flags::NONE)
-    }
-
-    fn made_by(&self, maker: Maker, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
+    fn made_by(
+        &self,
+        tenant: &str,
+        maker: Maker,
+        tail: &[u8],
+        flags: Flags,
+        max: usize,
+    ) -> Option<Arc<Statement>> {
         let known = match maker {
             Maker::Parse => &self.parsed,
             Maker::Prepare => &self.prepared,
@@ -106,16 +142,20 @@ impl Statements {
         if let Some(known) = known.get(tail).and_then(|known| known.upgrade()) {
             return Some(known);
         }
-        if self.kept.total.load(Ordering::Relaxed) + tail.len() > TEXT_LEN_MAX {
+        let share = self.shares.of(tenant);
+        if self.kept.total.load(Ordering::Relaxed) + tail.len() > TEXT_LEN_MAX
+            || !share.has_room(tail.len(), max)
+        {
             return None;
         }
         self.sweep(known);
         let tail: Arc<[u8]> = tail.into();
         let make = || {
             self.kept.total.fetch_add(tail.len(), Ordering::Relaxed);
+            share.add(tail.len());
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            let kept = Arc::clone(&self.kept);
-            Arc::new(Statement { id, maker, tail: Arc::clone(&tail), flags, kept })
+            let (kept, share) = (Arc::clone(&self.kept), Arc::clone(&share));
+            Arc::new(Statement { id, maker, tail: Arc::clone(&tail), flags, kept, share })
         };
         Some(match known.entry(Arc::clone(&tail)) {
             Entry::Occupied(mut entry) => entry.get().upgrade().unwrap_or_else(|| {
@@ -148,6 +188,7 @@ impl Statements {
             for known in [&self.parsed, &self.prepared] {
                 known.retain(|_, statement| statement.strong_count() > 0);
             }
+            self.shares.sweep();
             self.sweep_at.store(SWEEP_LEN.max(2 * known.len()), Ordering::Relaxed);
         }
     }

@@ -14,7 +14,7 @@ fn gone(number: u32, statement: u64) -> Evicted {
 #[test]
 fn the_same_text_is_one_statement_as_long_as_somebody_has_it() {
     let statements = Statements::default();
-    let get = |tail: &[u8]| statements.get(tail, Flags::NONE).unwrap();
+    let get = |tail: &[u8]| statements.of("acme").get(tail, Flags::NONE).unwrap();
     let (a, b) = (get(b"select 1\0\0\0"), get(b"select 1\0\0\0"));
     assert!(Arc::ptr_eq(&a, &b) && a.text() == b"select 1");
     assert_ne!(a.id, get(b"select 1\0\0\x01\0\0\0\x17").id, "other types are another statement");
@@ -77,7 +77,7 @@ fn an_error_is_told_by_name_though_the_statement_has_gone_since() {
     assert_eq!(held.of_number(last), None, "nobody waits any more");
 
     let (statements, mut names) = (Statements::default(), Names::default());
-    let statement = statements.get(b"select 1\0\0\0", Flags::NONE).unwrap();
+    let statement = statements.of("acme").get(b"select 1\0\0\0", Flags::NONE).unwrap();
     let id = statement.id;
     names.insert(b"a", statement, None);
     names.answered();
@@ -90,7 +90,7 @@ fn an_error_is_told_by_name_though_the_statement_has_gone_since() {
 #[test]
 fn what_the_server_skipped_has_not_happened() {
     let statements = Statements::default();
-    let statement = |text: &[u8]| statements.get(text, Flags::NONE).unwrap();
+    let statement = |text: &[u8]| statements.of("acme").get(text, Flags::NONE).unwrap();
     let mut names = Names::default();
     names.insert(b"a", statement(b"1\0"), Some(key(1)));
     assert!(matches!(names.answered(), Some(Op::Named { .. })));
@@ -113,7 +113,7 @@ fn what_the_server_skipped_has_not_happened() {
 fn a_later_unit_waits_for_what_an_earlier_one_comes_to() {
     let statements = Statements::default();
     let mut names = Names::default();
-    names.insert(b"a", statements.get(b"1\0", Flags::NONE).unwrap(), None);
+    names.insert(b"a", statements.of("acme").get(b"1\0", Flags::NONE).unwrap(), None);
     assert!(!names.must_wait(), "the same unit");
     names.seal();
     assert!(names.must_wait());
@@ -126,7 +126,7 @@ fn a_later_unit_waits_for_what_an_earlier_one_comes_to() {
 #[test]
 fn what_was_asked_of_a_name_is_told_of_what_it_meant() {
     let statements = Statements::default();
-    let statement = |text: &[u8]| statements.get(text, Flags::NONE).unwrap();
+    let statement = |text: &[u8]| statements.of("acme").get(text, Flags::NONE).unwrap();
     let mut names = Names::default();
     let told = Description::no_data();
     names.insert(b"a", statement(b"1\0"), None);
@@ -164,9 +164,27 @@ fn long_texts_that_nobody_has_any_more_are_not_kept() {
     let statements = Statements::default();
     for number in 0..200 {
         let text = format!("select {number} {}\0\0\0", "x".repeat(900_000));
-        assert!(statements.get(text.as_bytes(), Flags::NONE).is_some());
+        assert!(statements.of("acme").get(text.as_bytes(), Flags::NONE).is_some());
         assert!(statements.texts() <= 8 * 1024 * 1024, "{number}: {}", statements.texts());
     }
+}
+
+#[test]
+fn texts_of_one_tenant_leave_room_for_the_others() {
+    let statements = Statements::default();
+    let make = |tenant: &str, number: usize| {
+        let text = format!("select {number} {}\0\0\0", "x".repeat(1_000_000));
+        statements.of(tenant).get(text.as_bytes(), Flags::NONE)
+    };
+    let mut kept: Vec<_> = (0..100).map_while(|number| make("acme", number)).collect();
+    assert_eq!(kept.len(), 67, "a quarter of 256 MB");
+    let others = make("umbra", 1000).expect("there is room");
+    // What another tenant prepared first costs nothing.
+    assert!(make("acme", 1000).is_some_and(|it| Arc::ptr_eq(&it, &others)));
+    assert!(statements.of("acme").get_unnamed(b"select 'mine'\0\0\0", Flags::NONE).is_some());
+    assert!(make("acme", 1001).is_none());
+    kept.truncate(60);
+    assert!(make("acme", 1001).is_some());
 }
 
 #[test]
@@ -176,7 +194,7 @@ fn long_statements_of_one_client_leave_room_for_the_others() {
     let mut count = 0;
     while names.has_room(1_000_000) && count < 100 {
         let text = format!("select {count} {}\0\0\0", "x".repeat(1_000_000));
-        let statement = statements.get(text.as_bytes(), Flags::NONE).unwrap();
+        let statement = statements.of("acme").get(text.as_bytes(), Flags::NONE).unwrap();
         names.insert(format!("s{count}").as_bytes(), statement, None);
         count += 1;
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Statement, Statements};
+use super::{Kept, Statement};
 use crate::flow::UnnamedLost;
 use crate::sql::Flags;
 
@@ -90,9 +90,9 @@ impl UnnamedStatement {
     }
 
     /// It, once it is needed.
-    pub(super) fn get(&mut self, all: &Statements) -> Option<Arc<Statement>> {
+    pub(super) fn get(&mut self, all: Kept<'_>) -> Option<Arc<Statement>> {
         if let Unnamed::Used(tail) = &self.now {
-            self.now = all.get(tail, Flags::NONE).map_or(Unnamed::None, Unnamed::Kept);
+            self.now = all.get_unnamed(tail, Flags::NONE).map_or(Unnamed::None, Unnamed::Kept);
         }
         match &self.now {
             Unnamed::Kept(statement) => Some(Arc::clone(statement)),
@@ -168,7 +168,7 @@ impl UnnamedStatement {
     }
 
     /// An error has come in the unit that last changed it, or in one before.
-    pub(super) fn lose(&mut self, lost: UnnamedLost, all: &Statements) {
+    pub(super) fn lose(&mut self, lost: UnnamedLost, all: Kept<'_>) {
         self.count += 1;
         match lost {
             UnnamedLost::Failed => self.now = Unnamed::None,
@@ -178,9 +178,9 @@ impl UnnamedStatement {
         }
     }
 
-    fn made_by(&self, change: usize, all: &Statements) -> Unnamed {
+    fn made_by(&self, change: usize, all: Kept<'_>) -> Unnamed {
         let Some(Some((end, flags))) = self.ends.get(change) else { return Unnamed::None };
         let begin = self.ends[..change].iter().rev().flatten().next().map_or(0, |(end, _)| *end);
-        all.get(&self.earlier[begin..*end], *flags).map_or(Unnamed::None, Unnamed::Kept)
+        all.get_unnamed(&self.earlier[begin..*end], *flags).map_or(Unnamed::None, Unnamed::Kept)
     }
 }

@@ -103,6 +103,8 @@ on_both! {
     /// The login role is everybody's; the password is the tenant's own.
     async fn logins_by_a_wrong_password_of_one_tenants(db: &Database) {
         let pooler = started(db, "[tenants.bad]\nschema = \"acme\"\npassword = \"wrong\"\n").await;
+        // The first time, nobody knows that it will fail: room may be made for it.
+        refused(&pooler, "app.bad", "", "28P01").await;
         unharmed(db, &pooler, async |_| {
             refused(&pooler, "app.bad", "", "28P01").await;
             // A server more is needed, by the right password.

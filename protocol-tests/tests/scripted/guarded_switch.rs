@@ -65,12 +65,23 @@ async fn answer_login(server: &mut Wire) {
     server.send(&all.concat()).await;
 }
 
+/// Answers what is asked once of a database, when its second tenant comes: there is none.
+async fn answer_question_about_functions(server: &mut Wire) {
+    let question = server.receive().await;
+    assert!(
+        question.tag == 'Q' && question.body.starts_with(b"SELECT FROM pg_catalog.pg_proc"),
+        "{question:?}"
+    );
+    server.send(&[message('C', b"SELECT 0\0"), message('Z', b"I")].concat()).await;
+}
+
 /// A server that last served `umbra`, and a client of `acme` that is logged in.
 async fn dirty_server(scripted: &mut Scripted, pooler: &Pooler) -> (Wire, Wire) {
     let server = async {
         let mut server = scripted.accept().await;
         answer_login(&mut server).await; // acme's
         answer_login(&mut server).await; // umbra's
+        answer_question_about_functions(&mut server).await;
         server
     };
     let client = async {
