@@ -210,6 +210,7 @@ fn prepared() -> Box<dyn FnMut()> {
     let (all, mut names, mut held) = (Statements::default(), Names::default(), Held::default());
     for number in 0..50 {
         let statement = all
+            .of("acme")
             .get(format!("select {number}\0\0\0").as_bytes(), Flags::NONE)
             .expect("there is room");
         names.insert(format!("P_{number}").as_bytes(), statement, None);

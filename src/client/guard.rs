@@ -15,6 +15,7 @@ use super::link::LinkEnd;
 use super::refusal::{Refusal, Severity};
 use super::restore::beside_resets;
 use super::session::Session;
+use super::to_server::may_stand_in_copy;
 use crate::config::{Guard, OnSessionState};
 use crate::flow::Reply;
 use crate::prepared::Op;
@@ -283,13 +284,7 @@ impl Session {
     fn goes_into_copy(&self) -> bool {
         let copies = self.exchange.copies_in() || self.exchange.ends_copy_unsynced();
         let next = self.inbound.bytes().get(self.units.scanned);
-        copies
-            && next.is_none_or(|tag| {
-                matches!(
-                    *tag,
-                    tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::SYNC | tag::FLUSH
-                )
-            })
+        copies && next.is_none_or(|message| may_stand_in_copy(*message))
     }
 
     /// What the session has left its tenant by, if the guard is on and it has: `server` is the state that it is in.

@@ -10,6 +10,7 @@ use tokio::io::AsyncWrite;
 use super::link::LinkEnd;
 use super::session::Session;
 use super::units::Step;
+use crate::wire::frontend::tag;
 
 impl Session {
     /// `Ok(true)`: something moved.
@@ -66,6 +67,10 @@ impl Session {
     pub(super) fn scan_inbound(&mut self) {
         self.note_more();
         while self.fuel.burn() {
+            if let Some(tag) = self.breaks_into_copy() {
+                let problem = format!("unexpected message type 0x{tag:02X} during COPY from stdin");
+                return self.link.broken = Some(problem.into());
+            }
             if self.changes.is_some() && self.is_below_home() || self.is_held() {
                 return;
             }
@@ -88,6 +93,16 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// The next message of the client's, where PostgreSQL reads the data of a COPY and it is none that may come there.
+    /// PostgreSQL would take it for lost synchronization, and ends the connection.
+    fn breaks_into_copy(&self) -> Option<u8> {
+        if !self.exchange.copies_in() || !self.units.at_boundary() {
+            return None;
+        }
+        let next = *self.inbound.bytes().get(self.units.scanned)?;
+        (!may_stand_in_copy(next) && next != tag::TERMINATE).then_some(next)
     }
 
     /// Writes the switch and what was scanned, in one write if the socket takes it.
@@ -152,6 +167,12 @@ impl Session {
         }
         Poll::Ready(wrote)
     }
+}
+
+/// Messages that PostgreSQL reads in the middle of a COPY FROM STDIN.
+/// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY>
+pub(super) const fn may_stand_in_copy(message: u8) -> bool {
+    matches!(message, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::SYNC | tag::FLUSH)
 }
 
 /// Drops from the front what of `count` bytes was of these: how many.

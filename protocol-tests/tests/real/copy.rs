@@ -1,7 +1,8 @@
 //! COPY in and out, ended well, by failure, by the client's death.
 
-use protocol_tests::wire::{batch, bind, execute, flush, message, query, sync};
-use protocol_tests::{Database, on_both};
+use protocol_tests::pooler::BY_SCHEMA;
+use protocol_tests::wire::{batch, bind, close, execute, flush, message, parse, query, sync};
+use protocol_tests::{Database, Pooler, on_both};
 
 use crate::{raw, trusting};
 
@@ -149,5 +150,35 @@ on_both! {
         wire.send(&query("select repeat('y', 64 * 1024 * 1024)")).await;
         assert_eq!(wire.until_ready().await.0[1].text().len(), 67_108_864);
         assert!(rss() - before < 4096, "{} kB more for messages of 64 MiB", rss() - before);
+    }
+    /// PostgreSQL takes it for lost synchronization, and so ends the connection. Nobody waits for ever.
+    async fn what_may_not_stand_in_a_copy_ends_the_connection(db: &Database) {
+        let guarded = format!("{}{BY_SCHEMA}guard = \"reject\"\n[auth]\ntype = \"trust\"\n", db.toml(1));
+        let poolers = [trusting(db, 1).await, Pooler::start(&guarded).await];
+        for pooler in poolers {
+            for copy in [query("copy who from stdin"), [batch("copy who from stdin"), flush()].concat()] {
+                for breaks in [parse("", "select 1"), query("select 1"), bind("", ""), execute("", 0), close('S', "x")] {
+                    for early in [false, true] {
+                        let mut wire = raw(&pooler, "acme").await;
+                        let broken = [&breaks[..], &sync()].concat();
+                        if early {
+                            wire.send(&[&copy[..], &broken].concat()).await;
+                        } else {
+                            wire.send(&copy).await;
+                            while wire.receive().await.tag != 'G' {}
+                            wire.send(&broken).await;
+                        }
+                        let mut last = wire.receive().await;
+                        while let Some(next) = wire.next().await {
+                            last = next;
+                        }
+                        let text = format!("unexpected message type 0x{:02X} during COPY from stdin", breaks[0]);
+                        assert_eq!((last.field('C').as_str(), last.field('M').contains(&text)), ("08P01", true), "{last:?}");
+                    }
+                }
+            }
+            let mut wire = raw(&pooler, "acme").await;
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+        }
     }
 }
