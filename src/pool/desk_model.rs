@@ -258,7 +258,7 @@ impl Model {
     /// Loses a server; perhaps it is one too many, and its tenant waits for a while.
     fn lose(&self, of: (usize, usize), at_rest: bool) {
         let losses = [Loss::Nobodys, Loss::Clients, Loss::Ended];
-        let loss = losses[thread_rng().gen_range(0..losses.len())];
+        let loss = losses[thread_rng().gen_range(0..losses.len())].clone();
         self.with(|sched, effects| {
             for _ in 0..if loss == Loss::Nobodys { 0 } else { CREDIT_MAX } {
                 sched.turns.charge(of.0, tick());

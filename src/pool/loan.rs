@@ -1,13 +1,14 @@
 //! A server that is lent: unknown state -> the client's state -> back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::Pools;
 use super::effects::Effects;
+use super::rack::ended_at_rest;
 use super::sched::{Lent, Loss};
 use super::seat::Seat;
 use crate::server::switch::Fit;
@@ -92,10 +93,10 @@ impl Loan {
         match self.loss {
             Loss::Nobodys => {}
             Loss::Clients => drop(pools.stats.lost.add_one("client")),
-            Loss::Ended => drop(pools.stats.lost.add_one("server")),
+            Loss::Ended | Loss::EndedAtRest(_) => drop(pools.stats.lost.add_one("server")),
         }
         let of = (self.seat.place, self.pool);
-        pools.desk.0.lock().lost(of, self.at_rest, self.loss, &mut effects);
+        pools.desk.0.lock().lost(of, self.at_rest, self.loss.clone(), &mut effects);
         pools.carry_out(effects);
     }
 }
@@ -142,8 +143,14 @@ impl Checkout {
         moved.is_ok()
     }
 
+    /// It has ended while it rested.
     pub(super) fn close(mut self) {
-        drop(self.0.take());
+        if let Some(mut loan) = self.0.take() {
+            loan.loss = loan.server.as_mut().map_or(Loss::Nobodys, |server| {
+                server.life.ended = true;
+                ended_at_rest(server, Instant::now())
+            });
+        }
     }
 
     /// Lets a task use the server, within `Pools`' own tasks.

@@ -239,9 +239,10 @@ impl Pools {
             let mut sched = self.desk.0.lock();
             let idle_max = sched.cluster.server_idle_timeout;
             let stale = |server: &mut Box<Server>| {
-                now.duration_since(server.life.idle_since) >= idle_max
+                server.life.ended = !server.is_usable();
+                server.life.ended
+                    || now.duration_since(server.life.idle_since) >= idle_max
                     || now >= server.life.retire_at
-                    || !server.is_usable()
             };
             sched.clock = now;
             sched.close_idle(stale, now, &mut effects);
@@ -309,7 +310,7 @@ impl Pools {
             let tenant = tenant.as_str();
             warn!(
                 tenant,
-                "its clients wait: for what they did, {CREDIT_MAX} servers were closed, and {PAID_A_SECOND} a second more may be"
+                "its clients wait: more than {CREDIT_MAX} servers became unusable while they had them, and {PAID_A_SECOND} a second more may"
             );
         }
         if rings {

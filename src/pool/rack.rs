@@ -3,11 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::failure::Failure;
+use super::sched::Loss;
 use crate::server::switch::Fit;
 use crate::server::{Endpoint, Life, LoginError, Server, Target};
+use crate::tenant::TenantId;
 
 /// Servers looked at for one of the current worker, where others would do.
 const LOOKS_MAX: usize = 16;
@@ -28,6 +30,23 @@ pub(super) trait Pooled {
     fn life(&self) -> &Life;
     /// Its times, to be changed.
     fn life_mut(&mut self) -> &mut Life;
+
+    /// Whose state it is in.
+    fn tenant(&self) -> Option<&TenantId> {
+        None
+    }
+}
+
+/// A server that ends so soon after its last tenant has let it go, ends by what that has left there: a time-out that no text
+/// has shown, say.
+const ENDS_BY_TENANT: Duration = Duration::from_secs(5);
+
+/// Whose doing it is that a server is gone which rested.
+pub(super) fn ended_at_rest<S: Pooled>(server: &S, now: Instant) -> Loss {
+    let life = server.life();
+    let soon = now.saturating_duration_since(life.idle_since) < ENDS_BY_TENANT;
+    let tenant = server.tenant().filter(|_| life.ended && soon);
+    tenant.map_or(Loss::Nobodys, |tenant| Loss::EndedAtRest(tenant.clone()))
 }
 
 impl Pooled for Box<Server> {
@@ -57,6 +76,10 @@ impl Pooled for Box<Server> {
 
     fn life_mut(&mut self) -> &mut Life {
         &mut self.life
+    }
+
+    fn tenant(&self) -> Option<&TenantId> {
+        self.known.tenant()
     }
 }
 

@@ -40,7 +40,7 @@ impl<S> Ticket<S> {
 }
 
 /// Why a server that was lent is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Loss {
     /// Nothing was sent on it: it is no doing of who had it.
     Nobodys,
@@ -48,6 +48,8 @@ pub(super) enum Loss {
     Clients,
     /// PostgreSQL has ended it: its client may have asked for that, or nobody.
     Ended,
+    /// The same, soon after the tenant has let it go.
+    EndedAtRest(TenantId),
 }
 
 /// A server, and the pool it belongs to.
@@ -385,20 +387,33 @@ impl<S: Pooled> Sched<S> {
         loss: Loss,
         effects: &mut Effects<S>,
     ) {
-        let now = tick();
         effects.note_quiet(self.give_back(place, at_rest));
         self.turns.closed(pool);
-        if loss != Loss::Nobodys
-            && let Some((until, tenant)) = self.turns.charge(place, now)
-        {
-            effects.todo().owing.extend(tenant);
-            self.look_at(until.instant(), effects);
-            // Nobody may be there who would find out that PostgreSQL is not.
-            if loss == Loss::Ended && !self.stopping && self.turns.may_try(pool) {
-                self.open(pool, true, now.instant(), effects);
-            }
+        self.charge(Some(place), pool, &loss, effects);
+        self.dispatch(tick(), effects);
+    }
+
+    /// Charges whoever made a server of that pool unusable: the tenant at that place, or whom the loss names.
+    pub(super) fn charge(
+        &mut self,
+        place: Option<usize>,
+        pool: usize,
+        loss: &Loss,
+        effects: &mut Effects<S>,
+    ) {
+        let now = tick();
+        let owes = match (loss, place) {
+            (Loss::EndedAtRest(tenant), _) => self.turns.charge_tenant(tenant, now),
+            (Loss::Clients | Loss::Ended, Some(place)) => self.turns.charge(place, now),
+            (Loss::Nobodys, _) | (_, None) => None,
+        };
+        let Some((until, tenant)) = owes else { return };
+        effects.todo().owing.extend(tenant);
+        self.look_at(until.instant(), effects);
+        // Nobody may be there who would find out that PostgreSQL is not.
+        if *loss != Loss::Clients && !self.stopping && self.turns.may_try(pool) {
+            self.open(pool, true, now.instant(), effects);
         }
-        self.dispatch(now, effects);
     }
 
     /// Serves waiters in their turns, with idle servers and with logins, while there are any.

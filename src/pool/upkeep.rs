@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::effects::Effects;
 use super::error::CheckoutError;
-use super::rack::Pooled;
-use super::sched::{Lent, Sched};
+use super::rack::{Pooled, ended_at_rest};
+use super::sched::{Lent, Loss, Sched};
 use super::turns::{Logins, STAY_MIN};
 use crate::engine::Tick;
 use crate::server::LoginError;
@@ -148,7 +148,7 @@ impl<S: Pooled> Sched<S> {
             self.racks.iter().map(|rack| rack.as_ref().map(|rack| rack.generation)).collect();
         for (pool, generation) in generations.into_iter().enumerate() {
             let stale = |server: &mut S| Some(server.life().generation) != generation;
-            self.close_stale_of(pool, stale);
+            self.close_stale_of(pool, stale, now);
         }
         self.dispatch(Tick::at(now), effects);
         count
@@ -162,17 +162,27 @@ impl<S: Pooled> Sched<S> {
         effects: &mut Effects<S>,
     ) {
         for pool in 0..self.racks.len() {
-            self.close_stale_of(pool, &mut stale);
+            for loss in self.close_stale_of(pool, &mut stale, now) {
+                self.charge(None, pool, &loss, effects);
+            }
         }
         self.dispatch(Tick::at(now), effects);
     }
 
-    fn close_stale_of(&mut self, pool: usize, stale: impl FnMut(&mut S) -> bool) {
-        let Some(rack) = &mut self.racks[pool] else { return };
+    fn close_stale_of(
+        &mut self,
+        pool: usize,
+        stale: impl FnMut(&mut S) -> bool,
+        now: Instant,
+    ) -> Vec<Loss> {
+        let Some(rack) = &mut self.racks[pool] else { return Vec::new() };
+        let mut losses = Vec::new();
         for server in rack.take_stale(stale) {
+            losses.push(ended_at_rest(&server, now));
             server.close();
             self.turns.closed_idle(pool);
         }
+        losses
     }
 
     /// Takes out servers that have not answered for long: they are to be asked. They count as being opened.

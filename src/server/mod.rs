@@ -87,6 +87,8 @@ pub struct Life {
     pub idle_since: Instant,
     /// When it last answered.
     pub proven: Instant,
+    /// PostgreSQL has ended it.
+    pub ended: bool,
 }
 
 impl Life {
@@ -101,6 +103,7 @@ impl Life {
             retire_at,
             idle_since: now,
             proven: now,
+            ended: false,
         }
     }
 }

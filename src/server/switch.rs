@@ -179,6 +179,15 @@ pub enum Fit {
 }
 
 impl Known {
+    /// Whose state it is in.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Exactly(state) => Some(&state.tenant),
+            Self::Neutral | Self::Unsure => None,
+        }
+    }
+
     /// How well it fits.
     #[must_use]
     pub fn fit(&self, target: &Arc<Target>) -> Fit {

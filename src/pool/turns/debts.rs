@@ -17,6 +17,19 @@ impl<T> Turns<T> {
         Some((until, began.then(|| self.account(place).id.clone())))
     }
 
+    /// The same of a tenant that may have no clients by now.
+    pub(in crate::pool) fn charge_tenant(
+        &mut self,
+        tenant: &TenantId,
+        now: Tick,
+    ) -> Option<(Tick, Option<TenantId>)> {
+        if let Some(&place) = self.places.get(tenant) {
+            return self.charge(place, now);
+        }
+        let (until, began) = self.debts.entry(tenant.clone()).or_default().charge(now)?;
+        Some((until, began.then(|| tenant.clone())))
+    }
+
     /// Those whose time has come get servers again. When the next of them does.
     pub(in crate::pool) fn look_at_debts(&mut self, now: Tick) -> Option<Tick> {
         self.debts.retain(|_, debt| {
