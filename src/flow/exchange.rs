@@ -46,6 +46,12 @@ impl Owed {
     pub(super) const fn has_op(self) -> bool {
         matches!(self, Self::Named(_) | Self::RefusedQuery)
     }
+
+    /// Whether it makes or drops the unnamed statement; a simple query drops it.
+    pub(super) const fn changes_unnamed(self) -> bool {
+        let query = matches!(self, Self::Query | Self::RefusedQuery);
+        query || matches!(self, Self::ParseUnnamed | Self::CloseUnnamed)
+    }
 }
 
 /// What a message about a named statement is answered with, and what the client hears of it.

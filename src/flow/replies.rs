@@ -244,7 +244,7 @@ impl Exchange {
                     let skipped = self.owed.pop();
                     // The client has bound its statement; that it failed is its own affair.
                     self.unnamed_waits &= skipped != Some(Owed::Bind);
-                    lost |= matches!(skipped, Some(Owed::ParseUnnamed | Owed::CloseUnnamed));
+                    lost |= skipped.is_some_and(Owed::changes_unnamed);
                     self.skipped += u32::from(skipped.is_some_and(Owed::has_op));
                 }
                 if lost {
@@ -255,15 +255,9 @@ impl Exchange {
         }
     }
 
-    /// A simple query drops the unnamed statement.
+    /// What an error has made of the unnamed statement.
     fn lost_unnamed(&self, has_failed: bool) -> UnnamedLost {
-        let later = |owed: &Owed| {
-            matches!(
-                owed,
-                Owed::ParseUnnamed | Owed::CloseUnnamed | Owed::Query | Owed::RefusedQuery
-            )
-        };
-        if self.owed.iter().any(later) {
+        if self.owed.iter().any(|owed| owed.changes_unnamed()) {
             UnnamedLost::Earlier
         } else if has_failed {
             UnnamedLost::Failed

@@ -75,6 +75,14 @@ pub struct Skipped {
     pub unnamed: bool,
 }
 
+/// What PostgreSQL tells names of statements apart by: `NAMEDATALEN` less one.
+const NAME_LEN_MAX: usize = 63;
+
+/// A name, as far as it counts.
+fn cut(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(NAME_LEN_MAX)]
+}
+
 /// What a client's names mean.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -99,6 +107,7 @@ impl Names {
     /// What a name means.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        let name = cut(name);
         let goes = self.disguised.iter().any(|gone| gone.as_deref() == Some(name));
         if goes { None } else { self.known.get(name) }
     }
@@ -147,6 +156,7 @@ impl Names {
 
     /// Gives a name, which must be free.
     pub fn insert(&mut self, name: &[u8], statement: Arc<Statement>, parses: Option<Key>) {
+        let name = cut(name);
         for gone in self.disguised.iter_mut().filter(|gone| gone.as_deref() == Some(name)) {
             *gone = None;
         }
@@ -166,12 +176,14 @@ impl Names {
     /// What the client was told that a statement returns.
     #[must_use]
     pub fn told(&self, name: &[u8]) -> Option<&Description> {
+        let name = cut(name);
         self.told.get(name)
     }
 
     /// What a name means now: another number than for all that it meant before.
     #[must_use]
     pub fn meaning(&self, name: &[u8]) -> u64 {
+        let name = cut(name);
         match name {
             [] => self.unnamed.count(),
             _ => self.known.get(name).map_or(u64::MAX, |statement| statement.id),
@@ -180,6 +192,7 @@ impl Names {
 
     /// It is told that of what the name meant when it asked; it may have given the name anew behind that.
     pub fn tell(&mut self, name: &[u8], of: u64, description: Description) {
+        let name = cut(name);
         if self.meaning(name) == of {
             self.told.insert(name.into(), description);
             return;
@@ -198,12 +211,14 @@ impl Names {
 
     /// Takes a name away.
     pub fn remove(&mut self, name: &[u8]) {
+        let name = cut(name);
         let (was, told) = (self.known.remove(name), self.told.remove(name));
         self.ops.push_back(Op::Closed { name: name.into(), was, told });
     }
 
     /// Takes a name away by SQL, once that has run.
     pub fn deallocate(&mut self, name: &[u8]) {
+        let name = cut(name);
         self.disguised.push_back(Some(name.into()));
     }
 

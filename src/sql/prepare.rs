@@ -63,12 +63,15 @@ pub fn says_in_string(text: &[u8], name: &[u8]) -> bool {
 }
 
 fn folded(token: &Token<'_>) -> Option<Vec<u8>> {
-    let name = match token {
+    let mut name = match token {
         Token::Word(word) => word.to_ascii_lowercase(),
         Token::Quoted(quoted) => quoted.to_vec(),
         _ => return None,
     };
-    (name.is_ascii() && name.len() <= NAME_LEN_MAX).then_some(name)
+    // Where another one would be cut, its encoding says.
+    let is_plain = name.is_ascii();
+    name.truncate(NAME_LEN_MAX);
+    is_plain.then_some(name)
 }
 
 /// `keyword name`, the only statement of the text; and what comes behind the name.

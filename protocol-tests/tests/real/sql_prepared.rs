@@ -351,4 +351,37 @@ on_both! {
             drop(other);
         }
     }
+    async fn a_simple_query_that_is_skipped_leaves_the_unnamed_statement(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let mut direct = db.wire("").await;
+        let mut through = raw(&pooler, "acme").await;
+        for (wire, name) in [(&mut direct, "direct"), (&mut through, "through the pooler")] {
+            for fails in [bind("", "nobodys"), parse("x", "selec"), close('X', "")] {
+                assert_eq!(send(wire, &[parse("", "select 'mine'"), sync()]).await, ok("1ZI"));
+                let unit = [fails.clone(), query("select 2"), sync()];
+                assert_eq!(send(wire, &unit).await.0, "EZI");
+                let bound = send(wire, &[bind("", ""), execute("", 0), sync()]).await;
+                assert_eq!(bound, ok("2DCZI"), "{name}: {fails:?}");
+            }
+        }
+    }
+    async fn names_count_as_far_as_postgresql_tells_them_apart(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let (long, same, cut) = ("n".repeat(70), "n".repeat(90), "n".repeat(63));
+        let mut direct = db.wire("").await;
+        let mut through = raw(&pooler, "acme").await;
+        // In SQL, PostgreSQL notices that it cuts them.
+        let quiet = |(tags, error): (String, String)| (tags.replace('N', ""), error);
+        for (wire, which) in [(&mut direct, "direct"), (&mut through, "through the pooler")] {
+            assert_eq!(send(wire, &[parse(&long, "select 'mine'"), sync()]).await, ok("1ZI"), "{which}");
+            assert!(send(wire, &[parse(&same, "select 1"), sync()]).await.1.starts_with("42P05"), "{which}");
+            assert_eq!(send(wire, &[bind("", &cut), execute("", 0), sync()]).await, ok("2DCZI"), "{which}");
+            assert_eq!(quiet(send(wire, &[query(&format!("execute {same}"))]).await), ok("TDCZI"), "{which}");
+            assert_eq!(send(wire, &[close('S', &same), sync()]).await, ok("3ZI"), "{which}");
+            assert!(send(wire, &[bind("", &long), sync()]).await.1.starts_with("26000"), "{which}");
+            assert_eq!(quiet(send(wire, &[query(&format!("prepare {long} as select 2"))]).await), ok("CZI"), "{which}");
+            assert_eq!(quiet(send(wire, &[query(&format!("deallocate {cut}"))]).await), ok("CZI"), "{which}");
+            assert!(send(wire, &[bind("", &same), sync()]).await.1.starts_with("26000"), "{which}");
+        }
+    }
 }
