@@ -158,7 +158,7 @@ impl Session {
             field(b'R', "RevalidateCachedQuery"),
         ];
         build::error_response(fields, &mut told);
-        build::failing_execute(&mut self.link.rewritten);
+        build::failing_parse(&mut self.link.rewritten);
         self.owe(Reply::Refused, Op::Refused(told.freeze()));
     }
 }

@@ -95,6 +95,7 @@ impl Session {
             Event::Unserved(unserved) => self.on_unserved(unserved).await,
             Event::Link(LinkEnd::Observe) => self.observe().await,
             Event::Link(LinkEnd::Restore) => self.restore().await,
+            Event::Link(LinkEnd::Chained) => self.verify_inside().await,
             Event::Link(LinkEnd::Unsure) => self.settle().await,
             Event::Link(LinkEnd::Outdated) => self.refresh_kept(),
             Event::Link(end) => {
@@ -162,6 +163,7 @@ impl Session {
             | LinkEnd::Released
             | LinkEnd::Observe
             | LinkEnd::Restore
+            | LinkEnd::Chained
             | LinkEnd::Outdated
             | LinkEnd::Unsure => Next::Over,
             LinkEnd::Farewell(refusal) => Next::Farewell(*refusal),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tracing::info;
 
+use super::chained::Verified;
 use super::changes::{Pinned, unreadable_setting};
 use super::events::Next;
 use super::link::LinkEnd;
@@ -28,9 +29,6 @@ use crate::wire::frontend::tag;
 
 /// How long a session that is busy when its pin is over is left alone.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// A text that PostgreSQL refuses before it looks at anything, in any state of a transaction.
-const NO_STATEMENT: &str = "tenantry refused this statement";
 
 /// Statements that set something, for the session or the transaction.
 const SETS: Flags =
@@ -249,10 +247,10 @@ impl Session {
         refusal.write(Severity::Error, &mut told);
         if message == tag::PARSE {
             self.forget_unnamed();
-            build::failing_execute(&mut self.link.rewritten);
+            build::failing_parse(&mut self.link.rewritten);
             self.exchange.owe(Reply::Refused);
         } else {
-            build::query(NO_STATEMENT, &mut self.link.rewritten);
+            build::query(build::NO_STATEMENT, &mut self.link.rewritten);
             self.exchange.owe_refused_query();
         }
         self.names.get_or_insert_default().push(Op::Refused(told.freeze()));
@@ -262,7 +260,8 @@ impl Session {
     /// session is still its tenant's. What functions, triggers and views do inside, no text shows.
     #[inline]
     pub(super) fn verify_if_guarded(&mut self) {
-        if self.policy.guard == Guard::Reject && !std::mem::replace(&mut self.is_verified, true) {
+        let asks = std::mem::replace(&mut self.verified, Verified::Yes) != Verified::Yes;
+        if self.policy.guard == Guard::Reject && asks {
             let guarded = self.policy.guarded.clone();
             self.changes.get_or_insert_default().question.names.extend(guarded);
         }
@@ -276,7 +275,7 @@ impl Session {
             && self.units.at_boundary()
             && !self.exchange.is_unsynced()
             && !self.goes_into_copy()
-            && (self.exchange.is_busy() || !(self.is_verified || self.exchange.in_block()))
+            && (self.exchange.is_busy() || self.has_to_be_verified())
     }
 
     /// The next message is a COPY's. Behind data that PostgreSQL has refused another one would run in a transaction of its own,

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
+use super::chained::Verified;
 use super::clock::Left;
 use super::departure;
 use super::described::LooksAt;
@@ -54,6 +55,8 @@ pub(super) enum LinkEnd {
     Observe,
     /// The client has reset settings in a transaction that goes on; its own come back in it.
     Restore,
+    /// A transaction has ended and the next one has begun in the same unit; the server is asked in that one.
+    Chained,
     /// Nobody can tell what the server still owes; it is kept, and asked.
     Unsure,
     /// Between two transactions: its tenant may be another by now; the server is kept.
@@ -302,7 +305,7 @@ impl Session {
     /// The first unit on this server is read for it. What the reading before found has not run.
     fn scan_anew(&mut self) {
         self.scan_again();
-        self.is_verified = true;
+        self.verified = Verified::Yes;
         if let Some(changes) = &mut self.changes {
             changes.is_below_home = false;
         }
@@ -420,6 +423,7 @@ impl Session {
             | LinkEnd::Over
             | LinkEnd::Observe
             | LinkEnd::Restore
+            | LinkEnd::Chained
             | LinkEnd::Outdated
             | LinkEnd::Unsure => drop(linked),
         }

@@ -10,6 +10,7 @@ mod absorb;
 mod access;
 mod answers;
 mod by_path;
+mod chained;
 mod changes;
 mod clock;
 mod consoles;

@@ -130,7 +130,8 @@ impl Session {
         let waits = self.exchange.ends_copy()
             || makes
             || (sql && self.exchange.owes_ready())
-            || self.has_disguised()
+            // It may be the one that runs what is waited for.
+            || (self.has_disguised() && message != tag::EXECUTE)
             || (self.deallocates != Deallocates::No && asks_names)
             || self.names.as_ref().is_some_and(|names| names.must_wait())
             || (self.uses_unnamed(message) && self.is_unnamed_unsettled());

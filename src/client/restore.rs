@@ -38,7 +38,8 @@ const HIDDEN: Flags = Flags::one(Flag::Do)
     .union(Flags::one(Flag::UnicodeIdentifier));
 
 /// Replies to one statement of the way home.
-const REPLIES: [u8; 6] = [
+const REPLIES: [u8; 7] = [
+    reply::CLOSE_COMPLETE,
     reply::CLOSE_COMPLETE,
     reply::PARSE_COMPLETE,
     reply::BIND_COMPLETE,
@@ -274,7 +275,8 @@ impl Session {
     /// A text of the pooler's own, under names of its own.
     pub(super) fn write_beside(&mut self, text: &[u8]) {
         let out = &mut self.link.rewritten;
-        // One that failed may have left its maker.
+        // One that failed may have left its maker, and a client may have a cursor of that name.
+        build::close_portal(MAKER, out);
         build::close_statement(MAKER, out);
         build::parse(MAKER, &[text, b"\0\0\0"].concat(), out);
         build::bind(MAKER, MAKER, out);

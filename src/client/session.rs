@@ -11,6 +11,7 @@ use tracing::{Span, info_span};
 
 use super::Shared;
 use super::by_path::ByPath;
+use super::chained::Verified;
 use super::changes::{Changes, Pinned};
 use super::clock::Watch;
 use super::events::{Event, Next, Unserved};
@@ -96,8 +97,8 @@ pub struct Session {
     pub(super) describes: Option<Box<[u8]>>,
     /// What the unnamed statement returns on the server, if that was looked at.
     pub(super) unnamed_returns: Option<Description>,
-    /// The server was asked, or is about to be, whether the session is its tenant's: nothing has run since.
-    pub(super) is_verified: bool,
+    /// Whether it is known to be its tenant's, where the guard is on.
+    pub(super) verified: Verified,
     /// What of it resets settings when it runs.
     pub(super) resets: Option<Box<Resets>>,
     /// What it did to the server it holds.
@@ -161,7 +162,7 @@ impl Session {
             has_own_names: false,
             is_other_user: false,
             own_flags: Flags::NONE,
-            is_verified: true,
+            verified: Verified::Yes,
             describes: None,
             unnamed_returns: None,
             resets: None,

@@ -128,7 +128,7 @@ impl Session {
     fn refuse_statement(&mut self, refusal: &Refusal) {
         let mut told = BytesMut::new();
         refusal.write(Severity::Error, &mut told);
-        build::failing_execute(&mut self.link.rewritten);
+        build::failing_parse(&mut self.link.rewritten);
         self.owe(Reply::Refused, Op::Refused(told.freeze()));
     }
 
@@ -156,7 +156,12 @@ impl Session {
     /// `CloseComplete` are still to be owed.
     fn run_unasked(&mut self, text: &[u8]) {
         self.write_beside(text);
-        let made = [reply::CLOSE_COMPLETE, reply::PARSE_COMPLETE, reply::BIND_COMPLETE];
+        let made = [
+            reply::CLOSE_COMPLETE,
+            reply::CLOSE_COMPLETE,
+            reply::PARSE_COMPLETE,
+            reply::BIND_COMPLETE,
+        ];
         self.exchange.owe_unasked(&made);
     }
 

@@ -107,7 +107,7 @@ impl Session {
             self.parse_for_nobody(tail);
             self.owe(Reply::ParsedUnasked, Op::Other);
             self.owe(Reply::ClosedUnasked, Op::Other);
-            build::failing_execute(&mut self.link.rewritten);
+            build::failing_parse(&mut self.link.rewritten);
             self.owe(Reply::Refused, Op::Refused(told.freeze()));
             return Some(used);
         }
@@ -143,7 +143,7 @@ impl Session {
         let name = String::from_utf8_lossy(name).into_owned();
         let mut told = BytesMut::new();
         Refusal::UnknownStatement { name }.write(Severity::Error, &mut told);
-        build::failing_execute(&mut self.link.rewritten);
+        build::failing_parse(&mut self.link.rewritten);
         self.owe(Reply::Refused, Op::Refused(told.freeze()));
         Some(used)
     }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
+use super::chained::ends_transaction;
 use super::changes::Pinned;
 use super::link::LinkEnd;
 use super::prepared::Deallocates;
@@ -67,6 +68,9 @@ impl Session {
             && !self.exchange.is_unsynced();
         if below && can_ask && !self.is_other_user && self.is_quiet() {
             return Err(LinkEnd::Restore);
+        }
+        if self.is_chained() && !self.exchange.is_busy() && self.is_quiet() {
+            return Err(LinkEnd::Chained);
         }
         let at_rest =
             self.link.confirmed && self.exchange.is_at_rest() && self.link.outbound.is_empty();
@@ -138,9 +142,7 @@ impl Session {
                     continue;
                 }
             }
-            let told_otherwise = self.is_told_otherwise(tag::COMMAND_COMPLETE);
-            let passed =
-                self.exchange.pass_run(bytes, told_otherwise.then_some(tag::COMMAND_COMPLETE));
+            let passed = self.exchange.pass_run(bytes, self.looks_at());
             if passed > 0 {
                 self.link.swallowing = false;
                 self.pass(passed);
@@ -153,6 +155,9 @@ impl Session {
                 Err(error) => return Err(self.server_lost(error)),
             };
             let (tag, count) = (message.tag, message.consumed);
+            if tag == tag::COMMAND_COMPLETE && ends_transaction(message.body) {
+                self.verified.on_end();
+            }
             let verdict = match self.exchange.on_server(tag, message.body) {
                 Ok(ServerVerdict::Forward) if tag != tag::ERROR && !self.is_told_otherwise(tag) => {
                     self.link.swallowing = false;
@@ -190,6 +195,12 @@ impl Session {
             self.on_message(tag, count, verdict, error)?;
         }
         Ok(())
+    }
+
+    /// Messages that are not to be passed on without a look.
+    fn looks_at(&self) -> Option<u8> {
+        let guarded = self.policy.guard == Guard::Reject;
+        (guarded || self.is_told_otherwise(tag::COMMAND_COMPLETE)).then_some(tag::COMMAND_COMPLETE)
     }
 
     /// A `ReadyForQuery` in front of which the client has to be told something.

@@ -139,7 +139,7 @@ impl Session {
             };
             link.sent += of_unit;
             (wrote, link.wrote) = (true, true);
-            self.is_verified = false;
+            self.verified.on_sent();
             link.flush_server = stream.buffers_writes();
             if link.confirmed && !link.keeps_unit {
                 self.inbound.consume(link.sent);

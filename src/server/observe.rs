@@ -75,6 +75,35 @@ impl Server {
         }
     }
 
+    /// The same in a transaction that has failed: nothing can be asked in it. So it is rolled back, and another one is begun
+    /// and fails, which the client cannot tell from it (but for its savepoints).
+    ///
+    /// # Errors
+    /// [`AskError`]; close the server.
+    ///
+    /// # Cancel safety
+    /// Not safe: close the server.
+    pub async fn observe_failed(
+        &mut self,
+        question: &Question,
+        known: &SessionState,
+        owed: &mut BytesMut,
+    ) -> Result<Observed, AskError> {
+        let failed = |error: Option<ServerError>| AskError::Refused(error.unwrap_or_default());
+        if self.ask(None, "ROLLBACK").await?.status != TransactionStatus::Idle {
+            return Err(failed(None));
+        }
+        let observed = match self.answer(&question.select(known), owed).await? {
+            (observed, None, TransactionStatus::Idle) => observed,
+            (_, error, _) => return Err(failed(error)),
+        };
+        let fails = "BEGIN; ROLLBACK TO SAVEPOINT tenantry_none";
+        match self.answer(fails, owed).await? {
+            (_, Some(_), TransactionStatus::Failed) => Ok(observed),
+            (_, error, _) => Err(failed(error)),
+        }
+    }
+
     async fn answer(
         &mut self,
         sql: &str,

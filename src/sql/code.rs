@@ -1,11 +1,17 @@
 //! The settings that a `DO` changes: PL/pgSQL, and what its `EXECUTE`s run.
 
-use super::Settings;
-use super::settings::{arguments, name};
+use super::computed::{Computed, IDENTIFIER, LITERAL};
+use super::settings::{PG_SETTINGS, Said};
 use super::tokens::{Token, tokens};
+use super::{Flag, Flags, Lexer, Settings};
 
 /// Longest `DO` inside a `DO`, or text in an `EXECUTE`, that is followed.
 const DEPTH_MAX: u8 = 4;
+
+/// What may set anything, by a name or in a text that nobody can read.
+const HIDES: Flags = Flags::one(Flag::UnicodeIdentifier)
+    .union(Flags::one(Flag::RunsText))
+    .union(Flags::one(Flag::LongDollarTag));
 
 impl Settings {
     /// Behind `DO`.
@@ -37,6 +43,14 @@ impl Settings {
             _ => return self.give_up("DO"),
         };
         self.anywhere(&tokens);
+        let mut lexer = Lexer::new();
+        lexer.feed(body);
+        if lexer.finish().intersects(HIDES) {
+            self.give_up("DO that hides what it runs");
+        }
+        for statement in tokens.split(|token| *token == Token::Punct(b';')) {
+            self.updates_settings(statement);
+        }
         let lasting = |token: &Token<'_>| {
             let name = match token {
                 Token::Word(word) => word,
@@ -59,7 +73,9 @@ impl Settings {
             let end = rest.iter().position(|t| *t == Token::Punct(b';')).unwrap_or(rest.len());
             let statement = &rest[..end];
             if token.is("set") {
-                self.set(statement);
+                if !is_of_update(&tokens[..at]) {
+                    self.set(statement);
+                }
             } else if token.is("reset") {
                 self.reset(statement);
             } else if token.is("do") && statement.iter().any(|t| matches!(t, Token::Text(_))) {
@@ -70,82 +86,35 @@ impl Settings {
         }
     }
 
-    /// Behind `EXECUTE`: a text, perhaps with pieces put in. Its beginning says what it is.
+    /// Behind `EXECUTE`: a text, perhaps with pieces put in.
     fn execute(&mut self, tokens: &[Token<'_>], depth: u8) {
-        // Of a trigger.
-        if tokens.first().is_some_and(|word| word.is("function") || word.is("procedure")) {
+        // Of a trigger, or GRANT EXECUTE ON.
+        let others = ["function", "procedure", "on"];
+        if tokens.first().is_some_and(|word| others.iter().any(|other| word.is(other))) {
             return;
         }
-        if !text_of(tokens).is_some_and(|text| self.runs(&text, depth)) {
-            self.give_up("EXECUTE in a DO block");
+        let text = Computed::of(tokens).filter(Computed::can_be_read);
+        match text {
+            Some(computed) => {
+                if computed.may_update_settings() {
+                    self.assigned(PG_SETTINGS, Said::Unknown, false);
+                }
+                self.code(&computed.text, depth + 1);
+            }
+            None => self.give_up("EXECUTE in a DO block"),
         }
     }
-
-    /// Follows what `EXECUTE` runs, a text with `%I` and `%L` in it. `false`: it cannot be read.
-    fn runs(&mut self, text: &[u8], depth: u8) -> bool {
-        let Some(inner) = tokens(text) else { return false };
-        let can_be_read = |statement: &[Token<'_>]| match statement {
-            [word, rest @ ..] if word.is("set") || word.is("reset") => !is_computed(rest),
-            [Token::Word(_), ..] | [] => true,
-            _ => false,
-        };
-        let read = inner.split(|token| *token == Token::Punct(b';')).all(can_be_read);
-        self.code(text, depth + 1);
-        read
-    }
 }
 
-/// The text of an `EXECUTE`: a literal, a `format` of one, or literals and quoted pieces, joined.
-fn text_of(mut tokens: &[Token<'_>]) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    loop {
-        tokens = match tokens {
-            [Token::Text(piece), rest @ ..] => {
-                text.extend_from_slice(piece);
-                rest
-            }
-            [function, Token::Punct(b'('), rest @ ..] => {
-                text.extend_from_slice(match rest {
-                    [Token::Text(piece), ..] if function.is("format") && !puts_in_code(piece) => {
-                        piece
-                    }
-                    _ if function.is("quote_ident") => b"%I",
-                    _ if function.is("quote_literal") || function.is("quote_nullable") => b"%L",
-                    _ => return None,
-                });
-                let len: usize = arguments(rest)?.iter().map(|part| part.len() + 1).sum();
-                rest.get(len..)?
-            }
-            _ => return None,
-        };
-        let bar = Token::Punct(b'|');
-        tokens = match tokens {
-            [a, b, rest @ ..] if *a == bar && *b == bar => rest,
-            [] | [Token::Punct(b';'), ..] => return Some(text),
-            [word, ..] if word.is("into") || word.is("using") => return Some(text),
-            _ => return None,
-        };
-    }
-}
-
-/// Behind `SET` or `RESET` in a text with pieces put in: whether the setting's name is one, or may be
-/// part of one.
-fn is_computed(tokens: &[Token<'_>]) -> bool {
-    let is_scope = |word: &Token<'_>| word.is("session") || word.is("local");
-    let tokens = match tokens {
-        [scope, rest @ ..] if is_scope(scope) && rest.first() != Some(&Token::Punct(b'.')) => rest,
-        _ => tokens,
+/// Whether a `SET`, with what stands before it, is an `UPDATE`'s: `UPDATE [ONLY] name [*] [[AS] alias] SET`.
+fn is_of_update(before: &[Token<'_>]) -> bool {
+    const NO_ALIAS: [&str; 6] = ["then", "loop", "else", "begin", "exception", "when"];
+    let is_name = |token: &Token<'_>| match token {
+        Token::Word(_) => !NO_ALIAS.iter().any(|word| token.is(word)),
+        Token::Quoted(_) | Token::Punct(b'.' | b'*') => true,
+        Token::Punct(byte) => [IDENTIFIER, LITERAL].contains(byte),
+        _ => false,
     };
-    name(tokens).is_none_or(|(_, rest)| rest.first() == Some(&Token::Punct(b'%')))
-}
-/// Whether a `format` puts in what is not quoted.
-fn puts_in_code(text: &[u8]) -> bool {
-    let mut at = text.iter();
-    while at.any(|byte| *byte == b'%') {
-        // `%1$I` takes the first argument.
-        if !matches!(at.find(|b| !b.is_ascii_digit() && **b != b'$'), Some(b'%' | b'I' | b'L')) {
-            return true;
-        }
-    }
-    false
+    let update = before.iter().rposition(|token| token.is("update"));
+    update.is_some_and(|at| before[at + 1..].iter().all(is_name))
 }

@@ -11,6 +11,7 @@
 
 mod alarm;
 mod code;
+mod computed;
 mod deallocate;
 mod flags;
 mod lexer;

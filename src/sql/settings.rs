@@ -137,12 +137,24 @@ impl Settings {
             }
         } else if first.is("do") {
             self.block(rest, 0);
-        } else if tokens.iter().any(|token| token.names("pg_settings"))
-            && tokens.iter().any(|token| token.is("update"))
-        {
+        } else {
+            self.updates_settings(tokens);
+        }
+    }
+
+    /// An `UPDATE` of the view `pg_settings`, or a view or rule by which that may be done under another name.
+    pub(super) fn updates_settings(&mut self, tokens: &[Token<'_>]) {
+        let says = |word: &str| tokens.iter().any(|token| token.is(word));
+        let lends_name = || says("create") && (says("view") || says("rule"));
+        if !tokens.iter().any(|token| token.names("pg_settings")) {
+            return;
+        }
+        if says("update") {
             // Which one, its WHERE says.
             let name = named_in_where(tokens).unwrap_or_else(|| PG_SETTINGS.to_owned());
             self.assigned(&name, Said::Unknown, false);
+        } else if lends_name() {
+            self.assigned(PG_SETTINGS, Said::Unknown, false);
         }
     }
 

@@ -240,9 +240,13 @@ fn close(kind: u8, name: &[u8], out: &mut BytesMut) {
     out.put_u8(0);
 }
 
-/// `Execute` of a portal that nobody makes: an error, in any state of a transaction.
-pub fn failing_execute(out: &mut BytesMut) {
-    out.put_slice(b"E\x00\x00\x00\x16tenantry_none\0\0\0\0\0");
+/// A text that PostgreSQL refuses before it looks at anything, in any state of a transaction.
+pub const NO_STATEMENT: &str = "tenantry refused this statement";
+
+/// `Parse` of [`NO_STATEMENT`]: an error, whatever the session holds. (An `Execute` of a portal that nobody makes is none
+/// where a client makes one of that name.) It has a name, so that it takes no unnamed statement away.
+pub fn failing_parse(out: &mut BytesMut) {
+    parse(b"tenantry_none", b"tenantry refused this statement\0\0\0", out);
 }
 
 /// `Close` of the unnamed statement.

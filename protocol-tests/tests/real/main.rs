@@ -70,6 +70,7 @@ mod tenant_isolation;
 mod timeouts;
 mod tls;
 mod transaction_mode;
+mod ways_out;
 
 use protocol_tests::pooler::BY_SCHEMA;
 use protocol_tests::{Database, Pooler, Wire};

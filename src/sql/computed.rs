@@ -1,0 +1,320 @@
+//! The text of an `EXECUTE` in PL/pgSQL: literals, joined with names and values that are put in between.
+//!
+//! Promises: [`Computed::can_be_read`] is true only where what is put in, whatever it is, is the name of a table, column or
+//! the like, or a value: never a keyword, a function that is called, a setting's name, or part of a name, a string or a
+//! comment. (`quote_ident` leaves `set` and `update` without quotes, and a line's end in a name ends a comment.)
+
+use super::lexer::is_word;
+use super::settings::{arguments, name};
+use super::tokens::{Token, spans, tokens};
+
+/// Stands in the text for a name that is put in: `quote_ident(...)`, `%I`.
+pub(super) const IDENTIFIER: u8 = 1;
+/// The same for a value: `quote_literal(...)`, `%L`.
+pub(super) const LITERAL: u8 = 2;
+
+/// First words of statements into which something may be put in.
+const TAKES_PIECES: [&str; 18] = [
+    "alter", "analyze", "cluster", "comment", "create", "delete", "drop", "grant", "insert",
+    "lock", "merge", "notify", "refresh", "reindex", "revoke", "select", "truncate", "update",
+];
+
+/// What stands before a name in brackets that is no function which is called.
+const BEFORE_NAMES: [&str; 7] =
+    ["table", "exists", "into", "references", "function", "procedure", "aggregate"];
+
+/// Behind `CREATE`, what stands before the word that says what is made.
+const BEFORE_KIND: [&str; 9] =
+    ["create", "or", "replace", "temp", "temporary", "local", "global", "unlogged", "recursive"];
+
+/// A text, with what is put in as single bytes.
+pub(super) struct Computed {
+    pub(super) text: Vec<u8>,
+    pieces: usize,
+}
+
+impl Computed {
+    /// Behind `EXECUTE`: a literal, a `format` of one, or literals and quoted pieces, joined.
+    pub(super) fn of(mut tokens: &[Token<'_>]) -> Option<Self> {
+        let mut computed = Self { text: Vec::new(), pieces: 0 };
+        loop {
+            tokens = match tokens {
+                [Token::Text(piece), rest @ ..] => {
+                    computed.text.extend_from_slice(piece);
+                    rest
+                }
+                [function, Token::Punct(b'('), rest @ ..] => {
+                    match rest {
+                        [Token::Text(text), ..] if function.is("format") => {
+                            computed.format(text)?;
+                        }
+                        _ if function.is("quote_ident") => computed.put_in(IDENTIFIER),
+                        _ if function.is("quote_literal") || function.is("quote_nullable") => {
+                            computed.put_in(LITERAL);
+                        }
+                        _ => return None,
+                    }
+                    let len: usize = arguments(rest)?.iter().map(|part| part.len() + 1).sum();
+                    rest.get(len..)?
+                }
+                _ => return None,
+            };
+            let bar = Token::Punct(b'|');
+            tokens = match tokens {
+                [a, b, rest @ ..] if *a == bar && *b == bar => rest,
+                [] | [Token::Punct(b';'), ..] => return Some(computed),
+                // Of a `FOR ... IN EXECUTE ... LOOP`, too.
+                [word, ..] if ["into", "using", "loop"].iter().any(|w| word.is(w)) => {
+                    return Some(computed);
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    fn put_in(&mut self, piece: u8) {
+        self.text.push(piece);
+        self.pieces += 1;
+    }
+
+    /// `None`: it puts in what is not quoted.
+    fn format(&mut self, text: &[u8]) -> Option<()> {
+        let mut at = text.iter();
+        while let Some(byte) = at.next() {
+            if *byte != b'%' {
+                self.text.push(*byte);
+                continue;
+            }
+            // `%1$I` takes the first argument.
+            match at.find(|b| !b.is_ascii_digit() && **b != b'$')? {
+                b'%' => self.text.push(b'%'),
+                b'I' => self.put_in(IDENTIFIER),
+                b'L' => self.put_in(LITERAL),
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// Whether it does what its text shows, whatever is put in.
+    pub(super) fn can_be_read(&self) -> bool {
+        let Some(spans) = spans(&self.text) else { return false };
+        let alone = |at: usize| {
+            let next_to = |byte: Option<&u8>| {
+                byte.is_some_and(|b| is_word(*b) || b"'\"&%\x01\x02".contains(b))
+            };
+            !next_to(at.checked_sub(1).and_then(|before| self.text.get(before)))
+                && !next_to(self.text.get(at + 1))
+        };
+        let clean = spans.iter().filter(|(token, at)| is_piece(token) && alone(at.start)).count();
+        let tokens: Vec<Token<'_>> = spans.into_iter().map(|(token, _)| token).collect();
+        clean == self.pieces && tokens.split(|token| *token == Token::Punct(b';')).all(is_readable)
+    }
+}
+
+impl Computed {
+    /// Whether it may be an `UPDATE` of the view `pg_settings`.
+    pub(super) fn may_update_settings(&self) -> bool {
+        self.pieces > 0 && tokens(&self.text).is_some_and(|tokens| updates_computed(&tokens))
+    }
+}
+
+fn is_piece(token: &Token<'_>) -> bool {
+    matches!(token, Token::Punct(IDENTIFIER | LITERAL))
+}
+
+/// One statement.
+fn is_readable(statement: &[Token<'_>]) -> bool {
+    let has_pieces = statement.iter().any(is_piece);
+    match statement {
+        [] => true,
+        [word, rest @ ..] if word.is("set") || word.is("reset") => !is_computed(rest),
+        [Token::Word(_), ..] if !has_pieces => true,
+        [word @ Token::Word(_), ..] => {
+            TAKES_PIECES.iter().any(|takes| word.is(takes))
+                && !calls_computed(statement)
+                && !may_lend_name(statement)
+        }
+        _ => false,
+    }
+}
+
+/// Behind `SET` or `RESET`: whether the setting's name is put in.
+fn is_computed(tokens: &[Token<'_>]) -> bool {
+    let is_scope = |word: &Token<'_>| word.is("session") || word.is("local");
+    let tokens = match tokens {
+        [scope, rest @ ..] if is_scope(scope) && rest.first() != Some(&Token::Punct(b'.')) => rest,
+        _ => tokens,
+    };
+    name(tokens).is_none_or(|(_, rest)| rest.first().is_some_and(is_piece))
+}
+
+/// Whether a name that is put in may be a function's, or the first word of a statement inside this one.
+fn calls_computed(statement: &[Token<'_>]) -> bool {
+    let makes_index = statement[0].is("create") && statement.iter().any(|word| word.is("index"));
+    statement.iter().enumerate().any(|(at, token)| {
+        if *token != Token::Punct(IDENTIFIER) {
+            return false;
+        }
+        let start = dotted_from(statement, at);
+        let before = start.checked_sub(1).map(|at| &statement[at]);
+        let opens_query = matches!(
+            statement[..start],
+            [.., ref word, Token::Punct(b'(')] if word.is("as") || word.is("materialized")
+        ) || before
+            .is_some_and(|word| word.is("as") && statement[0].is("create"));
+        let names_table = before.is_some_and(|word| {
+            BEFORE_NAMES.iter().any(|it| word.is(it))
+                || (makes_index && (word.is("on") || word.is("using") || word.is("only")))
+        });
+        opens_query || (statement.get(at + 1) == Some(&Token::Punct(b'(')) && !names_table)
+    })
+}
+
+/// Where the dotted name that ends at `at` begins.
+fn dotted_from(statement: &[Token<'_>], at: usize) -> usize {
+    let mut start = at;
+    while start >= 2 && statement[start - 1] == Token::Punct(b'.') {
+        start -= 2;
+    }
+    start
+}
+
+/// An `UPDATE` of a table that is put in, of the column `setting` or one that is put in too.
+fn updates_computed(tokens: &[Token<'_>]) -> bool {
+    let piece = Token::Punct(IDENTIFIER);
+    let updates = |at: usize| {
+        let behind = &tokens[at..];
+        let set = behind.iter().position(|word| word.is("set")).unwrap_or(behind.len());
+        behind[..set].contains(&piece)
+            && behind[set..].iter().any(|token| token.names("setting") || *token == piece)
+    };
+    (0..tokens.len()).any(|at| tokens[at].is("update") && updates(at))
+}
+
+/// Whether it may make a view or a rule by which `pg_settings` is updated under another name.
+fn may_lend_name(statement: &[Token<'_>]) -> bool {
+    let piece = Token::Punct(IDENTIFIER);
+    if !statement[0].is("create") {
+        return false;
+    }
+    let hides_kind = statement
+        .windows(2)
+        .any(|pair| pair[1] == piece && BEFORE_KIND.iter().any(|word| pair[0].is(word)));
+    let says = |word: &str| statement.iter().any(|token| token.is(word));
+    let body = statement.iter().position(|word| word.is("as")).unwrap_or(statement.len());
+    hides_kind || ((says("view") || says("rule")) && statement[body..].contains(&piece))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Lexer, Settings};
+
+    fn read(body: &str) -> Settings {
+        let sql = format!("do $do$ begin {body}; end $do$");
+        let mut lexer = Lexer::new();
+        lexer.feed(sql.as_bytes());
+        Settings::of(sql.as_bytes(), lexer.finish())
+    }
+
+    #[test]
+    fn what_is_put_in_may_be_a_name_or_a_value() {
+        for body in [
+            "execute format('create table if not exists %I (id int)', x)",
+            "execute format('create table %I.%I (id int)', x, y)",
+            "execute 'create unique index on ' || quote_ident(x) || ' (id)'",
+            "execute format('create index %I on only %I using btree (%I)', a, b, c)",
+            "execute format('insert into %I.t (id, t) values (%L, %L)', x, y, z)",
+            "execute format('update %I set t = %L where id = 5 %% 2', x, y) using z",
+            "execute format('delete from %I where %I = %L', x, y, z)",
+            "execute format('alter table %I add column %I text default %L', x, y, z)",
+            "execute format('grant select on %I to %I', x, y)",
+            "execute format('grant execute on function %I(int) to %I', x, y)",
+            "execute 'drop table if exists ' || quote_ident(x) || ' cascade'",
+            "for r in execute format('select * from %I', x) loop null; end loop",
+            "execute format('set a.b to %L', x)",
+            "update users set role = 'admin' where id = 1",
+            "update only t as u set role = 'admin'",
+            "insert into t values (1) on conflict (id) do update set role = excluded.role",
+            "execute 'update t set role = 1'",
+            "if exists (select 1 from pg_settings where name = 'x') then perform 1; end if",
+        ] {
+            let settings = read(body);
+            let named: Vec<_> =
+                settings.assignments.iter().filter(|it| &*it.name != "a.b").collect();
+            assert!(settings.unknown.is_none() && named.is_empty(), "{body}: {settings:?}");
+        }
+    }
+
+    /// Each leads out of a tenant's state with the right words put in.
+    #[test]
+    fn what_is_put_in_may_not_be_run() {
+        for body in [
+            "execute 'do ' || quote_literal('begin set role x; end')",
+            "execute 'do ' || quote_nullable('begin set role x; end')",
+            "execute format('do %L', 'begin set role x; end')",
+            "execute format('do $a$ begin perform %L; end $a$', '$a$; set role x; $a$')",
+            "execute format('do ''begin set %I x; end''', 'role')",
+            "execute 'select ' || quote_ident('set_config') || '(''role'', ''x'', false)'",
+            "execute 'select pg_catalog.' || quote_ident('set_config') || '(''role'', ''x'', false)'",
+            "execute format('select set_%I(''role'', ''x'', false)', 'config')",
+            "execute format('select %Iconfig(''role'', ''x'', false)', 'set_')",
+            "execute format('select \"set_%I\"(''role'', ''x'', false)', 'config')",
+            "execute format('select 1 -- %I', e'\\n; set role x')",
+            "execute format('select 1 /* %I */', '*/; set role x; /*')",
+            "execute 'create temp table t as select ' || quote_ident('set_config') || '(1)'",
+            "execute format('create table t as (%I y)', 'x')",
+            "execute format('create table t as %I y', 'execute')",
+            "execute format('create index on t (%I(a))', 'x')",
+            "execute format('select * from a join b on %I(1)', 'x')",
+            "execute format('explain analyze %I t set a = 1', 'update')",
+            "execute format('with u as (%I %I set setting = 1) select 1', 'update', 'pg_settings')",
+            "execute format('prepare p as %I t set a = 1', 'update')",
+            "execute format('%I role x', 'set')",
+            "execute 'reset ' || quote_ident('role')",
+            "execute 'set a' || quote_ident(x) || ' = 1'",
+            "execute 'execute ' || quote_ident(x)",
+            "execute format('create view v as select * from %I', 'pg_settings')",
+            "execute format('create %I v as select * from pg_settings', 'view')",
+            "execute format('create or replace %I v as select 1', 'view')",
+        ] {
+            assert!(read(body).unknown.is_some(), "{body}: {:?}", read(body));
+        }
+    }
+
+    #[test]
+    fn what_hides_in_the_body_or_updates_settings_is_seen() {
+        for body in [
+            r#"perform U&"set\005fconfig"('role', 'x', false)"#,
+            r#"x := U&"set\005fconfig"('role', 'x', false)"#,
+            r#"execute 'select U&"set\005fconfig"(''role'', ''x'', false)'"#,
+            "perform query_to_xml('select 1', true, true, '')",
+            "perform query_to_xmlschema('select 1', true, true, '')",
+            "perform * from ts_stat('select 1')",
+            "perform ts_rewrite('a'::tsquery, 'select 1')",
+            "perform cursor_to_xml('c', 1, true, true, '')",
+            "execute 'select query_to_xml(' || quote_literal(x) || ', true, true, '''')'",
+            "perform \"query_to_xml\"('select 1', true, true, '')",
+        ] {
+            assert!(read(body).unknown.is_some(), "{body}");
+        }
+        for body in [
+            "update pg_settings set setting = 'x' where name = 'role'",
+            "update pg_catalog.pg_settings set setting = 'x' where name = 'role'",
+            "update \"pg_settings\" as p set setting = 'x'",
+            "with u as (update pg_settings set setting = 'x' returning 1) select 1 into x from u",
+            "for r in update pg_settings set setting = 'x' returning 1 loop end loop",
+            "execute 'update pg_settings set setting = ''x'''",
+            "execute format('update %I set setting = 1', 'pg_settings')",
+            "execute 'update ' || quote_ident('pg_settings') || ' set ' || quote_ident('setting') || ' = 1'",
+            "create view v as select * from pg_settings",
+            "create rule r as on update to t do instead select * from pg_settings",
+            "if update then set role x; end if",
+            "while update loop set role x; end loop",
+            "perform update; set role x",
+            "case update when true then set role x; end case",
+        ] {
+            assert!(!read(body).assignments.is_empty(), "{body}");
+        }
+    }
+}
