@@ -36,6 +36,7 @@ impl Session {
             _ => {}
         }
         self.units.scanned += count;
+        self.link.asked = false;
         if matches!(tag, tag::QUERY | tag::SYNC) {
             self.seal_unit();
             return Some(Step::UnitEnds);

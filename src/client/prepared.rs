@@ -121,9 +121,6 @@ impl Session {
             flags.contains(Flag::Deallocate) || flags.intersects(SAYS_NAMES) || drops != Drops::No;
         // What has been parsed or bound has not run yet, and these two ask for no name.
         let asks_names = message != tag::EXECUTE && !self.binds_unnamed(message);
-        if self.deallocates == Deallocates::InThisUnit && !self.exchange.is_busy() && asks_names {
-            self.deallocates = Deallocates::No;
-        }
         let resets = message == tag::QUERY && flags.intersects(RESETS);
         let makes = (flags.intersects(SAYS_NAMES) || drops == Drops::Sometime || resets)
             && self.exchange.is_in_pipeline();
@@ -132,7 +129,7 @@ impl Session {
             || (sql && self.exchange.owes_ready())
             // It may be the one that runs what is waited for.
             || (self.has_disguised() && message != tag::EXECUTE)
-            || (self.deallocates != Deallocates::No && asks_names)
+            || (asks_names && self.may_deallocate())
             || self.names.as_ref().is_some_and(|names| names.must_wait())
             || (self.uses_unnamed(message) && self.is_unnamed_unsettled());
         if waits {
@@ -181,6 +178,16 @@ impl Session {
             self.units.took(used - HEADER_LEN);
         }
         None
+    }
+
+    /// Whether names may be taken away by what is still to be answered. All of a unit may be answered before it has run what
+    /// it has bound.
+    fn may_deallocate(&self) -> bool {
+        match self.deallocates {
+            Deallocates::No => false,
+            Deallocates::InThisUnit => self.exchange.is_busy(),
+            Deallocates::InEarlierUnit => true,
+        }
     }
 
     /// Not before the message goes: behind an error it would be skipped.

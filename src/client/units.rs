@@ -411,6 +411,8 @@ impl Session {
             self.inbound.cut(self.units.scanned, count);
         } else {
             self.units.scanned += count;
+            // An answer to it was not asked for.
+            self.link.asked = false;
         }
     }
 

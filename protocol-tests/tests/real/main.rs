@@ -43,6 +43,7 @@ mod pipeline;
 mod prepared;
 mod prepared_corpus;
 mod prepared_load;
+mod prepared_pipelines;
 mod quotas;
 mod refused_switch;
 mod registry;

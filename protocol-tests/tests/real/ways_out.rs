@@ -101,7 +101,7 @@ on_both! {
                 assert_eq!(said(&mut wire, cursor).await, Ok(vec![]));
                 wire.send(&[query("reset role"), query(WHO)].concat()).await;
                 wire.until_ready().await;
-                assert_eq!(who_said(&wire.until_ready().await.0), [home.clone()], "{mode} {hold}");
+                assert_eq!(who_said(&wire.until_ready().await.0), [&*home], "{mode} {hold}");
             }
         }
     }
