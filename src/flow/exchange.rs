@@ -147,10 +147,13 @@ impl Exchange {
         self.switch = replies;
     }
 
-    /// Whether something of an implicit transaction is still to be answered.
+    /// Whether something without a `Sync` behind it is still to be answered: if it fails, what comes next is skipped, also behind
+    /// a simple query.
     #[must_use]
     pub fn is_in_pipeline(&self) -> bool {
-        self.unsynced && !self.owed.is_empty()
+        let ends = |owed: &&Owed| !matches!(owed, Owed::Sync | Owed::SyncUnasked | Owed::SyncTried);
+        let mut open = self.owed.iter().rev().take_while(ends);
+        open.any(|owed| !matches!(owed, Owed::Query | Owed::RefusedQuery | Owed::FunctionCall))
     }
 
     /// Whether replies to the switch are still to come.
