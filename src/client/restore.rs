@@ -1,6 +1,6 @@
 //! Behind a RESET: what leads back to the session's home goes out with it, before anything else of the client's.
 //!
-//! `RESET`, `DISCARD ALL` and `SET ... TO DEFAULT` lead to the server's own default, which is below the tenant's state: no
+//! `RESET`, `DISCARD ALL` and `SET [LOCAL] ... TO DEFAULT` lead to the server's own default, which is below the tenant's state: no
 //! role, no path. So in the same write, behind the message that runs one, go statements that set again what it resets
 //! and the session's home has. In a pipeline they stand before the client's next message. Behind a simple query they
 //! have a `Sync` of their own, and the client hears of the `ReadyForQuery` behind that. If they fail, PostgreSQL
@@ -27,6 +27,7 @@ use crate::wire::split_cstr;
 pub(super) const RESETS: Flags = Flags::one(Flag::Reset)
     .union(Flags::one(Flag::Discard))
     .union(Flags::one(Flag::Set))
+    .union(Flags::one(Flag::SetLocal))
     .union(Flags::one(Flag::SetConfig));
 
 /// Flags of texts that may run a prepared statement by its name, in the text or where nobody can see it.
@@ -91,7 +92,8 @@ impl Session {
             return None;
         }
         let settings = Settings::of(text, flags);
-        if !settings.resets || settings.unknown.is_some() || settings.copies {
+        let resets = settings.resets || !settings.local_reset.is_empty();
+        if !resets || settings.unknown.is_some() || settings.copies {
             return None;
         }
         let home = &self.home.session;
@@ -119,6 +121,7 @@ impl Session {
         if leaves_role {
             way.extend(back("role"));
         }
+        way.extend(settings.local_reset.iter().filter_map(|name| home.local_query_of(name)));
         // It is committed by itself, and a ROLLBACK behind it must not take the way home back.
         if flags.contains(Flag::Discard) && !way.is_empty() && !self.exchange.in_block() {
             way.insert(0, "BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE".to_owned());

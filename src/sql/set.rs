@@ -106,6 +106,10 @@ impl Settings {
     fn to(&mut self, name: &str, value: Said, local: bool) {
         if local {
             self.local.push(name.into());
+            self.local_reset.retain(|reset| **reset != *name);
+            if value == Said::Default {
+                self.local_reset.push(name.into());
+            }
         } else if value == Said::Default {
             self.name_reset(name);
         } else {

@@ -14,6 +14,8 @@ pub struct Settings {
     pub names: Vec<Box<str>>,
     /// Names of those it sets for the transaction only.
     pub local: Vec<Box<str>>,
+    /// Those of `local` whose last word is DEFAULT.
+    pub local_reset: Vec<Box<str>>,
     /// Parameters (`$1` is 1) whose values are names: `set_config($1, ...)`.
     pub parameters: Vec<u16>,
     /// Any of those that PostgreSQL lists may have changed.
@@ -171,7 +173,7 @@ impl Settings {
         } else if !self.names.iter().any(|known| **known == *name) {
             self.names.push(name.into());
         }
-        for reset in [&mut self.reset, &mut self.may_reset] {
+        for reset in [&mut self.reset, &mut self.may_reset, &mut self.local_reset] {
             reset.retain(|reset| **reset != *name);
         }
         true
@@ -264,6 +266,9 @@ impl Settings {
         };
         if is_local {
             self.local.push(name.into());
+            if said == Said::DefaultInside {
+                self.local_reset.push(name.into());
+            }
         } else if is_text(value) {
             self.name(name);
         } else {

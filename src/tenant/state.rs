@@ -305,6 +305,26 @@ impl SessionState {
         both
     }
 
+    /// A query that sets `name` to its value in this state, for the transaction.
+    #[must_use]
+    pub fn local_query_of(&self, name: &str) -> Option<String> {
+        let [name, value] = self.literals_of(name)?;
+        Some(format!("SELECT pg_catalog.set_config({name}, {value}, true)"))
+    }
+
+    /// A setting's name and its value, as literals.
+    fn literals_of(&self, name: &str) -> Option<[String; 2]> {
+        let value = if name == "role" {
+            self.role.clone()?.into_bytes()
+        } else {
+            self.settings.iter().find(|(known, _)| known.as_str() == name)?.1.text()
+        };
+        let mut literals = [String::new(), String::new()];
+        quote::literal(name.as_bytes(), &mut literals[0]);
+        quote::literal(&value, &mut literals[1]);
+        Some(literals)
+    }
+
     /// The statements that lead from a neutral session to this state; the role comes last,
     /// because the login role may set what the tenant's role may not.
     #[must_use]
@@ -329,16 +349,7 @@ impl SessionState {
     /// it alone where it has not.
     #[must_use]
     pub fn query_if_reset(&self, name: &str) -> Option<String> {
-        let (name, value) = if name == "role" {
-            (name, self.role.clone()?.into_bytes())
-        } else {
-            let (guc, value) = self.settings.iter().find(|(known, _)| known.as_str() == name)?;
-            (guc.as_str(), value.text())
-        };
-        let mut literals = [String::new(), String::new()];
-        quote::literal(name.as_bytes(), &mut literals[0]);
-        quote::literal(&value, &mut literals[1]);
-        let [name_sql, value] = literals;
+        let [name_sql, value] = self.literals_of(name)?;
         let if_reset = if name == "role" {
             "WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none'".to_owned()
         } else if name.contains('.') {

@@ -210,4 +210,43 @@ on_both! {
         let rows = db.admin.query("select t from umbra.notes", &[]).await.unwrap();
         assert_eq!(rows.len(), 1);
     }
+
+    /// For the transaction, too, a default is the tenant's.
+    async fn a_local_default_leads_to_the_tenants_state(db: &Database) {
+        roles(db).await;
+        let home = format!("who acme acme {}_acme", db.name);
+        for mode in ["transaction", "session"] {
+            let pooler = start(db, "off").await;
+            let mut wire = acme(&pooler, mode).await;
+            for reset in ["set local role to default", "set local search_path to default", "set local app.tenant to default",
+                "set local app.tenant = 'x'; set local app.tenant to default", "select set_config('search_path', null, true)"] {
+                for begin in [query("begin"), batch("begin"), vec![]] {
+                    let unit = if begin.is_empty() {
+                        [batch(reset.split(';').next_back().unwrap()), batch(WHO), sync()].concat()
+                    } else if reset.contains(';') {
+                        [begin.clone(), if begin[0] == b'Q' { vec![] } else { sync() }, query(reset), batch(WHO), sync()].concat()
+                    } else {
+                        [begin, batch(reset), batch(WHO), sync()].concat()
+                    };
+                    wire.send(&[unit, query("rollback"), query("select 'end'")].concat()).await;
+                    let mut who = Vec::new();
+                    loop {
+                        let messages = wire.until_ready().await.0;
+                        who.extend(who_said(&messages));
+                        if messages.iter().any(|m| m.tag == 'D' && m.text() == "end") {
+                            break;
+                        }
+                    }
+                    assert_eq!(who, [&*home], "{mode} {reset}");
+                    assert_eq!(said(&mut wire, WHO).await, Ok(vec![home.clone()]), "{mode} {reset}");
+                }
+            }
+            // The client's own value comes last, and the session's is there again behind the transaction.
+            assert_eq!(said(&mut wire, "set app.tenant = 'mine'").await, Ok(vec![]));
+            assert_eq!(said(&mut wire, "begin; set local app.tenant to default; set local app.tenant = 'last'").await, Ok(vec![]));
+            assert_eq!(said(&mut wire, "show app.tenant").await, Ok(vec!["last".into()]), "{mode}");
+            assert_eq!(said(&mut wire, "commit").await, Ok(vec![]));
+            assert_eq!(said(&mut wire, "show app.tenant").await, Ok(vec!["mine".into()]), "{mode}");
+        }
+    }
 }
