@@ -53,7 +53,7 @@ impl Session {
         if name.is_empty() {
             return self.look_at_unnamed(&told);
         }
-        let Some(statement) = names.get(name).cloned() else { return Look::Go };
+        let Some(statement) = self.named(name) else { return Look::Go };
         let key = self.key(&statement);
         let Some(linked) = &mut self.link.linked else { return Look::Go };
         match linked.server().held.description(key) {

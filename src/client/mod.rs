@@ -34,6 +34,7 @@ mod prepared;
 mod proof;
 mod question;
 mod quotas;
+mod reading;
 mod reasons;
 mod refresh;
 mod refusal;

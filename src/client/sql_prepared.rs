@@ -47,8 +47,8 @@ impl Session {
         let exists = known.get(&named.name).is_some();
         let definition = &text[named.at.end..named.end];
         let has_room = known.has_room(definition.len()) && !named.name.is_empty();
-        let statement =
-            self.shared.statements.of(self.tenant()).get_prepared(definition).filter(|_| has_room);
+        let kept = self.shared.statements.of(self.tenant()).read_by(self.reads_otherwise());
+        let statement = kept.get_prepared(definition).filter(|_| has_room);
         let Some(statement) = statement else { return false };
         if exists {
             self.write_statement(text, named, NOBODYS);
@@ -77,7 +77,7 @@ impl Session {
     }
 
     fn rewrite_execute(&mut self, text: &[u8], named: &Named) -> bool {
-        let known = self.names.as_ref().and_then(|names| names.get(&named.name).cloned());
+        let known = self.named(&named.name);
         let Some(statement) = known else {
             // In a block that has failed, PostgreSQL says that first.
             let is_sound = !self.exchange.in_block() || self.exchange.in_sound_block();
@@ -134,6 +134,18 @@ impl Session {
 
     /// Makes a statement on the server, under a name, by what made it first.
     pub(super) fn make(&mut self, statement: &Statement, name: &[u8], key: Option<Key>) {
+        let (there, back) = self.reading(statement);
+        for sql in there {
+            self.run_own(sql.as_bytes());
+        }
+        self.make_here(statement, name, key);
+        for sql in back {
+            self.run_own(sql.as_bytes());
+        }
+    }
+
+    /// The same, by the settings that the session has.
+    fn make_here(&mut self, statement: &Statement, name: &[u8], key: Option<Key>) {
         self.tally.server_parses.add(1);
         let out = &mut self.link.rewritten;
         if statement.maker == Maker::Parse {

@@ -112,8 +112,9 @@ impl Session {
             return Some(used);
         }
         let text = split_cstr(tail)?.0;
-        let kept = self.shared.statements.of(self.target.tenant.as_str());
-        let statement = kept.get(tail, flags).filter(|_| names.has_room(tail.len()));
+        let has_room = names.has_room(tail.len());
+        let kept = self.shared.statements.of(self.tenant()).read_by(self.reads_otherwise());
+        let statement = kept.get(tail, flags).filter(|_| has_room);
         let Some(statement) = statement else {
             self.pin_to_server(Pinned::Lasting("more prepared statements than are kept"));
             self.note(flags, Some(text));
@@ -175,7 +176,7 @@ impl Session {
                 return None;
             }
             [] => self.unnamed(),
-            _ => self.names.as_ref().and_then(|names| names.get(name).cloned()),
+            _ => self.named(name),
         };
         let Some(statement) = statement else {
             return if whole { self.refuse_own_name(name, frame.len()) } else { None };
@@ -238,8 +239,7 @@ impl Session {
             self.link.rewritten.put_slice(frame);
             self.note_describe(name, None);
         } else {
-            let Some(statement) = self.names.as_ref().and_then(|names| names.get(name).cloned())
-            else {
+            let Some(statement) = self.named(name) else {
                 return self.refuse_own_name(name, frame.len());
             };
             let own = self.provide(&statement);

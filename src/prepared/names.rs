@@ -166,6 +166,13 @@ impl Names {
         self.ops.push_back(Op::Named { name: name.into(), parses });
     }
 
+    /// A name means the same statement, read by what it was read by when the client prepared it.
+    pub fn read_as(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if let Some(known) = self.known.get_mut(cut(name)) {
+            *known = statement;
+        }
+    }
+
     /// Whether the client was told what any of its statements returns.
     #[inline]
     #[must_use]

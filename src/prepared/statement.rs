@@ -1,5 +1,6 @@
 //! A statement as it was prepared, kept once for all clients that prepared the same.
 
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -8,6 +9,7 @@ use dashmap::mapref::entry::Entry;
 
 use super::shares::{Share, Shares};
 use crate::sql::Flags;
+use crate::tenant::SessionState;
 
 /// Most bytes of texts that are kept for all clients together. Who needs more keeps its server.
 const TEXT_LEN_MAX: usize = 256 * 1024 * 1024;
@@ -19,7 +21,7 @@ const SWEEP_LEN: usize = 4096;
 const DEAD_LEN_MAX: usize = 4 * 1024 * 1024;
 
 /// Who makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Maker {
     /// A `Parse`.
     Parse,
@@ -38,6 +40,8 @@ pub struct Statement {
     pub tail: Arc<[u8]>,
     /// What the lexer says of the text.
     pub flags: Flags,
+    /// By which settings its literals are read; `None`: by those that its clients have at their log-in.
+    pub reads: Option<SessionState>,
     kept: Arc<Bytes>,
     /// Of the tenant that was the first to prepare it.
     share: Arc<Share>,
@@ -69,11 +73,15 @@ impl Drop for Statement {
     }
 }
 
+/// A tail, who makes it, and by which settings it is read.
+type Otherwise = (Maker, SessionState, Arc<[u8]>);
+
 /// All statements that some client has.
 #[derive(Debug)]
 pub struct Statements {
     parsed: DashMap<Arc<[u8]>, Weak<Statement>>,
     prepared: DashMap<Arc<[u8]>, Weak<Statement>>,
+    read_otherwise: DashMap<Otherwise, Weak<Statement>>,
     next_id: AtomicU64,
     kept: Arc<Bytes>,
     shares: Shares,
@@ -85,25 +93,39 @@ pub struct Statements {
 pub struct Kept<'a> {
     all: &'a Statements,
     tenant: &'a str,
+    reads: Option<&'a SessionState>,
 }
 
-impl Kept<'_> {
+impl<'a> Kept<'a> {
+    /// Those whose literals are read by these settings.
+    #[must_use]
+    pub const fn read_by(mut self, reads: Option<&'a SessionState>) -> Self {
+        self.reads = reads;
+        self
+    }
+
     /// The statement with this tail. `None`: there is no room for one more.
     #[must_use]
     pub fn get(self, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
-        self.all.made_by(self.tenant, Maker::Parse, tail, flags, TENANTS_LEN_MAX)
+        self.all.made_by(self, Maker::Parse, tail, flags, TENANTS_LEN_MAX)
+    }
+
+    /// The same statement, read by other settings.
+    #[must_use]
+    pub fn as_read(self, it: &Statement) -> Option<Arc<Statement>> {
+        self.all.made_by(self, it.maker, &it.tail, it.flags, TEXT_LEN_MAX)
     }
 
     /// The same for a `PREPARE`.
     #[must_use]
     pub fn get_prepared(self, tail: &[u8]) -> Option<Arc<Statement>> {
-        self.all.made_by(self.tenant, Maker::Prepare, tail, Flags::NONE, TENANTS_LEN_MAX)
+        self.all.made_by(self, Maker::Prepare, tail, Flags::NONE, TENANTS_LEN_MAX)
     }
 
     /// The same for an unnamed one, of which each client has one: what its tenant has may be more by that.
     #[must_use]
     pub fn get_unnamed(self, tail: &[u8], flags: Flags) -> Option<Arc<Statement>> {
-        self.all.made_by(self.tenant, Maker::Parse, tail, flags, TEXT_LEN_MAX)
+        self.all.made_by(self, Maker::Parse, tail, flags, TEXT_LEN_MAX)
     }
 }
 
@@ -112,6 +134,7 @@ impl Default for Statements {
         Self {
             parsed: DashMap::new(),
             prepared: DashMap::new(),
+            read_otherwise: DashMap::new(),
             next_id: AtomicU64::new(0),
             kept: Arc::default(),
             shares: Shares::default(),
@@ -124,12 +147,12 @@ impl Statements {
     /// The same, for a tenant's clients.
     #[must_use]
     pub const fn of<'a>(&'a self, tenant: &'a str) -> Kept<'a> {
-        Kept { all: self, tenant }
+        Kept { all: self, tenant, reads: None }
     }
 
     fn made_by(
         &self,
-        tenant: &str,
+        of: Kept<'_>,
         maker: Maker,
         tail: &[u8],
         flags: Flags,
@@ -139,34 +162,37 @@ impl Statements {
             Maker::Parse => &self.parsed,
             Maker::Prepare => &self.prepared,
         };
-        if let Some(known) = known.get(tail).and_then(|known| known.upgrade()) {
-            return Some(known);
+        let alive = match of.reads {
+            None => known.get(tail).and_then(|known| known.upgrade()),
+            Some(reads) => {
+                let place = (maker, reads.clone(), tail.into());
+                self.read_otherwise.get(&place).and_then(|known| known.upgrade())
+            }
+        };
+        if alive.is_some() {
+            return alive;
         }
-        let share = self.shares.of(tenant);
+        let share = self.shares.of(of.tenant);
         if self.kept.total.load(Ordering::Relaxed) + tail.len() > TEXT_LEN_MAX
             || !share.has_room(tail.len(), max)
         {
             return None;
         }
-        self.sweep(known);
+        self.sweep(known.len());
         let tail: Arc<[u8]> = tail.into();
         let make = || {
             self.kept.total.fetch_add(tail.len(), Ordering::Relaxed);
             share.add(tail.len());
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             let (kept, share) = (Arc::clone(&self.kept), Arc::clone(&share));
-            Arc::new(Statement { id, maker, tail: Arc::clone(&tail), flags, kept, share })
+            let (tail, reads) = (Arc::clone(&tail), of.reads.cloned());
+            Arc::new(Statement { id, maker, tail, flags, reads, kept, share })
         };
-        Some(match known.entry(Arc::clone(&tail)) {
-            Entry::Occupied(mut entry) => entry.get().upgrade().unwrap_or_else(|| {
-                let statement = make();
-                entry.insert(Arc::downgrade(&statement));
-                statement
-            }),
-            Entry::Vacant(entry) => {
-                let statement = make();
-                entry.insert(Arc::downgrade(&statement));
-                statement
+        Some(match of.reads {
+            None => kept_at(known.entry(Arc::clone(&tail)), make),
+            Some(reads) => {
+                let place = (maker, reads.clone(), Arc::clone(&tail));
+                kept_at(self.read_otherwise.entry(place), make)
             }
         })
     }
@@ -181,15 +207,36 @@ impl Statements {
             .sum()
     }
 
-    fn sweep(&self, known: &DashMap<Arc<[u8]>, Weak<Statement>>) {
+    fn sweep(&self, len: usize) {
+        let len = len.max(self.read_otherwise.len());
         let is_long = self.kept.dead.load(Ordering::Relaxed) >= DEAD_LEN_MAX;
-        if is_long || known.len() >= self.sweep_at.load(Ordering::Relaxed) {
+        if is_long || len >= self.sweep_at.load(Ordering::Relaxed) {
             self.kept.dead.store(0, Ordering::Relaxed);
             for known in [&self.parsed, &self.prepared] {
                 known.retain(|_, statement| statement.strong_count() > 0);
             }
+            self.read_otherwise.retain(|_, statement| statement.strong_count() > 0);
             self.shares.sweep();
-            self.sweep_at.store(SWEEP_LEN.max(2 * known.len()), Ordering::Relaxed);
+            self.sweep_at.store(SWEEP_LEN.max(2 * len), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The statement of a place, which is made if nobody has it any more.
+fn kept_at<K: Eq + Hash>(
+    place: Entry<'_, K, Weak<Statement>>,
+    make: impl FnOnce() -> Arc<Statement>,
+) -> Arc<Statement> {
+    match place {
+        Entry::Occupied(mut place) => place.get().upgrade().unwrap_or_else(|| {
+            let statement = make();
+            place.insert(Arc::downgrade(&statement));
+            statement
+        }),
+        Entry::Vacant(place) => {
+            let statement = make();
+            place.insert(Arc::downgrade(&statement));
+            statement
         }
     }
 }

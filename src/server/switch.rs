@@ -123,6 +123,8 @@ pub struct Target {
     pub session: SessionState,
     /// What statements parsed in it are good for.
     pub class: Arc<Class>,
+    /// Of `session`, what literals are read by.
+    pub reads: SessionState,
     /// A server in it must not rest: PostgreSQL would close it by `idle_session_timeout`.
     pub restless: bool,
     full: Frames,
@@ -134,7 +136,8 @@ impl Target {
     pub fn new(tenant: TenantId, session: SessionState, class: Arc<Class>) -> Self {
         let full = Frames::guarded(&SCRUB, &session.statements());
         let restless = session.get("idle_session_timeout").is_some();
-        Self { tenant, session, class, restless, full }
+        let reads = session.for_reading();
+        Self { tenant, session, class, reads, restless, full }
     }
 
     fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {

@@ -161,6 +161,21 @@ pub(super) fn identifiers(shown: &[u8]) -> Option<Vec<String>> {
     Some(names)
 }
 
+/// Settings by which literals are read.
+const READS: [&str; 11] = [
+    "array_nulls",
+    "backslash_quote",
+    "datestyle",
+    "escape_string_warning",
+    "intervalstyle",
+    "lc_monetary",
+    "standard_conforming_strings",
+    "timezone",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+];
+
 /// Role and settings that a server must be in before a client's statement may run on it.
 ///
 /// The tenant's baseline lies under the client's own settings: [`SessionState::overlay`].
@@ -294,6 +309,16 @@ impl SessionState {
         let mut state = self.clone();
         state.settings.retain(|name, _| plans(name));
         state
+    }
+
+    /// Of this state, what decides how PostgreSQL reads the literals of a statement when it parses it. What is made of them
+    /// stays, whatever is set later.
+    #[must_use]
+    pub fn for_reading(&self) -> Self {
+        let reads = |(name, value): (&GucName, &Value)| {
+            READS.contains(&name.as_str()).then(|| (name.clone(), value.clone()))
+        };
+        Self { role: None, settings: self.settings.iter().filter_map(reads).collect() }
     }
 
     /// This state under `own`: where both set something, `own` wins.

@@ -44,6 +44,7 @@ mod prepared;
 mod prepared_corpus;
 mod prepared_load;
 mod prepared_pipelines;
+mod prepared_reading;
 mod quotas;
 mod refused_switch;
 mod registry;

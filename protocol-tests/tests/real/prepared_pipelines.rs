@@ -1,7 +1,7 @@
 //! Pipelines in which the pooler has to wait for an answer, or to follow what an answer changes: each ends as it does at
 //! PostgreSQL, message by message. Found by fuzzers that were not the project's own.
 
-use protocol_tests::wire::{batch, bind, close, describe, execute, parse, query, sync};
+use protocol_tests::wire::{Message, batch, bind, close, describe, execute, parse, query, sync};
 use protocol_tests::{Database, Wire, on_both};
 
 use crate::{raw, trusting};
@@ -16,16 +16,14 @@ async fn answers(wire: &mut Wire, writes: &[Vec<Vec<u8>>]) -> Vec<String> {
         while ready < units {
             let message = wire.next().await.expect("it goes on");
             match message.tag {
-                'E' => said += &format!("E({})", message.field('C')),
-                'D' => said += &format!("D({})", message.text()),
+                'E' => said.extend(["E(", &message.field('C'), ")"]),
+                'D' => said.extend(["D(", &message.text(), ")"]),
                 'C' => {
-                    said += &format!(
-                        "C({})",
-                        String::from_utf8_lossy(&message.body).trim_end_matches('\0')
-                    )
+                    let command = String::from_utf8_lossy(&message.body);
+                    said.extend(["C(", command.trim_end_matches('\0'), ")"]);
                 }
                 'Z' => {
-                    said += &format!("Z{}", message.body[0] as char);
+                    said.extend(['Z', message.body[0] as char]);
                     ready += 1;
                 }
                 'S' | 'N' | 'T' | 'n' | 't' => {}
@@ -46,7 +44,7 @@ async fn until_counted(wire: &mut Wire, write: &[Vec<u8>]) -> String {
         let tags = messages.iter().filter(|m| !"SNTDnt".contains(m.tag)).map(|m| m.tag);
         said.extend(tags);
         said.push(status);
-        let row = messages.iter().find(|m| m.tag == 'D').map(|m| m.text());
+        let row = messages.iter().find(|m| m.tag == 'D').map(Message::text);
         if messages.iter().any(|m| m.tag == 'T')
             && row.as_deref().is_some_and(|n| n == "0" || n == "10")
         {
