@@ -14,7 +14,9 @@ use super::session::Session;
 use super::statements::NOBODYS;
 use crate::flow::Reply;
 use crate::prepared::{Key, Maker, Op, PREFIX, Statement};
-use crate::sql::{Flag, Flags, Named, deallocated, executes, prepares, says_in_string, used};
+use crate::sql::{
+    Flag, Flags, Named, deallocated, executes, leaves_block, prepares, says_in_string, used,
+};
 use crate::wire::backend::tag as reply;
 use crate::wire::build;
 use crate::wire::frame::HEADER_LEN;
@@ -248,13 +250,35 @@ impl Session {
         let uses = flags.contains(Flag::Prepare)
             || used(text).iter().any(is_known)
             || self.runs_names(text, flags);
-        if uses && can && !self.has_own_names {
-            self.make_all();
+        if !uses || self.has_own_names {
+            return;
         }
+        if can {
+            self.make_all();
+        } else if leaves_block(text) && !self.exchange.is_unsynced() {
+            self.make_all_in_failed_block();
+        }
+    }
+
+    /// In a block that has failed nothing can be made. It is rolled back in front of a text that does that itself, and another
+    /// one is begun and fails: the text finds what it has left.
+    fn make_all_in_failed_block(&mut self) {
+        self.run_own(b"ROLLBACK");
+        self.end_making();
+        self.make_all_in(false);
+        self.run_own(b"BEGIN");
+        build::failing_parse(&mut self.link.rewritten);
+        self.exchange.owe_unasked(&[reply::PARSE_COMPLETE]);
+        self.link.rewritten.put_slice(build::SYNC);
+        self.exchange.owe_tried_sync();
     }
 
     /// The same, whatever it says. Not where nothing can be prepared.
     pub(super) fn make_all(&mut self) {
+        self.make_all_in(self.exchange.in_block());
+    }
+
+    fn make_all_in(&mut self, in_block: bool) {
         let in_pipeline = self.exchange.is_unsynced();
         let names = self.names.get_or_insert_default();
         let all: Vec<_> = names.iter().map(|(name, made)| (name.to_vec(), made.clone())).collect();
@@ -267,7 +291,6 @@ impl Session {
         // What cannot be prepared again, say because its table is gone, is left out: that is not the client's failure.
         // Not in a pipeline: there is no Sync in it but the client's.
         debug_assert!(in_pipeline || !self.exchange.switching(), "see `Rewriting::WithSyncs`");
-        let in_block = self.exchange.in_block();
         for (name, statement) in all {
             self.own_flags = self.own_flags.union(statement.flags);
             if in_pipeline {

@@ -30,6 +30,6 @@ pub use deallocate::deallocated;
 pub use flags::{Flag, Flags};
 pub use lexer::Lexer;
 pub use lone_set::{LoneSet, lone_set, lone_set_path};
-pub use prepare::{Named, executes, prepares, says_in_string, used};
+pub use prepare::{Named, executes, leaves_block, prepares, says_in_string, used};
 pub use resets::{Beside, resets_beside};
 pub use settings::{AUTHORIZATION, Assignment, COMPUTED, PG_SETTINGS, Said, Settings};

@@ -95,6 +95,21 @@ fn lone<'a>(text: &'a [u8], keyword: &str) -> Option<(Named, Option<Token<'a>>)>
     Some((named, tokens.next().map(|(token, _)| token)))
 }
 
+/// Whether a text of several statements begins with one that ends a transaction, whatever state that is in.
+#[must_use]
+pub fn leaves_block(text: &[u8]) -> bool {
+    let Some(tokens) = tokens(text) else { return false };
+    let mut statements = tokens.split(|token| *token == Token::Punct(b';'));
+    let is_one = |token: &Token<'_>, of: &[&str]| of.iter().any(|word| token.is(word));
+    let ends = match statements.next() {
+        Some([first, rest @ ..]) if is_one(first, &["rollback", "abort", "commit", "end"]) => {
+            rest.is_empty() || matches!(rest, [one] if is_one(one, &["work", "transaction"]))
+        }
+        _ => false,
+    };
+    ends && statements.any(|statement| !statement.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

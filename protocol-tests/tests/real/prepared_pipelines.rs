@@ -116,6 +116,36 @@ fn conversations() -> Vec<Vec<Vec<Vec<u8>>>> {
             list.push(vec![all(&[vec![parse("a", first), bind("", "a"), sync()], rest])]);
         }
     }
+    for text in [
+        "rollback; execute b",
+        "abort work; execute b; select 2",
+        "commit; execute b",
+        "end transaction; begin isolation level serializable; execute b; show transaction_isolation",
+        "rollback; deallocate b; prepare b as select 877",
+        "rollback; select 1/0; execute b",
+        "rollback; execute b(1)",
+        "rollback; prepare c as select 5; execute c",
+    ] {
+        let failed =
+            || vec![one(query("begin isolation level repeatable read")), one(query("select 1/0"))];
+        let bound = || vec![bind("", "b"), execute("", 0), sync()];
+        list.push(
+            [
+                vec![b()],
+                failed(),
+                vec![one(query(text)), one(query("rollback")), bound(), one(query("execute b"))],
+            ]
+            .concat(),
+        );
+        list.push(
+            [
+                vec![b()],
+                failed(),
+                vec![vec![query(text), query("rollback"), query("execute b")], bound()],
+            ]
+            .concat(),
+        );
+    }
     for all_of_them in ["deallocate all", "discard all"] {
         let drop_all = |between: Vec<Vec<u8>>| {
             all(&[
