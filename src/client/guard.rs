@@ -281,7 +281,9 @@ impl Session {
     /// The next message is a COPY's. Behind data that PostgreSQL has refused another one would run in a transaction of its own,
     /// before anybody has heard that the COPY is over.
     fn goes_into_copy(&self) -> bool {
-        let copies = self.exchange.copies_in() || self.exchange.ends_copy_unsynced();
+        let copies = self.exchange.copies_in()
+            || self.exchange.ends_copy_unsynced()
+            || self.exchange.waits_for_sync();
         let next = self.inbound.bytes().get(self.units.scanned);
         copies && next.is_none_or(|message| may_stand_in_copy(*message))
     }

@@ -16,6 +16,7 @@ use super::ledger::{Ledger, WayHome};
 use super::prepared::SAYS_NAMES;
 use super::session::Session;
 use super::sql_prepared::MAKER;
+use super::units::NO_WAY_BACK;
 use crate::prepared::Statement;
 use crate::sql::{Beside, Flag, Flags, Settings, resets_beside, says_in_string, used};
 use crate::wire::backend::{TransactionStatus, tag as reply};
@@ -269,6 +270,10 @@ impl Session {
 
     /// Runs statements beside the client's own unnamed statement and portal.
     fn go_home(&mut self, way: &WayHome) {
+        if self.exchange.is_unsure() {
+            // Nobody could tell which answers are the client's.
+            return self.link.broken = Some(NO_WAY_BACK.into());
+        }
         for sql in way.iter() {
             self.write_beside(sql.as_bytes());
             self.exchange.owe_restoring(&REPLIES);

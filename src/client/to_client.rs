@@ -15,7 +15,7 @@ use super::link::LinkEnd;
 use super::prepared::Deallocates;
 use super::refusal::{Refusal, Severity};
 use super::session::Session;
-use super::units::Rewriting;
+use super::units::{NO_WAY_BACK, Rewriting};
 use crate::config::{Guard, PoolMode};
 use crate::flow::ServerVerdict;
 use crate::net::Phase;
@@ -60,9 +60,21 @@ impl Session {
             if self.exchange.can_be_settled() {
                 return Err(LinkEnd::Unsure);
             }
+            if self.names.as_ref().is_some_and(|names| names.has_any()) {
+                return Err(self.server_lost("a COPY failed among prepared statements"));
+            }
             self.pin_to_server(Pinned::Lasting("COPY that failed in a pipeline"));
         }
         let below = self.changes.as_ref().is_some_and(|changes| changes.is_below_home);
+        let guarded = self.policy.guard == Guard::Reject;
+        let in_doubt = self.exchange.is_in_doubt() && !self.exchange.can_be_settled();
+        // What the client has sent waits for what does not come.
+        let stands = self.exchange.waits_for_sync()
+            && !self.inbound.is_empty()
+            && self.waits_to_be_verified();
+        if ((below || guarded) && in_doubt || guarded && stands) && self.is_quiet() {
+            return Err(self.server_lost(NO_WAY_BACK));
+        }
         let can_ask = self.exchange.in_sound_block()
             && !self.exchange.is_busy()
             && !self.exchange.is_unsynced();
@@ -305,8 +317,14 @@ impl Session {
     }
 
     fn check_doubt(&mut self) -> Result<(), LinkEnd> {
-        if self.exchange.is_unsure() && self.names.as_ref().is_some_and(|n| !n.is_settled()) {
+        if !self.exchange.is_unsure() {
+            return Ok(());
+        }
+        if self.names.as_ref().is_some_and(|n| !n.is_settled()) {
             return Err(self.server_lost("a COPY failed among prepared statements"));
+        }
+        if self.exchange.owes_own() {
+            return Err(self.server_lost(NO_WAY_BACK));
         }
         Ok(())
     }

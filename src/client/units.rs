@@ -97,6 +97,10 @@ impl Units {
     }
 }
 
+/// Why a message is refused that resets the session.
+pub(super) const NO_WAY_BACK: &str =
+    "RESET or DISCARD behind a COPY that failed with its Sync sent early cannot be followed";
+
 /// Where a message meets the session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -258,6 +262,9 @@ impl Session {
             // Its end is never sent, so nothing of it runs.
             return Step::Broken("a statement this long may not change the session".into());
         }
+        if self.cannot_come_back(tag, flags) {
+            return Step::Broken(NO_WAY_BACK.to_owned());
+        }
         self.take(count);
         if !flags.is_empty() {
             self.note(flags, None);
@@ -279,6 +286,9 @@ impl Session {
         let place = if linked { Place::Linked } else { Place::of(count) };
         let rewritten = self.is_rewritten(tag, names, flags);
         if rewritten {
+            if self.cannot_come_back(tag, flags) {
+                return Step::Broken(NO_WAY_BACK.to_owned());
+            }
             if linked {
                 return self.rewrite(tag, true, flags).unwrap_or_else(|| self.end_message(tag));
             }
@@ -307,6 +317,12 @@ impl Session {
         self.keep_if_unnamed(tag, names, count, flags);
         self.take(count);
         self.end_message(tag)
+    }
+
+    /// It resets the session, and nobody can put the tenant's state back: which of the answers to that are the client's,
+    /// nobody could tell.
+    fn cannot_come_back(&self, message: u8, flags: Flags) -> bool {
+        self.exchange.is_unsure() && self.may_reset(message, flags)
     }
 
     /// What a message does to the unnamed statement.

@@ -285,6 +285,31 @@ impl Exchange {
             && sent.find(|owed| matches!(owed, Owed::Sync | Owed::CopyEnd)) == Some(&Owed::CopyEnd)
     }
 
+    /// Whether a COPY has failed that may have swallowed all `Sync`s there were: then the server waits for one.
+    #[must_use]
+    pub fn waits_for_sync(&self) -> bool {
+        let mut sent = self.owed.iter().rev();
+        let last = sent.find(|owed| matches!(owed, Owed::Sync | Owed::CopyEnd));
+        let none_behind = last == Some(&Owed::CopyEnd) || !self.owed.contains(&Owed::CopyEnd);
+        self.unsure && !self.ready_since && none_behind
+    }
+
+    /// Whether answers to messages of the pooler's own are still to come.
+    #[must_use]
+    pub fn owes_own(&self) -> bool {
+        let own = |owed: &Owed| {
+            matches!(
+                owed,
+                Owed::Restoring(_)
+                    | Owed::Unasked(_)
+                    | Owed::Named(_)
+                    | Owed::SyncUnasked
+                    | Owed::SyncTried
+            )
+        };
+        self.owed.iter().any(own)
+    }
+
     /// Whether nobody can tell what is owed.
     #[must_use]
     pub const fn is_unsure(&self) -> bool {

@@ -181,4 +181,62 @@ on_both! {
             assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
         }
     }
+    /// The pooler's own messages have answers, too.
+    async fn behind_a_failed_copy_that_nobody_can_settle_nothing_is_asked_nor_answered_twice(db: &Database) {
+        let pooler = trusting(db, 1).await;
+        let bad = [message('d', b"too\tmany\n"), message('c', b"")].concat();
+        let failed = [batch("copy who from stdin"), sync(), bad, batch("select 1"), sync()].concat();
+        for reset in ["reset all", "discard all"] {
+            for next in [query(reset), [batch(reset), sync()].concat()] {
+                let mut wire = raw(&pooler, "acme").await;
+                wire.send(&failed).await;
+                assert_eq!(wire.tags().await, "12GEZI");
+                assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+                wire.send(&[next, query("select 2")].concat()).await;
+                let last = wire.receive().await;
+                assert_eq!((last.tag, last.field('C').as_str()), ('E', "08P01"), "{last:?}");
+                assert!(wire.next().await.is_none());
+            }
+        }
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&[parse("mine", "select 1"), sync()].concat()).await;
+        assert_eq!(wire.tags().await, "1ZI");
+        wire.send(&failed).await;
+        let mut last = wire.receive().await;
+        while let Some(next) = wire.next().await {
+            last = next;
+        }
+        assert_eq!(last.field('C'), "08006", "{last:?}");
+    }
+
+    /// Where the guard is on, what a client sends waits until what was before is over; what ends a COPY is part of that.
+    async fn a_failed_copy_ends_where_the_guard_is_on(db: &Database) {
+        db.schemas(&["acme"]).await;
+        let rules = "guard = \"reject\"\n";
+        let pooler = Pooler::start(&format!("{}[auth]\ntype = \"trust\"\n{BY_SCHEMA}{rules}", db.toml(1))).await;
+        let (bad, end) = (message('d', b"too\tmany\n"), message('c', b""));
+        let copy = || [batch("copy who from stdin"), sync()].concat();
+        for writes in [
+            vec![[copy(), bad.clone()].concat(), [end.clone(), sync()].concat()],
+            vec![[copy(), bad.clone(), end.clone()].concat(), sync()],
+            vec![copy(), bad.clone(), bad.clone(), message('f', b"no"), sync()],
+            vec![[copy(), bad.clone(), end.clone(), sync()].concat()],
+        ] {
+            let mut wire = raw(&pooler, "acme").await;
+            for write in &writes {
+                wire.send(write).await;
+            }
+            let last = wire.until_ready().await;
+            assert_eq!((last.0.iter().filter(|m| m.tag == 'E').count(), last.1), (1, 'I'));
+            assert_eq!(wire.run("select name from who").await.unwrap(), ["acme"]);
+        }
+        // PostgreSQL waits for a Sync, and the next message for PostgreSQL.
+        let mut wire = raw(&pooler, "acme").await;
+        wire.send(&[copy(), bad, end, batch("reset all"), sync(), query("select 2")].concat()).await;
+        let mut last = wire.receive().await;
+        while let Some(next) = wire.next().await {
+            last = next;
+        }
+        assert_eq!(last.field('C'), "08006", "{last:?}");
+    }
 }
