@@ -14,8 +14,9 @@ impl Session {
     /// What the session's literals are read by, if that is not what it was at the log-in.
     #[inline]
     pub(super) fn reads_otherwise(&self) -> Option<&SessionState> {
-        let same = Arc::ptr_eq(&self.target, &self.home) || self.target.reads == self.home.reads;
-        (!same).then_some(&self.target.reads)
+        let same =
+            Arc::ptr_eq(&self.target, &self.home) || self.target.reads() == self.home.reads();
+        (!same).then(|| self.target.reads())
     }
 
     /// The statement that a name of the client's means, as it was read when it was prepared.
@@ -25,7 +26,7 @@ impl Session {
             return Some(Arc::clone(statement));
         }
         // Others may have the same text, and have logged in with other settings.
-        let kept = self.shared.statements.of(self.tenant()).read_by(Some(&self.home.reads));
+        let kept = self.shared.statements.of(self.tenant()).read_by(Some(self.home.reads()));
         let Some(statement) = kept.as_read(statement) else { return Some(Arc::clone(statement)) };
         self.names.as_mut()?.read_as(name, Arc::clone(&statement));
         Some(statement)
@@ -34,8 +35,8 @@ impl Session {
     /// What leads to the settings by which a statement is read, and back.
     pub(super) fn reading(&self, statement: &Statement) -> (Vec<String>, Vec<String>) {
         match &statement.reads {
-            Some(reads) if *reads != self.target.reads => {
-                let here = &self.target.reads;
+            Some(reads) if reads != self.target.reads() => {
+                let here = self.target.reads();
                 (reads.statements_from(here), here.statements_from(reads))
             }
             _ => (Vec::new(), Vec::new()),

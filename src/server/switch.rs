@@ -12,8 +12,8 @@
 //! client's has run. The unnamed statement, because a named one could have been replaced by SQL;
 //! the explicit options, because the last user may have left `default_transaction_read_only`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 
@@ -123,10 +123,10 @@ pub struct Target {
     pub session: SessionState,
     /// What statements parsed in it are good for.
     pub class: Arc<Class>,
-    /// Of `session`, what literals are read by.
-    pub reads: SessionState,
     /// A server in it must not rest: PostgreSQL would close it by `idle_session_timeout`.
     pub restless: bool,
+    /// Of `session`, what literals are read by.
+    reads: OnceLock<SessionState>,
     full: Frames,
 }
 
@@ -136,8 +136,12 @@ impl Target {
     pub fn new(tenant: TenantId, session: SessionState, class: Arc<Class>) -> Self {
         let full = Frames::guarded(&SCRUB, &session.statements());
         let restless = session.get("idle_session_timeout").is_some();
-        let reads = session.for_reading();
-        Self { tenant, session, class, reads, restless, full }
+        Self { tenant, session, class, reads: OnceLock::new(), restless, full }
+    }
+
+    /// What literals are read by in it.
+    pub fn reads(&self) -> &SessionState {
+        self.reads.get_or_init(|| self.session.for_reading())
     }
 
     fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
