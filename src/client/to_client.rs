@@ -60,9 +60,6 @@ impl Session {
             if self.exchange.can_be_settled() {
                 return Err(LinkEnd::Unsure);
             }
-            if self.names.as_ref().is_some_and(|names| names.has_any()) {
-                return Err(self.server_lost("a COPY failed among prepared statements"));
-            }
             self.pin_to_server(Pinned::Lasting("COPY that failed in a pipeline"));
         }
         let below = self.changes.as_ref().is_some_and(|changes| changes.is_below_home);

@@ -320,12 +320,6 @@ impl Names {
         self.known.is_empty() && self.ops.is_empty() && !self.has_unnamed()
     }
 
-    /// Whether the client has given names.
-    #[must_use]
-    pub fn has_any(&self) -> bool {
-        !self.known.is_empty()
-    }
-
     /// Whether the client has an unnamed statement.
     #[must_use]
     pub const fn has_unnamed(&self) -> bool {

@@ -5,7 +5,8 @@
 //! comment. (`quote_ident` leaves `set` and `update` without quotes, and a line's end in a name ends a comment.)
 
 use super::lexer::is_word;
-use super::settings::{arguments, name};
+use super::settings::{arguments, is_assignment, name};
+use super::stands;
 use super::tokens::{Token, spans, tokens};
 
 /// Stands in the text for a name that is put in: `quote_ident(...)`, `%I`.
@@ -18,14 +19,6 @@ const TAKES_PIECES: [&str; 18] = [
     "alter", "analyze", "cluster", "comment", "create", "delete", "drop", "grant", "insert",
     "lock", "merge", "notify", "refresh", "reindex", "revoke", "select", "truncate", "update",
 ];
-
-/// What stands before a name in brackets that is no function which is called.
-const BEFORE_NAMES: [&str; 7] =
-    ["table", "exists", "into", "references", "function", "procedure", "aggregate"];
-
-/// Behind `CREATE`, what stands before the word that says what is made.
-const BEFORE_KIND: [&str; 9] =
-    ["create", "or", "replace", "temp", "temporary", "local", "global", "unlogged", "recursive"];
 
 /// A text, with what is put in as single bytes.
 pub(super) struct Computed {
@@ -99,6 +92,7 @@ impl Computed {
     /// Whether it does what its text shows, whatever is put in.
     pub(super) fn can_be_read(&self) -> bool {
         let Some(spans) = spans(&self.text) else { return false };
+        // What is put in is a token of its own: `%I_seq`, `"%I"` and `-- %I` are not.
         let alone = |at: usize| {
             let next_to = |byte: Option<&u8>| {
                 byte.is_some_and(|b| is_word(*b) || b"'\"&%\x01\x02".contains(b))
@@ -110,9 +104,7 @@ impl Computed {
         let tokens: Vec<Token<'_>> = spans.into_iter().map(|(token, _)| token).collect();
         clean == self.pieces && tokens.split(|token| *token == Token::Punct(b';')).all(is_readable)
     }
-}
 
-impl Computed {
     /// Whether it may be an `UPDATE` of the view `pg_settings`.
     pub(super) fn may_update_settings(&self) -> bool {
         self.pieces > 0 && tokens(&self.text).is_some_and(|tokens| updates_computed(&tokens))
@@ -128,56 +120,31 @@ fn is_readable(statement: &[Token<'_>]) -> bool {
     let has_pieces = statement.iter().any(is_piece);
     match statement {
         [] => true,
-        [word, rest @ ..] if word.is("set") || word.is("reset") => !is_computed(rest),
+        [word, rest @ ..] if word.is("set") || word.is("reset") => sets_what_shows(rest),
         [Token::Word(_), ..] if !has_pieces => true,
         [word @ Token::Word(_), ..] => {
             TAKES_PIECES.iter().any(|takes| word.is(takes))
-                && !calls_computed(statement)
                 && !may_lend_name(statement)
+                && (0..statement.len()).all(|at| match statement[at] {
+                    Token::Punct(IDENTIFIER) => stands::is_name(statement, at),
+                    Token::Punct(LITERAL) => stands::is_value(statement, at),
+                    _ => true,
+                })
         }
         _ => false,
     }
 }
 
-/// Behind `SET` or `RESET`: whether the setting's name is put in.
-fn is_computed(tokens: &[Token<'_>]) -> bool {
+/// Behind `SET` or `RESET`: whether the setting's name shows, and what is put in is its one value.
+fn sets_what_shows(tokens: &[Token<'_>]) -> bool {
     let is_scope = |word: &Token<'_>| word.is("session") || word.is("local");
     let tokens = match tokens {
         [scope, rest @ ..] if is_scope(scope) && rest.first() != Some(&Token::Punct(b'.')) => rest,
         _ => tokens,
     };
-    name(tokens).is_none_or(|(_, rest)| rest.first().is_some_and(is_piece))
-}
-
-/// Whether a name that is put in may be a function's, or the first word of a statement inside this one.
-fn calls_computed(statement: &[Token<'_>]) -> bool {
-    let makes_index = statement[0].is("create") && statement.iter().any(|word| word.is("index"));
-    statement.iter().enumerate().any(|(at, token)| {
-        if *token != Token::Punct(IDENTIFIER) {
-            return false;
-        }
-        let start = dotted_from(statement, at);
-        let before = start.checked_sub(1).map(|at| &statement[at]);
-        let opens_query = matches!(
-            statement[..start],
-            [.., ref word, Token::Punct(b'(')] if word.is("as") || word.is("materialized")
-        ) || before
-            .is_some_and(|word| word.is("as") && statement[0].is("create"));
-        let names_table = before.is_some_and(|word| {
-            BEFORE_NAMES.iter().any(|it| word.is(it))
-                || (makes_index && (word.is("on") || word.is("using") || word.is("only")))
-        });
-        opens_query || (statement.get(at + 1) == Some(&Token::Punct(b'(')) && !names_table)
-    })
-}
-
-/// Where the dotted name that ends at `at` begins.
-fn dotted_from(statement: &[Token<'_>], at: usize) -> usize {
-    let mut start = at;
-    while start >= 2 && statement[start - 1] == Token::Punct(b'.') {
-        start -= 2;
-    }
-    start
+    let Some((_, behind)) = name(tokens) else { return false };
+    !behind.iter().any(is_piece)
+        || matches!(behind, [to, Token::Punct(LITERAL)] if is_assignment(std::slice::from_ref(to)))
 }
 
 /// An `UPDATE` of a table that is put in, of the column `setting` or one that is put in too.
@@ -194,16 +161,11 @@ fn updates_computed(tokens: &[Token<'_>]) -> bool {
 
 /// Whether it may make a view or a rule by which `pg_settings` is updated under another name.
 fn may_lend_name(statement: &[Token<'_>]) -> bool {
-    let piece = Token::Punct(IDENTIFIER);
-    if !statement[0].is("create") {
-        return false;
-    }
-    let hides_kind = statement
-        .windows(2)
-        .any(|pair| pair[1] == piece && BEFORE_KIND.iter().any(|word| pair[0].is(word)));
     let says = |word: &str| statement.iter().any(|token| token.is(word));
     let body = statement.iter().position(|word| word.is("as")).unwrap_or(statement.len());
-    hides_kind || ((says("view") || says("rule")) && statement[body..].contains(&piece))
+    statement[0].is("create")
+        && (says("view") || says("rule"))
+        && statement[body..].contains(&Token::Punct(IDENTIFIER))
 }
 
 #[cfg(test)]
@@ -233,6 +195,23 @@ mod tests {
             "execute 'drop table if exists ' || quote_ident(x) || ' cascade'",
             "for r in execute format('select * from %I', x) loop null; end loop",
             "execute format('set a.b to %L', x)",
+            "execute format('select %I, %L::text from %I.%I where %I = %L and %I is not null order by %I desc limit 1', a, b, c, d, e, f, g, h)",
+            "execute format('select count(*) from %I', x) into n",
+            "execute format('alter table %I rename column %I to %I', a, b, c)",
+            "execute format('alter table %I owner to %I', a, b)",
+            "execute format('alter table %I.%I drop constraint if exists %I', a, b, c)",
+            "execute format('alter table %I add constraint %I foreign key (%I) references %I (%I) on delete cascade', a, b, c, d, e)",
+            "execute format('create trigger %I before update on %I for each row execute function f()', a, b)",
+            "execute format('create table %I (%I int primary key, %I text)', a, b, c)",
+            "execute format('drop index concurrently if exists %I', a)",
+            "execute format('comment on column %I.%I is %L', a, b, c)",
+            "execute format('truncate %I', a)",
+            "execute format('analyze %I', a)",
+            "execute format('select setval(%L, (select max(%I) from %I))', a, b, c)",
+            "execute format('create schema if not exists %I authorization %I', a, b)",
+            "execute format('create role %I password %L', a, b)",
+            "execute format('insert into %I select * from %I', a, b)",
+            "execute format('alter sequence %I restart with 5', a)",
             "update users set role = 'admin' where id = 1",
             "update only t as u set role = 'admin'",
             "insert into t values (1) on conflict (id) do update set role = excluded.role",
@@ -277,6 +256,39 @@ mod tests {
             "execute format('create view v as select * from %I', 'pg_settings')",
             "execute format('create %I v as select * from pg_settings', 'view')",
             "execute format('create or replace %I v as select 1', 'view')",
+            // PostgreSQL takes `x.f` for `f(x)`.
+            "execute format('select x.%I from concat(%L) x', 'ts_stat', 'select 1')",
+            "execute format('select (x.%I).* from concat(%L) x', 'ts_stat', 'select 1')",
+            "execute format('select (concat(%L)).%I', 'select 1', 'ts_stat')",
+            "execute format('select %I.%I from concat(%L) x', 'x', 'ts_stat', 'select 1')",
+            "execute format('select 1 from concat(%L) a order by a.%I', 'select 1', 'ts_stat')",
+            "execute format('select extract(year from x.%I) from t x', 'ts_stat')",
+            "execute format('select 1 from a x where b is distinct from x.%I', 'ts_stat')",
+            "execute format('select 1 from a x join b on x.%I = 1', 'ts_stat')",
+            "execute format('alter table t alter c type text using x.%I', 'ts_stat')",
+            "execute format('delete from t x where x.%I is null', 'ts_stat')",
+            "execute format('insert into t select x.%I from concat(%L) x', 'ts_stat', 'select 1')",
+            "execute 'select x.' || quote_ident('ts_stat') || ' from t x'",
+            // A literal with a backslash is E'', and so is what continues it.
+            "execute format('select %L\n''\\''''; set role x; --''', E'a\\\\b')",
+            "execute format('set a.b to %L\n''x''', x)",
+            "execute 'select ' || quote_literal(x) || E'\\n''a'''",
+            "execute 'select ' || quote_literal(x) || '\n''a'''",
+            "execute format('select %L --\n''a''', x)",
+            "execute format('select ''a''\n%L', x)",
+            "execute format('set a.b to %L, c', x)",
+            "execute format('set %I to %L', x, y)",
+            // Keywords that are no names' need no quotes.
+            "execute format('update %I %I setting = %L where name = %L', 'pg_settings', 'set', 'x', 'y')",
+            "execute format('update %I %I %I = %L', 'pg_settings', 'set', 'setting', 'x')",
+            "execute format('update only %I %I setting = 1', 'pg_settings', 'set')",
+            "execute format('update pg_catalog.%I %I setting = 1', 'pg_settings', 'set')",
+            "execute format('update %I x %I setting = 1', 'pg_settings', 'set')",
+            "execute format('select 1; %I role x', 'set')",
+            "execute format('insert into t with x as (%I pg_settings set setting = 1) select 1', 'update')",
+            "execute format('alter table t %I x', 'add')",
+            "execute format('alter %I x set role to y', 'role')",
+            "execute format('select %I %L', 'x', 'y')",
         ] {
             assert!(read(body).unknown.is_some(), "{body}: {:?}", read(body));
         }

@@ -20,6 +20,7 @@ mod prepare;
 mod resets;
 mod set;
 mod settings;
+mod stands;
 #[cfg(test)]
 mod tests;
 mod tokens;

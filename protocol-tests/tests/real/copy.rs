@@ -198,15 +198,6 @@ on_both! {
                 assert!(wire.next().await.is_none());
             }
         }
-        let mut wire = raw(&pooler, "acme").await;
-        wire.send(&[parse("mine", "select 1"), sync()].concat()).await;
-        assert_eq!(wire.tags().await, "1ZI");
-        wire.send(&failed).await;
-        let mut last = wire.receive().await;
-        while let Some(next) = wire.next().await {
-            last = next;
-        }
-        assert_eq!(last.field('C'), "08006", "{last:?}");
     }
 
     /// Where the guard is on, what a client sends waits until what was before is over; what ends a COPY is part of that.

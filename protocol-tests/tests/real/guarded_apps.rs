@@ -42,7 +42,9 @@ async fn pgloader(directory: &std::path::Path, commands: &str) {
     let output = run(&mut command).await;
     let said = said(&output);
     let failed = said.contains("ERROR") || said.contains("FATAL");
-    assert!(output.status.success() && !failed, "{commands}\n{said}");
+    // Behind its report Debian's build may crash in its own clean-up (`double free or corruption`).
+    let reported = said.contains("Total import time") && said.contains('✓');
+    assert!((output.status.success() || reported) && !failed, "{commands}\n{said}");
 }
 
 on_both! {

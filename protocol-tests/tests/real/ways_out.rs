@@ -134,6 +134,12 @@ on_both! {
                 &*format!("perform ts_rewrite('a'::tsquery, 'select ''a''::tsquery, to_tsquery(set_'||'config(''role'', ''{name}_umbra'', false))')"),
                 "execute format('%I role to default', 'set')",
                 "execute 'create view pg_temp.v as select * from pg_settings'",
+                // A column that is none is a function; a literal goes on behind a line's end; SET is no name's keyword.
+                &*format!("execute format('select x.%I from concat(%L) x', 'ts_stat', 'select set_config(''role'', ''{name}_umbra'', false)::tsvector')"),
+                &*format!("execute format('select (concat(%L)).%I', 'select set_config(''role'', ''{name}_umbra'', false)::tsvector', 'ts_stat')"),
+                &*format!("execute format('select %L\n''\\''''; {out}; --''', 'a\\b')"),
+                &*format!("execute 'select ' || quote_literal(E'a\\\\b') || '\n''\\''''; {out}; --'''"),
+                "execute format('update %I %I setting = %L where name = %L', 'pg_settings', 'set', 'umbra', 'search_path')",
             ] {
                 let sql = format!("do $do$ declare x text; begin {body}; end $do$");
                 assert_eq!(said(&mut wire, &sql).await, Err("42501".into()), "{mode} {body}");
@@ -147,6 +153,8 @@ on_both! {
                 "update \"made by hand\" set role = 'admin'",
                 "execute format('update %I set role = %L', 'made by hand', 'admin')",
                 "execute format('create index on %I (id)', 'made by hand')",
+                "execute format('select %I from %I where %I = %L order by %I', 'id', 'made by hand', 'role', 'admin', 'id')",
+                "execute format('alter table %I add column %I text default %L', 'made by hand', 'other', 'x')",
                 "if (select count(*) from pg_settings) > 0 then perform 1; end if",
                 "execute format('drop table %I', 'made by hand')",
             ] {

@@ -217,9 +217,9 @@ async fn a_pinned_session_whose_server_dies_after_a_reset_is_told_and_not_moved(
     client.send(&query("reset all")).await;
     assert_eq!(server.receive().await.tag, 'Q');
     let back = until_sync(&mut server).await;
-    assert_eq!(back, "CPBECCCPBECCS", "what leads back goes out with it");
+    assert_eq!(back, "CCPBECCCCPBECCS", "what leads back goes out with it");
     let back =
-        "312C33312C33".chars().map(|tag| message(tag, if tag == 'C' { b"SET\0" } else { b"" }));
+        "3312C333312C33".chars().map(|tag| message(tag, if tag == 'C' { b"SET\0" } else { b"" }));
     let back: Vec<u8> = back.flatten().collect();
     let ready = message('Z', b"I");
     server.send(&[&message('C', b"RESET\0"), &ready[..], &back, &ready].concat()).await;
