@@ -24,6 +24,10 @@ impl Settings {
             .iter()
             .filter_map(|token| if let Token::Text(body) = token { Some(&**body) } else { None })
             .collect();
+        if tokens.contains(&Token::Opaque) {
+            // `U&'...' UESCAPE '!'`
+            self.give_up("DO with escapes");
+        }
         match bodies.as_slice() {
             [body] => self.code(body, depth),
             _ => self.give_up("DO"),
@@ -78,7 +82,7 @@ impl Settings {
                 }
             } else if token.is("reset") {
                 self.reset(statement);
-            } else if token.is("do") && statement.iter().any(|t| matches!(t, Token::Text(_))) {
+            } else if token.is("do") && is_block(statement) {
                 self.block(statement, depth + 1);
             } else if token.is("execute") {
                 self.execute(rest, depth);
@@ -103,6 +107,15 @@ impl Settings {
             }
             None => self.give_up("EXECUTE in a DO block"),
         }
+    }
+}
+
+/// Whether this follows the `DO` of a block, and not that of `ON CONFLICT` or of a rule.
+fn is_block(tokens: &[Token<'_>]) -> bool {
+    match tokens {
+        [Token::Text(_) | Token::Opaque, ..] => true,
+        [word, ..] => word.is("language"),
+        [] => false,
     }
 }
 

@@ -145,6 +145,16 @@ on_both! {
                 assert_eq!(said(&mut wire, &sql).await, Err("42501".into()), "{mode} {body}");
                 assert_eq!(said(&mut wire, WHO).await, Ok(vec![home.clone()]), "{mode} {body}");
             }
+            let hidden = out.replace("''", "'").replace('\'', "''").replace("set", "se!0074");
+            for sql in [
+                format!("do U&'begin {hidden}; end' uescape '!'"),
+                format!("do language plpgsql U&'begin {hidden}; end' uescape '!'"),
+                format!("do $a$ begin execute 'do U&''begin {}; end'' uescape ''!'''; end $a$", hidden.replace('\'', "''")),
+                format!("do $a$ begin execute 'do E''begin {}; end'''; end $a$", hidden.replace('\'', "''").replace("!0074", "\\x74")),
+            ] {
+                assert_eq!(said(&mut wire, &sql).await, Err("42501".into()), "{mode} {sql}");
+                assert_eq!(said(&mut wire, WHO).await, Ok(vec![home.clone()]), "{mode} {sql}");
+            }
             // What is done every day runs.
             for body in [
                 "execute format('create table %I (id int, role text)', 'made by hand')",
