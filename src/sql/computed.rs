@@ -38,7 +38,9 @@ impl Computed {
                 }
                 [function, Token::Punct(b'('), rest @ ..] => {
                     match rest {
-                        [Token::Text(text), ..] if function.is("format") => {
+                        [Token::Text(text), Token::Punct(b',' | b')'), ..]
+                            if function.is("format") =>
+                        {
                             computed.format(text)?;
                         }
                         _ if function.is("quote_ident") => computed.put_in(IDENTIFIER),
@@ -252,6 +254,12 @@ mod tests {
             "execute format('with u as (%I %I set setting = 1) select 1', 'update', 'pg_settings')",
             "execute format('prepare p as %I t set a = 1', 'update')",
             "execute format('%I role x', 'set')",
+            "execute format('select 1' || x)",
+            "execute format('select 1'::text || x, y)",
+            "execute format('select 1' collate \"C\" || x)",
+            "execute format(variadic x)",
+            "execute format('%-5I', x)",
+            "execute format('%*1$s', 5, x)",
             "execute 'reset ' || quote_ident('role')",
             "execute 'set a' || quote_ident(x) || ' = 1'",
             "execute 'execute ' || quote_ident(x)",

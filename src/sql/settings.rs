@@ -211,8 +211,14 @@ impl Settings {
     /// What may stand in any statement.
     pub(super) fn anywhere(&mut self, tokens: &[Token<'_>]) {
         for (at, token) in tokens.iter().enumerate() {
-            if token.names("set_config") && tokens.get(at + 1) == Some(&Token::Punct(b'(')) {
+            if !token.names("set_config") {
+                continue;
+            }
+            if tokens.get(at + 1) == Some(&Token::Punct(b'(')) {
                 self.set_config(&tokens[at + 2..]);
+            } else {
+                // An aggregate, say, is made that calls it.
+                self.give_up("set_config under another name");
             }
         }
     }
