@@ -160,15 +160,15 @@ on_both! {
         unharmed(db, &pooler, async |_| {
             for tenant in ["acme", "umbra"] {
                 let client = pooler.connect(tenant).await;
-                let sets = "set lock_timeout = 1; set idle_in_transaction_session_timeout = 1; set idle_session_timeout = 20";
+                let sets = "set lock_timeout = 1; set idle_in_transaction_session_timeout = 1; set idle_session_timeout = 200";
                 for set in sets.split("; ") {
                     client.batch_execute(set).await.unwrap();
                 }
                 client.batch_execute(&sets.replace("set ", "set session ")).await.unwrap();
-                client.batch_execute("select set_config('idle_session_timeout', '30', false)").await.unwrap();
+                client.batch_execute("select set_config('idle_session_timeout', '250', false)").await.unwrap();
             }
             // Longer than any of them: PostgreSQL looks when it has passed, and says so.
-            db.admin.batch_execute("select pg_sleep(0.1)").await.unwrap();
+            db.admin.batch_execute("select pg_sleep(0.4)").await.unwrap();
         }).await;
     }
 
