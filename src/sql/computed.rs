@@ -15,9 +15,10 @@ pub(super) const IDENTIFIER: u8 = 1;
 pub(super) const LITERAL: u8 = 2;
 
 /// First words of statements into which something may be put in.
-const TAKES_PIECES: [&str; 18] = [
+const TAKES_PIECES: [&str; 19] = [
     "alter", "analyze", "cluster", "comment", "create", "delete", "drop", "grant", "insert",
-    "lock", "merge", "notify", "refresh", "reindex", "revoke", "select", "truncate", "update",
+    "lock", "merge", "notify", "reassign", "refresh", "reindex", "revoke", "select", "truncate",
+    "update",
 ];
 
 /// A text, with what is put in as single bytes.
@@ -214,6 +215,21 @@ mod tests {
             "execute format('create role %I password %L', a, b)",
             "execute format('insert into %I select * from %I', a, b)",
             "execute format('alter sequence %I restart with 5', a)",
+            "execute format('create table %I (like %I including all)', a, b)",
+            "execute format('create table %I partition of %I.%I for values in (%L)', a, b, c, d)",
+            "execute format('alter table %I attach partition %I for values from (%L) to (%L)', a, b, c, d)",
+            "execute format('alter default privileges in schema %I grant select on tables to %I', a, b)",
+            "execute format('drop owned by %I', a)",
+            "execute format('reassign owned by %I to %I', a, b)",
+            "execute format('create extension if not exists %I with schema %I', a, b)",
+            "execute format('create role %I with login password %L', a, b)",
+            "execute format('alter table %I force row level security', a)",
+            "execute format('create policy %I on %I for all to %I using (true)', a, b, c)",
+            "execute format('alter table %I alter column %I type text using %I::text', a, b, c)",
+            "execute format('create sequence %I owned by %I.%I', a, b, c)",
+            "execute format('alter type %I add value %L', a, b)",
+            "execute format('select %I->>%L, %I #> %L from %I', a, b, c, d, e)",
+            "execute format('select 1 where %I > now() - interval %L and %I at time zone %L is not distinct from %L', a, b, c, d, e)",
             "update users set role = 'admin' where id = 1",
             "update only t as u set role = 'admin'",
             "insert into t values (1, e'a\\nb') on conflict (id) do update set t = e'a\\nb'",

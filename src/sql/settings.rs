@@ -147,7 +147,7 @@ impl Settings {
     /// An `UPDATE` of the view `pg_settings`, or a view or rule by which that may be done under another name.
     pub(super) fn updates_settings(&mut self, tokens: &[Token<'_>]) {
         let says = |word: &str| tokens.iter().any(|token| token.is(word));
-        let lends_name = || says("create") && (says("view") || says("rule"));
+        let lends_name = || says("alter") || (says("create") && (says("view") || says("rule")));
         if !tokens.iter().any(|token| token.names("pg_settings")) {
             return;
         }
@@ -215,7 +215,7 @@ impl Settings {
                 continue;
             }
             if tokens.get(at + 1) == Some(&Token::Punct(b'(')) {
-                self.set_config(&tokens[at + 2..]);
+                self.set_config(&tokens[at + 2..], is_first_of_select(&tokens[..at]));
             } else {
                 // An aggregate, say, is made that calls it.
                 self.give_up("set_config under another name");
@@ -224,7 +224,7 @@ impl Settings {
     }
 
     /// Behind `set_config(`.
-    fn set_config(&mut self, tokens: &[Token<'_>]) {
+    fn set_config(&mut self, tokens: &[Token<'_>], is_first: bool) {
         let Some(arguments) = arguments(tokens) else { return self.give_up("set_config") };
         // A computed value may be the path to anywhere.
         self.temporary |=
@@ -244,6 +244,8 @@ impl Settings {
             },
             [column]
                 if column.is("name")
+                    && is_first
+                    && matches!(value, [Token::Text(_)])
                     && let Some(name) = named_behind(tokens) =>
             {
                 self.called(&name, value, is_local);
@@ -395,6 +397,19 @@ fn is_cast_to_text(argument: &[Token<'_>]) -> bool {
         && *b == Token::Punct(b':')
         && schema.is("pg_catalog")
         && text.is("text")
+}
+
+/// Whether this is all that stands in front of the first item of a SELECT. An item before another one may change what that
+/// one reads, in a view that is called `pg_settings`.
+fn is_first_of_select(before: &[Token<'_>]) -> bool {
+    let statement = before.rsplit(|token| *token == Token::Punct(b';')).next();
+    match statement {
+        Some([select]) => select.is("select"),
+        Some([select, schema, Token::Punct(b'.')]) => {
+            select.is("select") && schema.is("pg_catalog")
+        }
+        _ => false,
+    }
 }
 
 /// The setting in `set_config(name, ...) FROM pg_settings WHERE name = 'work_mem'`, with which `pg_dump` sets what not every

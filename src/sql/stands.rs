@@ -9,7 +9,7 @@ use super::computed::IDENTIFIER;
 use super::tokens::Token;
 
 /// Words behind which only the name of an object stands, with a schema too.
-const BEFORE_OBJECTS: [&str; 31] = [
+const BEFORE_OBJECTS: [&str; 34] = [
     "aggregate",
     "authorization",
     "column",
@@ -21,11 +21,14 @@ const BEFORE_OBJECTS: [&str; 31] = [
     "extension",
     "function",
     "index",
+    "inherit",
     "into",
     "join",
     "materialized",
+    "of",
     "only",
     "owner",
+    "partition",
     "policy",
     "procedure",
     "publication",
@@ -47,19 +50,22 @@ const BEFORE_OBJECTS: [&str; 31] = [
 const VERBS: [&str; 6] = ["analyze", "cluster", "lock", "notify", "truncate", "update"];
 
 /// Words behind which a value or a column of an expression stands.
-const BEFORE_EXPRESSIONS: [&str; 26] = [
+const BEFORE_EXPRESSIONS: [&str; 34] = [
     "all",
     "and",
     "between",
     "by",
     "case",
     "check",
+    "date",
     "default",
     "distinct",
     "else",
+    "from",
     "having",
     "ilike",
     "in",
+    "interval",
     "is",
     "like",
     "not",
@@ -70,19 +76,26 @@ const BEFORE_EXPRESSIONS: [&str; 26] = [
     "select",
     "set",
     "then",
+    "timestamp",
+    "timestamptz",
     "to",
+    "using",
+    "value",
     "values",
     "when",
     "where",
+    "zone",
 ];
 
 /// Words that may stand behind a name or a value.
-const BEHIND: [&str; 49] = [
+const BEHIND: [&str; 65] = [
     "add",
     "alter",
     "and",
     "as",
     "asc",
+    "at",
+    "attach",
     "authorization",
     "before",
     "between",
@@ -90,43 +103,57 @@ const BEHIND: [&str; 49] = [
     "check",
     "default",
     "desc",
+    "detach",
+    "disable",
     "drop",
     "else",
     "enable",
     "end",
-    "disable",
+    "excluding",
     "for",
+    "force",
     "foreign",
     "from",
+    "grant",
     "group",
     "having",
     "if",
     "ilike",
     "in",
+    "including",
+    "increment",
+    "inherits",
     "instead",
     "is",
     "join",
     "like",
     "limit",
+    "login",
+    "nologin",
     "not",
     "nulls",
     "on",
     "or",
     "order",
+    "owned",
     "owner",
+    "partition",
     "password",
     "primary",
     "rename",
     "restart",
     "restrict",
     "returning",
+    "revoke",
     "select",
     "set",
+    "start",
     "then",
     "to",
     "using",
     "values",
     "where",
+    "with",
 ];
 
 /// The same, behind `CREATE TRIGGER name` and `ADD CONSTRAINT name`.
@@ -137,23 +164,7 @@ fn is_any(token: Option<&Token<'_>>, words: &[&str]) -> bool {
 }
 
 fn is_operator(token: Option<&Token<'_>>) -> bool {
-    matches!(
-        token,
-        Some(Token::Punct(
-            b'=' | b'<'
-                | b'>'
-                | b'+'
-                | b'-'
-                | b'*'
-                | b'/'
-                | b'%'
-                | b'|'
-                | b'^'
-                | b'~'
-                | b'!'
-                | b':'
-        ))
-    )
+    matches!(token, Some(Token::Punct(byte)) if b"=<>+-*/%|^~!:#@?".contains(byte))
 }
 
 /// Whether nothing behind a name or a value makes something else of it.
@@ -229,6 +240,10 @@ fn is_objects(statement: &[Token<'_>], start: usize) -> bool {
         }
         word if word.is("on") => {
             is_first(&["create", "grant", "revoke", "comment", "drop"]) && !selects
+        }
+        // `OWNED BY table.column`.
+        word if word.is("by") => {
+            is_first(&["create", "alter"]) && before > 0 && statement[before - 1].is("owned")
         }
         word if before == 0 => is_any(Some(word), &VERBS),
         word => is_any(Some(word), &BEFORE_OBJECTS),

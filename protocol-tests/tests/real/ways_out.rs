@@ -172,7 +172,9 @@ on_both! {
                 let sql = format!("do $do$ declare x text; begin {body}; end $do$");
                 assert_eq!(said(&mut wire, &sql).await, Ok(vec![]), "{mode} {body}");
             }
-            for makes in ["create view v as select * from pg_settings", "create aggregate a (text, bool) (sfunc = set_config, stype = text, initcond = 'role')"] {
+            for makes in ["create view v as select * from pg_settings", "alter view v rename to pg_settings",
+                "select set_config('x.y', 'role', false), set_config(name, 'none', false) from pg_settings where name = 'work_mem'",
+                "select set_config(name, (select set_config('x.y', 'role', false)), false) from pg_settings where name = 'work_mem'", "create aggregate a (text, bool) (sfunc = set_config, stype = text, initcond = 'role')"] {
                 assert_eq!(said(&mut wire, makes).await, Err("42501".into()), "{mode} {makes}");
             }
         }
