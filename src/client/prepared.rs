@@ -302,8 +302,10 @@ impl Session {
                     self.note_bind(&statement, whole.then_some(body));
                 }
             }
+            let said = said?;
             self.note(flags, super::units::text(message, body));
-            self.note_own_name(message, statement_named(message, body)?, flags);
+            self.pin_if_named(message, said);
+            self.note_own_name(message, said, flags);
             return None;
         }
         match message {

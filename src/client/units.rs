@@ -339,7 +339,7 @@ impl Session {
 
     /// A statement under its own name, on a server of the client's own: if it is too long to be kept,
     /// or none is to be.
-    fn pin_if_named(&mut self, tag: u8, names: Names) {
+    pub(super) fn pin_if_named(&mut self, tag: u8, names: Names) {
         let counts = !self.units.discarding && !self.exchange.skips_to_sync();
         if (tag, names) == (tag::PARSE, Names::Statement) && counts {
             self.pin_to_server(Pinned::Lasting("prepared statement"));

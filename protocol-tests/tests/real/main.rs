@@ -38,6 +38,7 @@ mod logs;
 mod many_databases;
 mod neighbours;
 mod own_clock;
+mod own_names;
 mod pass_through;
 mod pipeline;
 mod prepared;
