@@ -77,14 +77,14 @@ impl Settings {
             let end = rest.iter().position(|t| *t == Token::Punct(b';')).unwrap_or(rest.len());
             let statement = &rest[..end];
             if token.is("set") {
-                if !is_of_update(&tokens[..at]) {
+                if !is_of_update(&tokens[..at]) && !moves(&tokens[..at], statement) {
                     self.set(statement);
                 }
             } else if token.is("reset") {
                 self.reset(statement);
             } else if token.is("do") && is_block(statement) {
                 self.block(statement, depth + 1);
-            } else if token.is("execute") {
+            } else if token.is("execute") && !is_no_statement(&tokens[..at], rest) {
                 self.execute(rest, depth);
             }
         }
@@ -92,11 +92,6 @@ impl Settings {
 
     /// Behind `EXECUTE`: a text, perhaps with pieces put in.
     fn execute(&mut self, tokens: &[Token<'_>], depth: u8) {
-        // Of a trigger, or GRANT EXECUTE ON.
-        let others = ["function", "procedure", "on"];
-        if tokens.first().is_some_and(|word| others.iter().any(|other| word.is(other))) {
-            return;
-        }
         let text = Computed::of(tokens).filter(Computed::can_be_read);
         match text {
             Some(computed) => {
@@ -119,15 +114,44 @@ fn is_block(tokens: &[Token<'_>]) -> bool {
     }
 }
 
-/// Whether a `SET`, with what stands before it, is an `UPDATE`'s: `UPDATE [ONLY] name [*] [[AS] alias] SET`.
-fn is_of_update(before: &[Token<'_>]) -> bool {
+/// Whether an `EXECUTE` is the privilege, `GRANT EXECUTE ON`, or a trigger's, `FOR EACH ROW EXECUTE FUNCTION f()`: a variable
+/// of PL/pgSQL may be called `function`, but its `EXECUTE` never stands behind these words.
+fn is_no_statement(before: &[Token<'_>], behind: &[Token<'_>]) -> bool {
+    let first_is = |words: &[&str]| {
+        behind.first().is_some_and(|first| words.iter().any(|word| first.is(word)))
+    };
+    let each = before
+        .last()
+        .is_some_and(|last| last.is("row") || last.is("statement") || *last == Token::Punct(b')'));
+    first_is(&["on"]) || (each && first_is(&["function", "procedure"]))
+}
+
+/// Whether a `SET` is that of `ALTER TABLE [IF EXISTS] name SET SCHEMA name`, or another of such an object's. Words that end the head of
+/// a statement of PL/pgSQL's are none of its names.
+fn moves(before: &[Token<'_>], behind: &[Token<'_>]) -> bool {
+    const KINDS: [&str; 7] =
+        ["table", "view", "sequence", "type", "domain", "materialized", "foreign"];
+    let Some(alter) = before.iter().rposition(|token| token.is("alter")) else { return false };
+    let [kind, names @ ..] = &before[alter + 1..] else { return false };
+    KINDS.iter().any(|it| kind.is(it))
+        && names.iter().all(is_name)
+        && behind.first().is_some_and(|word| word.is("schema"))
+        && !behind.iter().skip(1).any(|token| matches!(token, Token::Text(_)))
+}
+
+/// Whether it may be a name, or a part of one, in the head of a statement.
+fn is_name(token: &Token<'_>) -> bool {
     const NO_ALIAS: [&str; 6] = ["then", "loop", "else", "begin", "exception", "when"];
-    let is_name = |token: &Token<'_>| match token {
+    match token {
         Token::Word(_) => !NO_ALIAS.iter().any(|word| token.is(word)),
         Token::Quoted(_) | Token::Punct(b'.' | b'*') => true,
         Token::Punct(byte) => [IDENTIFIER, LITERAL].contains(byte),
         _ => false,
-    };
+    }
+}
+
+/// Whether a `SET`, with what stands before it, is an `UPDATE`'s: `UPDATE [ONLY] name [*] [[AS] alias] SET`.
+fn is_of_update(before: &[Token<'_>]) -> bool {
     let update = before.iter().rposition(|token| token.is("update"));
     update.is_some_and(|at| before[at + 1..].iter().all(is_name))
 }

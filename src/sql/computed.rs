@@ -32,7 +32,7 @@ impl Computed {
     pub(super) fn of(mut tokens: &[Token<'_>]) -> Option<Self> {
         let mut computed = Self { text: Vec::new(), pieces: 0 };
         loop {
-            tokens = match tokens {
+            tokens = match without_schema(tokens) {
                 [Token::Text(piece), rest @ ..] => {
                     computed.text.extend_from_slice(piece);
                     rest
@@ -114,6 +114,17 @@ impl Computed {
     }
 }
 
+/// A call of a function of PostgreSQL's, without the `pg_catalog.` in front of it.
+fn without_schema<'a, 'b>(tokens: &'a [Token<'b>]) -> &'a [Token<'b>] {
+    match tokens {
+        [schema, Token::Punct(b'.'), call @ ..] if schema.names("pg_catalog") => match call {
+            [Token::Word(_), Token::Punct(b'('), ..] => call,
+            _ => tokens,
+        },
+        _ => tokens,
+    }
+}
+
 fn is_piece(token: &Token<'_>) -> bool {
     matches!(token, Token::Punct(IDENTIFIER | LITERAL))
 }
@@ -182,6 +193,12 @@ mod tests {
         Settings::of(sql.as_bytes(), lexer.finish())
     }
 
+    fn assert_harmless(body: &str) {
+        let settings = read(body);
+        let named: Vec<_> = settings.assignments.iter().filter(|it| &*it.name != "a.b").collect();
+        assert!(settings.unknown.is_none() && named.is_empty(), "{body}: {settings:?}");
+    }
+
     #[test]
     fn what_is_put_in_may_be_a_name_or_a_value() {
         for body in [
@@ -222,14 +239,6 @@ mod tests {
             "execute format('drop owned by %I', a)",
             "execute format('reassign owned by %I to %I', a, b)",
             "execute format('create extension if not exists %I with schema %I', a, b)",
-            "execute format('create role %I with login password %L', a, b)",
-            "execute format('alter table %I force row level security', a)",
-            "execute format('create policy %I on %I for all to %I using (true)', a, b, c)",
-            "execute format('alter table %I alter column %I type text using %I::text', a, b, c)",
-            "execute format('create sequence %I owned by %I.%I', a, b, c)",
-            "execute format('alter type %I add value %L', a, b)",
-            "execute format('select %I->>%L, %I #> %L from %I', a, b, c, d, e)",
-            "execute format('select 1 where %I > now() - interval %L and %I at time zone %L is not distinct from %L', a, b, c, d, e)",
             "update users set role = 'admin' where id = 1",
             "update only t as u set role = 'admin'",
             "insert into t values (1, e'a\\nb') on conflict (id) do update set t = e'a\\nb'",
@@ -238,10 +247,40 @@ mod tests {
             "execute 'update t set role = 1'",
             "if exists (select 1 from pg_settings where name = 'x') then perform 1; end if",
         ] {
-            let settings = read(body);
-            let named: Vec<_> =
-                settings.assignments.iter().filter(|it| &*it.name != "a.b").collect();
-            assert!(settings.unknown.is_none() && named.is_empty(), "{body}: {settings:?}");
+            assert_harmless(body);
+        }
+    }
+
+    #[test]
+    fn what_migrations_compute_runs() {
+        for body in [
+            "execute pg_catalog.format('drop table %I', x)",
+            "execute 'drop table ' || \"pg_catalog\".quote_ident(x) || ' cascade'",
+            "execute format('select * from %I t where t.id = 1', x)",
+            "execute format('select * from %I as t left join %I u on t.id = u.id', x, y)",
+            "execute format('delete from %I a using %I b where a.id = b.id', x, y)",
+            "execute format('alter table %I add column if not exists %I text', x, y)",
+            "execute format('grant select, update on %I.%I to x', x, y)",
+            "execute format('revoke select on %I.%I from %I', x, y, z)",
+            "execute format('alter table %I set schema %I', x, y)",
+            "execute format('alter table if exists only %I.%I set schema x', x, y)",
+            "alter sequence s set schema x",
+            "execute format('alter table %I replica identity full', x)",
+            "execute format('alter table %I validate constraint %I', x, y)",
+            "execute format('alter table %I inherit %I', x, y)",
+            "create trigger t before update on a for each row execute function f()",
+            "create trigger t before update on a when (pg_trigger_depth() = 0) execute procedure f()",
+            "grant execute on function f() to x",
+            "execute format('create role %I with login password %L', a, b)",
+            "execute format('alter table %I force row level security', a)",
+            "execute format('create policy %I on %I for all to %I using (true)', a, b, c)",
+            "execute format('alter table %I alter column %I type text using %I::text', a, b, c)",
+            "execute format('create sequence %I owned by %I.%I', a, b, c)",
+            "execute format('alter type %I add value %L', a, b)",
+            "execute format('select %I->>%L, %I #> %L from %I', a, b, c, d, e)",
+            "execute format('select 1 where %I > now() - interval %L and %I at time zone %L is not distinct from %L', a, b, c, d, e)",
+        ] {
+            assert_harmless(body);
         }
     }
 
@@ -315,6 +354,22 @@ mod tests {
             "execute format('alter table t %I x', 'add')",
             "execute format('alter %I x set role to y', 'role')",
             "execute format('select %I %L', 'x', 'y')",
+            // A variable may be called so.
+            "execute function",
+            "execute procedure",
+            "execute function || 'x'",
+            "execute function from (select 1) y",
+            "execute function operator(pg_catalog.||) 'x'",
+            "if row then execute function; end if",
+            "for r in execute function loop null; end loop",
+            "open c for execute function",
+            "execute x.format('select 1')",
+            "execute pg_catalog.x.format('select 1')",
+            "execute pg_catalog || format('select 1')",
+            "execute pg_catalog",
+            "execute format('update %I x set setting = %L', 'pg_settings', 'y')",
+            "execute format('insert into %I x', 'set')",
+            "execute format('select 1 from a x where b is distinct from %I x', 'y')",
         ] {
             assert!(read(body).unknown.is_some(), "{body}: {:?}", read(body));
         }

@@ -88,7 +88,7 @@ const BEFORE_EXPRESSIONS: [&str; 34] = [
 ];
 
 /// Words that may stand behind a name or a value.
-const BEHIND: [&str; 65] = [
+const BEHIND: [&str; 68] = [
     "add",
     "alter",
     "and",
@@ -122,6 +122,7 @@ const BEHIND: [&str; 65] = [
     "in",
     "including",
     "increment",
+    "inherit",
     "inherits",
     "instead",
     "is",
@@ -141,6 +142,7 @@ const BEHIND: [&str; 65] = [
     "password",
     "primary",
     "rename",
+    "replica",
     "restart",
     "restrict",
     "returning",
@@ -151,6 +153,7 @@ const BEHIND: [&str; 65] = [
     "then",
     "to",
     "using",
+    "validate",
     "values",
     "where",
     "with",
@@ -205,7 +208,8 @@ pub(super) fn is_name(statement: &[Token<'_>], at: usize) -> bool {
         return ends(next)
             || (next == Some(&Token::Punct(b'(')) && takes_brackets(statement, start))
             || is_any(next, &BEHIND_MADE)
-            || (matches!(next, Some(Token::Word(_))) && is_made_column(statement, start));
+            || (matches!(next, Some(Token::Word(_)))
+                && (is_made_column(statement, start) || has_alias(statement, start)));
     }
     // A column, in an expression or a list of columns.
     let before = start.checked_sub(1).map(|before| &statement[before]);
@@ -239,7 +243,7 @@ fn is_objects(statement: &[Token<'_>], start: usize) -> bool {
             is_first(&["delete", "merge"]) || (makes_index(statement) && !has_dot(statement, start))
         }
         word if word.is("on") => {
-            is_first(&["create", "grant", "revoke", "comment", "drop"]) && !selects
+            is_first(&["grant", "revoke"]) || (is_first(&["create", "comment", "drop"]) && !selects)
         }
         // `OWNED BY table.column`.
         word if word.is("by") => {
@@ -248,6 +252,11 @@ fn is_objects(statement: &[Token<'_>], start: usize) -> bool {
         word if before == 0 => is_any(Some(word), &VERBS),
         word => is_any(Some(word), &BEFORE_OBJECTS),
     }
+}
+
+/// Whether a word behind it is what the statement calls a table: `FROM name word`. No keyword makes anything else of the two.
+fn has_alias(statement: &[Token<'_>], start: usize) -> bool {
+    start > 0 && is_any(statement.get(start - 1), &["from", "join", "using"])
 }
 
 fn has_dot(statement: &[Token<'_>], start: usize) -> bool {
@@ -279,7 +288,11 @@ fn takes_brackets(statement: &[Token<'_>], start: usize) -> bool {
 /// Whether it is a column that is made, with its type behind it: `ADD COLUMN name type`, `CREATE TABLE t (name type, ...)`.
 fn is_made_column(statement: &[Token<'_>], start: usize) -> bool {
     let before = start.checked_sub(1).map(|before| &statement[before]);
-    if is_any(before, &["column"]) {
+    let is_new = |words: &[&str]| {
+        start >= words.len()
+            && words.iter().zip(&statement[start - words.len()..]).all(|(word, it)| it.is(word))
+    };
+    if is_new(&["column"]) || is_new(&["column", "if", "not", "exists"]) {
         return true;
     }
     let lists = matches!(before, Some(Token::Punct(b'(' | b',')));

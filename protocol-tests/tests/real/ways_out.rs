@@ -152,6 +152,10 @@ on_both! {
                 format!("do language plpgsql U&'begin {hidden}; end' uescape '!'"),
                 format!("do $a$ begin execute 'do U&''begin {}; end'' uescape ''!'''; end $a$", hidden.replace('\'', "''")),
                 format!("do $a$ begin execute 'do E''begin {}; end'''; end $a$", hidden.replace('\'', "''").replace("!0074", "\\x74")),
+                // These words are no keywords of PL/pgSQL's.
+                format!("do $a$ declare function text := 'set ro' || 'le {name}_umbra'; begin execute function; end $a$"),
+                format!("do $a$ declare procedure text := 'set ro'; begin execute procedure || 'le {name}_umbra'; end $a$"),
+                format!("do $a$ declare function text := 'set ro' || 'le {name}_umbra'; row bool := true; begin if row then execute function using row; end if; end $a$"),
             ] {
                 assert_eq!(said(&mut wire, &sql).await, Err("42501".into()), "{mode} {sql}");
                 assert_eq!(said(&mut wire, WHO).await, Ok(vec![home.clone()]), "{mode} {sql}");
@@ -167,7 +171,10 @@ on_both! {
                 "execute format('select %I from %I where %I = %L order by %I', 'id', 'made by hand', 'role', 'admin', 'id')",
                 "execute format('alter table %I add column %I text default %L', 'made by hand', 'other', 'x')",
                 "if (select count(*) from pg_settings) > 0 then perform 1; end if",
-                "execute format('drop table %I', 'made by hand')",
+                "execute format('alter table %I add column if not exists %I text', 'made by hand', 'third')",
+                "for x in execute format('select t.role from %I t join %I as u on t.id = u.id', 'made by hand', 'made by hand') loop null; end loop",
+                "execute format('alter table %I set schema %I', 'made by hand', 'acme')",
+                "execute pg_catalog.format('drop table %I', 'made by hand')",
             ] {
                 let sql = format!("do $do$ declare x text; begin {body}; end $do$");
                 assert_eq!(said(&mut wire, &sql).await, Ok(vec![]), "{mode} {body}");
