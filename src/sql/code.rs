@@ -85,14 +85,19 @@ impl Settings {
             } else if token.is("do") && is_block(statement) {
                 self.block(statement, depth + 1);
             } else if token.is("execute") && !is_no_statement(&tokens[..at], rest) {
-                self.execute(rest, depth);
+                let is_loop = at > 0 && tokens[at - 1].is("in");
+                self.execute(
+                    rest,
+                    if is_loop { &["using", "loop"] } else { &["using", "into"] },
+                    depth,
+                );
             }
         }
     }
 
-    /// Behind `EXECUTE`: a text, perhaps with pieces put in.
-    fn execute(&mut self, tokens: &[Token<'_>], depth: u8) {
-        let text = Computed::of(tokens).filter(Computed::can_be_read);
+    /// Behind `EXECUTE`: a text, perhaps with pieces put in, up to one of these words.
+    fn execute(&mut self, tokens: &[Token<'_>], ends: &[&str], depth: u8) {
+        let text = Computed::of(tokens, ends).filter(Computed::can_be_read);
         match text {
             Some(computed) => {
                 if computed.may_update_settings() {

@@ -28,8 +28,9 @@ pub(super) struct Computed {
 }
 
 impl Computed {
-    /// Behind `EXECUTE`: a literal, a `format` of one, or literals and quoted pieces, joined.
-    pub(super) fn of(mut tokens: &[Token<'_>]) -> Option<Self> {
+    /// Behind `EXECUTE`: a literal, a `format` of one, or literals and quoted pieces, joined. `ends`: the words that end it.
+    /// Behind any other word the expression goes on.
+    pub(super) fn of(mut tokens: &[Token<'_>], ends: &[&str]) -> Option<Self> {
         let mut computed = Self { text: Vec::new(), pieces: 0 };
         loop {
             tokens = match without_schema(tokens) {
@@ -59,8 +60,7 @@ impl Computed {
             tokens = match tokens {
                 [a, b, rest @ ..] if *a == bar && *b == bar => rest,
                 [] | [Token::Punct(b';'), ..] => return Some(computed),
-                // Of a `FOR ... IN EXECUTE ... LOOP`, too.
-                [word, ..] if ["into", "using", "loop"].iter().any(|w| word.is(w)) => {
+                [word, ..] if ends.iter().any(|end| word.is(end)) => {
                     return Some(computed);
                 }
                 _ => return None,
@@ -361,6 +361,9 @@ mod tests {
             "execute function from (select 1) y",
             "execute function operator(pg_catalog.||) 'x'",
             "if row then execute function; end if",
+            // Before PostgreSQL 14 these go on as an expression of more than one SELECT.
+            "execute 'select 1' loop except select 'select 1' union select x",
+            "for r in execute 'select 1' into except select 'select 1' union select x loop null; end loop",
             "for r in execute function loop null; end loop",
             "open c for execute function",
             "execute x.format('select 1')",
